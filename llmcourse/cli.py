@@ -1,0 +1,461 @@
+"""The command `llmcourse`: the course's experiment from a shell.
+
+Importing this module, and `llmcourse --help`, import neither torch nor transformers.
+"""
+
+import argparse
+import ast
+import csv
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmcourse import CourseError, __version__
+
+SHOTS = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    _quiet_libraries()
+    try:
+        options.command(options)
+        return 0
+    except CourseError as error:
+        print(f"llmcourse: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away (`| head`): nothing is wrong, and nothing more is to be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llmcourse", description="Prompt a language model, finetune it, and compare the two on the same rows."
+    )
+    parser.add_argument("--version", action="version", version=f"llmcourse {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    data = argparse.ArgumentParser(add_help=False)
+    group = data.add_argument_group("rows")
+    group.add_argument("--task", default="sarcasm", help="the task (default: %(default)s)")
+    group.add_argument(
+        "--data",
+        default="bundled",
+        metavar="SOURCE",
+        help="bundled, kaggle, hub, or a CSV, JSONL or Parquet file (default: %(default)s)",
+    )
+    group.add_argument("--test", metavar="FILE", help="the test rows, if they are in a file of their own")
+    group.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="a column of yours, e.g. comment=body or label=is_sarcastic; may be repeated",
+    )
+    group.add_argument("--n-train", type=_count, metavar="N", help="training rows in all (default: all)")
+    group.add_argument("--n-test", type=_count, metavar="N", help="test rows in all (default: all)")
+    group.add_argument("--seed", type=int, default=0, help="draws rows and shots (default: %(default)s)")
+    group.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="FOLDER",
+        help="where arms, adapters and reports are kept (default: %(default)s)",
+    )
+
+    training = argparse.ArgumentParser(add_help=False)
+    group = training.add_argument_group("training")
+    group.add_argument("--recipe", default="cpu", help="cpu or talk (default: %(default)s)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a number of the recipe, e.g. r=8; may be repeated",
+    )
+    group.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on with an interrupted training (default), or start anew",
+    )
+
+    demo = commands.add_parser(
+        "demo", parents=[data, training], help="the whole comparison: baselines, prompting, finetuning, report"
+    )
+    demo.set_defaults(command=_demo)
+    finetune = commands.add_parser("finetune", parents=[data, training], help="train a LoRA adapter")
+    finetune.add_argument("--out", type=Path, metavar="FOLDER", help="also put the adapter there")
+    finetune.set_defaults(command=_finetune)
+    evaluate = commands.add_parser(
+        "evaluate", parents=[data], help="one arm on the test rows: a prompt, or a saved adapter"
+    )
+    evaluate.add_argument(
+        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the base model, prompted)"
+    )
+    evaluate.add_argument(
+        "--shots", type=int, default=SHOTS, metavar="K", help="examples in the prompt (default: %(default)s)"
+    )
+    evaluate.add_argument("--chat", action="store_true", help="use the model's chat format")
+    evaluate.add_argument(
+        "--way",
+        choices=("generated", "scored", "calibrated"),
+        default="generated",
+        help="how the answer is taken (default: %(default)s)",
+    )
+    evaluate.set_defaults(command=_evaluate)
+    predict = commands.add_parser(
+        "predict", help="classify a text, a file's rows, or standard input, before and after finetuning"
+    )
+    predict.add_argument("text", nargs="?", help="a text; - reads one a line from standard input")
+    predict.add_argument("--parent", default="", metavar="TEXT", help="what the text replies to")
+    predict.add_argument(
+        "--file", type=Path, metavar="FILE", help="a CSV, JSONL or Parquet file with the task's columns"
+    )
+    predict.add_argument(
+        "--column", action="append", default=[], metavar="NAME=COLUMN", help="a column of yours; may be repeated"
+    )
+    predict.add_argument(
+        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
+    )
+    predict.add_argument("--task", default="sarcasm", help="the task of the shipped adapter (default: %(default)s)")
+    predict.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the predictions of a file there, as CSV (default: standard output)",
+    )
+    predict.set_defaults(command=_predict)
+    compare = commands.add_parser("compare", parents=[data], help="all arms kept for these test rows, side by side")
+    compare.set_defaults(command=_compare)
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError("at least 2")
+    return number
+
+
+# -- the commands ----------------------------------------------------------------------------------------------------
+
+
+def _demo(options) -> None:
+    from llmcourse import hardware, report
+
+    start = time.perf_counter()
+    recipe = _recipe(options)
+    with hardware.PeakMemory() as peak:
+        experiment = _experiment(options)
+        _say(_describe(experiment))
+        demo_arms(experiment, recipe, options.resume, announce=_announce)
+    results = experiment.results(peak.gib)
+    path = report.write(experiment, results, _report_folder(options, experiment))
+    print(f"\n{report.table(results)}\n")
+    for test in report.notable_tests(results):
+        print(f"{test['a']}  against  {test['b']}: {report.p_text(test['p'])}")
+    print(f"\n{time.perf_counter() - start:.0f} s, peak memory {peak.gib:.1f} GiB. Report: {path}")
+
+
+def demo_arms(experiment, recipe, resume: bool = True, announce=lambda arm: None) -> list:
+    """The arms of the comparison, in the order of the waterfall; `announce(arm)` is called after each."""
+    few, zero = experiment.prompt(SHOTS), experiment.prompt(0)
+    steps = [
+        experiment.majority,
+        experiment.bag_of_words,
+        lambda: experiment.generated(zero),
+        *(
+            [lambda: experiment.generated(experiment.prompt(SHOTS, chat=True))]
+            if experiment.loaded.tokenizer.chat_template
+            else []
+        ),
+        lambda: experiment.generated(few),
+        lambda: experiment.scored(few),
+        lambda: experiment.scored(few, calibrate=True),
+        lambda: experiment.finetuned(recipe, resume),
+    ]
+    arms = []
+    for step in steps:
+        arms.append(step())
+        announce(arms[-1])
+    return arms
+
+
+def _finetune(options) -> None:
+    import shutil
+
+    from llmcourse import files
+
+    recipe = _recipe(options)
+    experiment = _experiment(options)
+    _say(_describe(experiment))
+    folder, training = experiment.train(recipe, options.resume)
+    if options.out:
+        with files.folder_aside(options.out) as aside:
+            shutil.copytree(folder, aside, dirs_exist_ok=True)
+        folder = options.out
+    print(
+        f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}. Adapter: {folder}"
+    )
+
+
+def _evaluate(options) -> None:
+    from llmcourse import metrics, models
+    from llmcourse.prompts import Prompt
+
+    experiment = _experiment(options)
+    if options.adapter:
+        card = models.put_adapter(experiment.loaded, options.adapter)
+        _same_labels(card, experiment.task, options.adapter)
+        prompt = Prompt(experiment.task, **card["prompt"])
+        arm = experiment.adapter_arm(options.adapter, prompt, options.way)
+    else:
+        prompt = experiment.prompt(options.shots, chat=options.chat)
+        generated = options.way == "generated"
+        arm = experiment.generated(prompt) if generated else experiment.scored(prompt, options.way == "calibrated")
+    print(f"{arm.name}, {arm.score.n} rows (test set {experiment.rows.test_id})\n")
+    print(metrics.report(experiment.gold(), arm.predictions.labels, experiment.task.labels))
+    low, high = arm.score.accuracy_ci95
+    print(
+        f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}; {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s a row"
+    )
+
+
+def _predict(options) -> None:
+    from llmcourse import data, files, models
+    from llmcourse.tasks import Task
+
+    folder = options.adapter or shipped_adapter(_task(options).name)
+    card = models.read_card(folder)
+    task = Task(**{key: tuple(v) if isinstance(v, list) else v for key, v in card["task"].items()})
+    rows, listed = _texts(options, task), None
+    if options.file:
+        if options.text is not None:
+            raise CourseError("Give a text or --file, not both.")
+        rows = data.read_all(task, options.file, _columns(options.column), labelled=False)
+        listed = True
+    loaded = models.load()
+    before, after = judge(loaded, task, folder, rows)
+    if listed or options.text == "-":
+        table = _prediction_table(task, rows, before, after)
+        if options.out:
+            files.write_text(options.out, table)
+            print(f"{len(rows):,} predictions: {options.out}")
+        else:
+            sys.stdout.write(table)
+        return
+    print(f"before finetuning: {_verdict(task, before, 0)}\nafter finetuning:  {_verdict(task, after, 0)}")
+
+
+def judge(loaded, task, folder, rows):
+    """Score rows with the base model and with the adapter in `folder` on it, both with the prompts they do best with."""
+    from llmcourse import models, predict
+    from llmcourse.prompts import Prompt
+
+    card = models.put_adapter(loaded, folder)
+    try:
+        after = predict.score(loaded, Prompt(task, **card["prompt"]), rows)
+        with loaded.without_adapter():
+            before = predict.score(loaded, Prompt(task), rows)
+    finally:
+        loaded.drop_adapter()
+    return before, after
+
+
+def _compare(options) -> None:
+    from llmcourse import report
+
+    experiment = _experiment(options)
+    experiment.find_all()
+    if not experiment.arms:
+        raise CourseError(
+            f"{options.runs} holds no arm on this test set ({experiment.rows.test_id}). `llmcourse demo` makes some."
+        )
+    results = experiment.results()
+    path = report.write(experiment, results, _report_folder(options, experiment))
+    print(f"{report.table(results)}\n")
+    for test in report.notable_tests(results):
+        print(f"{test['a']}  against  {test['b']}: {report.p_text(test['p'])}")
+    print(f"\nReport: {path}")
+
+
+# -- what the commands share -----------------------------------------------------------------------------------------
+
+
+def shipped_adapter(task_name: str) -> Path:
+    """The small trained adapter that comes with the package."""
+    from importlib import resources
+
+    folder = Path(str(resources.files("llmcourse.adapters") / task_name))
+    if not folder.is_dir():
+        raise CourseError(
+            f"No adapter for the task {task_name!r} comes with the course. Give yours with --adapter FOLDER."
+        )
+    return folder
+
+
+def _task(options):
+    from llmcourse.tasks import TASKS
+
+    if options.task not in TASKS:
+        raise CourseError(f"There is no task {options.task!r}. Known: {', '.join(TASKS)}.")
+    return TASKS[options.task]
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    mapping = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not (name and equals and column):
+            raise CourseError(f"--column {pair}: write it as NAME=COLUMN, for instance comment=body.")
+        mapping[name] = column
+    return mapping
+
+
+def _recipe(options):
+    from llmcourse.recipes import RECIPES
+
+    if options.recipe not in RECIPES:
+        raise CourseError(f"There is no recipe {options.recipe!r}. Known: {', '.join(RECIPES)}.")
+    changes = {}
+    for pair in options.set:
+        name, equals, text = pair.partition("=")
+        if not (name and equals):
+            raise CourseError(f"--set {pair}: write it as NAME=VALUE, for instance r=8.")
+        try:
+            changes[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            changes[name] = text
+    recipe = RECIPES[options.recipe]
+    for name, value in changes.items():
+        wanted = getattr(recipe, name, None)
+        if wanted is not None and not _same_kind(value, wanted):
+            raise CourseError(f"--set {name}={value}: a value like {wanted!r} is needed.")
+    return recipe.changed(**changes)
+
+
+def _same_kind(value, wanted) -> bool:
+    if isinstance(wanted, bool) or isinstance(value, bool):
+        return isinstance(wanted, bool) and isinstance(value, bool)
+    if isinstance(wanted, float):
+        return isinstance(value, (int, float))
+    return isinstance(value, type(wanted))
+
+
+def _experiment(options):
+    from llmcourse import data, models
+    from llmcourse.experiment import Experiment
+
+    # the rows first: what is wrong with them shows before a model is loaded
+    rows = data.load(
+        _task(options),
+        options.data,
+        test=options.test,
+        n_train=options.n_train,
+        n_test=options.n_test,
+        columns=_columns(options.column),
+        seed=options.seed,
+    )
+    return Experiment(rows, models.load(), options.runs, options.seed)
+
+
+def _describe(experiment) -> str:
+    rows, report = experiment.rows, experiment.rows.report
+    dropped = [
+        f"{report[key]:,} {key.replace('_', ' ')}"
+        for key in ("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory")
+        if report[key]
+    ]
+    cleaned = f" (left out: {', '.join(dropped)})" if dropped else ""
+    lines = [
+        f"{report['read']:,} rows read from {rows.source}{cleaned}: {len(rows.train):,} to train on, {len(rows.test):,} to test on."
+    ]
+    if report["rejected_lines"]:
+        lines.append(
+            f"Unreadable lines: {', '.join(map(str, report['rejected_lines'][:10]))}{' ...' if report['rejected'] > 10 else ''}."
+        )
+    for side in ("train", "test"):
+        if f"{side}_wanted" in report:
+            lines.append(
+                f"Note: {report[f'{side}_wanted']:,} {side} rows were wanted; balance and distinct groups leave {sum(report[side].values()):,}."
+            )
+    lines.append(f"Test set {rows.test_id}; model {experiment.loaded.base['name']}.")
+    return "\n".join(lines)
+
+
+def _announce(arm) -> None:
+    invalid = f", {arm.score.invalid} invalid" if arm.score.invalid else ""
+    trained = f" (trained in {arm.training['seconds']:.0f} s)" if arm.training else ""
+    _say(f"{arm.name:<32} {arm.score.accuracy:6.1%}{invalid}{trained}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _report_folder(options, experiment) -> Path:
+    return options.runs / f"{experiment.task.name}-{experiment.rows.test_id}"
+
+
+def _texts(options, task) -> list[dict]:
+    if options.file:
+        return []
+    if options.text is None:
+        raise CourseError("Nothing to classify: give a text, - for standard input, or --file FILE.")
+    texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
+    if not texts or not all(text.strip() for text in texts):
+        raise CourseError("The text to classify is empty.")
+    return [
+        {"row": n, **dict.fromkeys(task.columns, options.parent), task.columns[-1]: text}
+        for n, text in enumerate(texts, 1)
+    ]
+
+
+def _verdict(task, predictions, row: int) -> str:
+    import math
+
+    label = predictions.labels[row]
+    return f"{task.labels[label]} ({math.exp(predictions.logprobs[row][label]):.0%})"
+
+
+def _prediction_table(task, rows, before, after) -> str:
+    import io
+    import math
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", "before", "before_probability", "after", "after_probability", *task.columns])
+    for i, row in enumerate(rows):
+        answers = []
+        for predictions in (before, after):
+            label = predictions.labels[i]
+            answers += [task.labels[label], f"{math.exp(predictions.logprobs[i][label]):.4f}"]
+        writer.writerow([row["row"], *answers, *(row[column] for column in task.columns)])
+    return out.getvalue()
+
+
+def _same_labels(card: dict, task, folder: Path) -> None:
+    if list(card["task"]["labels"]) != list(task.labels):
+        raise CourseError(
+            f"The adapter in {folder} answers {', '.join(card['task']['labels'])}; the task {task.name!r} has {', '.join(task.labels)}."
+        )
+
+
+def _quiet_libraries() -> None:
+    """The libraries' warnings concern their own developers; ours are CourseErrors."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
+    logging.getLogger().setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")

@@ -1,0 +1,480 @@
+"""A task's rows: read by DuckDB, checked, cleaned, balanced, split by group; the test set frozen under an id.
+
+DuckDB reads CSV, JSON Lines and Parquet in bounded memory. A file is read twice: first every row becomes a few numbers
+(label, hashes of its texts, flags), from which the sample is chosen; then only the chosen rows are fetched. So a million
+rows cost little more memory than a thousand. Order and choice come from MD5 hashes of seed and text, so they depend
+neither on the order of the file nor on DuckDB's version.
+"""
+
+import csv
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import CourseError, files
+from llmcourse.prompts import MAX_CHARACTERS
+from llmcourse.tasks import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+KAGGLE = ("danofer/sarcasm", "train-balanced-sarcasm.csv")
+HUB = ("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d44537")
+"""The mirror's repository, file and pinned revision."""
+
+TEST_SHARE = 0.2
+MOST_REJECTED = 0.1
+"""Share of unreadable lines above which a file is refused instead of read around."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Train and test rows of a task. Columns: `row` (number in its file), `label` (integer), the task's text columns."""
+
+    task: Task
+    source: str
+    train: "Dataset"
+    test: "Dataset"
+    report: dict[str, Any]
+    """What cleaning and sampling did, as counts."""
+
+    @property
+    def test_id(self) -> str:
+        """Names the frozen test set: the same rows, in any order, have the same id."""
+        return rows_id(self.task, self.test)
+
+    @property
+    def train_id(self) -> str:
+        return rows_id(self.task, self.train)
+
+
+def rows_id(task: Task, rows: Sequence[Mapping]) -> str:
+    """A hash of texts and labels; the order of the rows does not matter."""
+    return files.short_hash(sorted([*(row[column] for column in task.columns), int(row["label"])] for row in rows))
+
+
+def load(
+    task: Task,
+    source: str | Path = "bundled",
+    *,
+    test: str | Path | None = None,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Rows:
+    """Read, clean, balance and split a task's rows.
+
+    `source` is one of `task.sources`, or a CSV, TSV, JSON Lines or Parquet file; `test` a file with the test rows, if they
+    are apart. `columns` maps the task's column names to the file's own: `{"comment": "body", "label": "is_sarcastic"}`.
+    `n_train` and `n_test` are rows in all, the same number of each label; None takes all that balance allows.
+
+    Rows that share the task's group column all fall on one side. Raises CourseError with file and row for anything that the
+    user can put right.
+    """
+    paths = [_locate(task, source), *([Path(test)] if test is not None else [])]
+    with _engine() as connection:
+        for number, path in enumerate(paths):
+            _index(connection, task, path, dict(columns or {}), seed, part=number)
+        report = _clean(connection, task, paths)
+        _split(connection, task, paths, n_train, n_test)
+        sides = {side: _fetch(connection, task, side) for side in ("train", "test")}
+        report |= {side: _label_counts(task, rows) for side, rows in sides.items()}
+    for side, wanted in (("train", n_train), ("test", n_test)):
+        if wanted is not None and len(sides[side]) < wanted - wanted % len(task.labels):
+            report[f"{side}_wanted"] = wanted
+    name = str(source) if source in task.sources else Path(source).name
+    return Rows(task, name, sides["train"], sides["test"], report)
+
+
+def read_all(
+    task: Task, path: str | Path, columns: Mapping[str, str] | None = None, labelled: bool = True
+) -> list[dict]:
+    """Every row of a file in its order, neither cleaned nor sampled: for predicting, or evaluating on a file of one's own.
+
+    Raises CourseError for a row without text, or (labelled) with an unknown label: nothing is left out silently.
+    """
+    path = Path(path)
+    with _engine() as connection:
+        view, names = _open(connection, path)
+        mapping = _mapping(task, path, names, dict(columns or {}), labelled)
+        selected = ", ".join(f"{_quoted(mapping[c])}::VARCHAR AS {_quoted(c)}" for c in mapping)
+        rows = _records(connection.execute(f"SELECT row_number() OVER () AS row, {selected} FROM {view}"))
+        rejected = _rejected(connection, path)
+    if rejected:
+        raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
+    if not rows:
+        raise CourseError(f"{path} holds no rows.")
+    words = _label_words(task)
+    for row in rows:
+        for column in task.columns:
+            text = (row[column] or "").strip()
+            if not text:
+                raise CourseError(f"{path}, row {row['row']}: column {mapping[column]!r} is empty.")
+            if len(text) > MAX_CHARACTERS:
+                raise CourseError(
+                    f"{path}, row {row['row']}: column {mapping[column]!r} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
+                )
+            row[column] = text
+        if labelled:
+            value = str(row["label"]).strip().lower()
+            if value not in words:
+                raise CourseError(_unknown_label(task, path, row["label"], row["row"]))
+            row["label"] = words[value]
+    return rows
+
+
+def bundled_path(task: Task) -> Path:
+    """The corpus that comes with the package."""
+    return Path(str(resources.files("llmcourse.corpora") / f"{task.name}.csv"))
+
+
+def _locate(task: Task, source: str | Path) -> Path:
+    if source == "bundled" and "bundled" in task.sources:
+        return bundled_path(task)
+    if source == "kaggle" and "kaggle" in task.sources:
+        try:
+            import kagglehub
+        except ImportError:
+            raise CourseError("Reading from Kaggle needs one more package: pip install kagglehub") from None
+        return _download(lambda: kagglehub.dataset_download(KAGGLE[0], path=KAGGLE[1]), "Kaggle", "hub")
+    if source == "hub" and "hub" in task.sources:
+        from huggingface_hub import hf_hub_download
+
+        repo, name, revision = HUB
+        return _download(
+            lambda: hf_hub_download(repo, name, repo_type="dataset", revision=revision), "the hub", "kaggle"
+        )
+    return Path(source)
+
+
+def _download(fetch, place: str, other: str) -> Path:
+    try:
+        return Path(fetch())
+    except Exception as error:  # network, quota, a moved file: whatever it was, the remedy is the same
+        raise CourseError(
+            f"The rows could not be downloaded from {place} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
+            f" Try the other source ({other!r}), or the bundled corpus, which needs no network ('bundled')."
+        ) from error
+
+
+@contextmanager
+def _engine() -> Iterator[Any]:
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as spill:
+        connection = duckdb.connect(config={"memory_limit": "400MB", "threads": 2, "temp_directory": spill})
+        connection.execute("SET enable_progress_bar = false")
+        try:
+            yield connection
+        except duckdb.Error as error:
+            raise CourseError(_readable(error)) from error
+        finally:
+            connection.close()
+
+
+def _readable(error: Exception) -> str:
+    """DuckDB's message without its advice on DuckDB's own options."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"The file cannot be read: {lines[0].split('Error: ', 1)[-1]}"
+
+
+def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
+    """Make a view of a file; return its name and its columns."""
+    if not path.is_file():
+        raise CourseError(f"There is no file {path}.")
+    if path.stat().st_size == 0:
+        raise CourseError(f"{path} is empty.")
+    kind = path.suffix.lower()
+    place = _literal(str(path))
+    if kind in (".csv", ".tsv", ".txt"):
+        header, delimiter = _csv_header(path)
+        types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
+        reader = (
+            f"read_csv({place}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
+            f" columns = {{{types}}}, strict_mode = true, ignore_errors = true, store_rejects = true,"
+            f" rejects_table = 'rejected_{part}', rejects_scan = 'rejected_scans_{part}', max_line_size = 8000000)"
+        )
+    elif kind in (".jsonl", ".ndjson"):
+        _check_json_lines(path)
+        reader = f"read_json({place}, format = 'newline_delimited', maximum_object_size = 8000000)"
+    elif kind == ".parquet":
+        reader = f"read_parquet({place})"
+    else:
+        raise CourseError(
+            f"{path}: files that end in {kind or 'nothing'} are not read. Give a .csv, .tsv, .jsonl or .parquet file."
+        )
+    view = f"source_{part}"
+    connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {reader}")
+    return view, [name for name, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
+
+
+def _csv_header(path: Path) -> tuple[list[str], str]:
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(1_000_000).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CourseError(f"{path}: line 1 is not UTF-8 text. Save the file as UTF-8.") from None
+    delimiter = max(",;\t", key=line.count)
+    header = next(csv.reader([line], delimiter=delimiter), [])
+    names = [name.strip() for name in header]
+    if not any(names):
+        raise CourseError(f"{path}: line 1 holds no column names.")
+    if len(set(names)) < len(names):
+        raise CourseError(f"{path}: line 1 names a column twice: {', '.join(names)}.")
+    return names, delimiter
+
+
+def _check_json_lines(path: Path) -> None:
+    import json
+
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except UnicodeDecodeError:
+                raise CourseError(f"{path}: line {number} is not UTF-8 text. Save the file as UTF-8.") from None
+            except ValueError as error:
+                raise CourseError(f"{path}: line {number} is not JSON ({error}).") from None
+            if not isinstance(value, dict):
+                raise CourseError(f"{path}: line {number} is not a JSON object.")
+
+
+def _mapping(
+    task: Task, path: Path, names: list[str], columns: dict[str, str], labelled: bool = True
+) -> dict[str, str]:
+    """The task's columns -> the file's."""
+    wanted = [*task.columns, *(["label"] if labelled else [])]
+    unknown = set(columns) - set(wanted)
+    if unknown:
+        raise CourseError(
+            f"The task {task.name!r} has no column {sorted(unknown)[0]!r} to map. It has: {', '.join(wanted)}."
+        )
+    mapping = {column: columns.get(column, task.label_column if column == "label" else column) for column in wanted}
+    for column, name in mapping.items():
+        if name not in names:
+            raise CourseError(
+                f"{path} has no column {name!r}; it has: {', '.join(names)}. Say which one holds it, for instance {column}={names[0]}."
+            )
+    return mapping
+
+
+def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: int, part: int) -> None:
+    """Turn a file's rows into numbers: table `rows` (part, row, label, flags, hashes)."""
+    view, names = _open(connection, path, part)
+    mapping = _mapping(task, path, names, columns)
+    texts = {column: _cleaned(task, f"{_quoted(mapping[column])}::VARCHAR") for column in task.columns}
+    all_texts = " || chr(31) || ".join(f"coalesce({texts[c]}, '')" for c in task.columns)
+    group = texts[task.group_column] if task.group_column else all_texts
+    marked = " OR ".join(
+        f"regexp_matches({_quoted(mapping[c])}::VARCHAR, {_literal(_marks(task))})" for c in task.columns
+    )
+    given = f"lower(trim({_quoted(mapping['label'])}::VARCHAR))"
+    split = "lower(split::VARCHAR)" if "split" in names and part == 0 else "NULL"
+    whens = " ".join(f"WHEN {_literal(word)} THEN {label}" for word, label in _label_words(task).items())
+    # a CSV's view may be scanned once with rejects; the row number counts the rows that were accepted
+    connection.execute("""
+        CREATE TABLE IF NOT EXISTS rows (part TINYINT, row BIGINT, label TINYINT, given VARCHAR, split VARCHAR,
+            missing BOOLEAN, long BOOLEAN, marked BOOLEAN, text_hash UBIGINT, group_hash UBIGINT, sort_hash UBIGINT)""")
+    connection.execute(f"""
+        INSERT INTO rows SELECT {part}, row_number() OVER (), CASE {given} {whens} END,
+            CASE WHEN {given} IN ({", ".join(map(_literal, _label_words(task)))}) THEN NULL ELSE {_quoted(mapping["label"])}::VARCHAR END,
+            {split},
+            {" OR ".join(f"coalesce({texts[c]}, '') = ''" for c in task.columns)},
+            {" OR ".join(f"length({texts[c]}) > {MAX_CHARACTERS}" for c in task.columns)},
+            {f"coalesce({marked}, false)" if task.strip_marks else "false"},
+            md5_number_lower(lower({all_texts})),
+            md5_number_lower('{int(seed)}' || lower({group})),
+            md5_number_lower('{int(seed)}' || {all_texts})
+        FROM {view}""")
+    select = ", ".join(f"{texts[c]} AS {_quoted(c)}" for c in task.columns)
+    connection.execute(
+        f"CREATE TEMP VIEW texts_{part} AS SELECT {part} AS part, row_number() OVER () AS row, {select} FROM {view}"
+    )
+
+
+def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
+    """Drop what cannot be used, count it, and refuse what makes no sense. Leaves the table `kept`."""
+    one = connection.execute
+    total = one("SELECT count(*) FROM rows").fetchone()[0]
+    rejected = {part: _rejected(connection, path, part) for part, path in enumerate(paths)}
+    count = sum(map(len, rejected.values()))
+    for part, lines in rejected.items():
+        for line, reason in lines:
+            if reason == "it is not UTF-8 text":
+                raise CourseError(f"{paths[part]}: line {line} cannot be read: {reason}. Save the file as UTF-8.")
+    if count and count > MOST_REJECTED * (total + count):
+        part = next(part for part, lines in rejected.items() if lines)
+        line, reason = rejected[part][0]
+        raise CourseError(
+            f"{paths[part]}: {count:,} of {total + count:,} lines cannot be read; the first is line {line} ({reason})."
+            " Is the delimiter right, and are quotes doubled?"
+        )
+    if not total:
+        raise CourseError(f"{paths[0]} holds no rows.")
+    bad = one(
+        "SELECT part, row, given FROM rows WHERE label IS NULL AND given IS NOT NULL ORDER BY part, row LIMIT 1"
+    ).fetchone()
+    if bad:
+        raise CourseError(_unknown_label(task, paths[bad[0]], bad[2], bad[1]))
+    # The same texts twice: one is enough if the labels agree, none can be right if they do not.
+    one("""CREATE TABLE kept AS SELECT part, row, label, split, group_hash, sort_hash, marked FROM rows
+           WHERE label IS NOT NULL AND NOT missing AND NOT long
+           WINDOW same AS (PARTITION BY text_hash), in_order AS (PARTITION BY text_hash ORDER BY part DESC, row)
+           QUALIFY row_number() OVER in_order = 1 AND min(label) OVER same = max(label) OVER same""")
+    usable = "label IS NOT NULL AND NOT missing AND NOT long"
+    report = {
+        "read": total,
+        "rejected_lines": [line for lines in rejected.values() for line, _ in lines][:100],
+        "rejected": count,
+        "no_label": one("SELECT count(*) FROM rows WHERE label IS NULL").fetchone()[0],
+        "empty": one("SELECT count(*) FROM rows WHERE label IS NOT NULL AND missing").fetchone()[0],
+        "too_long": one("SELECT count(*) FROM rows WHERE label IS NOT NULL AND NOT missing AND long").fetchone()[0],
+        "contradictory": one(
+            f"SELECT coalesce(sum(n), 0)::BIGINT FROM (SELECT count(*) AS n FROM rows WHERE {usable} GROUP BY text_hash"
+            " HAVING min(label) < max(label))"
+        ).fetchone()[0],
+        "kept": one("SELECT count(*) FROM kept").fetchone()[0],
+        "marks_stripped": one("SELECT count(*) FROM kept WHERE marked").fetchone()[0],
+    }
+    used = sum(report[key] for key in ("no_label", "empty", "too_long", "contradictory", "kept"))
+    report["duplicates"] = total - used
+    present = {label for (label,) in one("SELECT DISTINCT label FROM kept").fetchall()}
+    if len(present) < 2:
+        named = ", ".join(repr(task.labels[label]) for label in sorted(present)) or "none"
+        raise CourseError(
+            f"{paths[0]} holds rows of one label only ({named}); {len(task.labels)} are needed to learn and to compare."
+        )
+    absent = [word for label, word in enumerate(task.labels) if label not in present]
+    if absent:
+        raise CourseError(f"{paths[0]} holds no row labelled {absent[0]!r}.")
+    return report
+
+
+def _split(connection, task: Task, paths: list[Path], n_train: int | None, n_test: int | None) -> None:
+    """Choose the rows: table `chosen` (part, row, label, side, sort_hash), balanced, no group on both sides."""
+    one, kinds = connection.execute, len(task.labels)
+    if len(paths) == 2:
+        # groups of the test file leave the training file
+        one("""CREATE TABLE sided AS SELECT *, CASE part WHEN 1 THEN 'test' ELSE 'train' END AS side FROM kept
+               WHERE part = 1 OR group_hash NOT IN (SELECT group_hash FROM kept WHERE part = 1)""")
+    elif one("SELECT count(*) FROM kept WHERE split IN ('train', 'test')").fetchone()[0]:
+        one("""CREATE TABLE sided AS SELECT *, split AS side FROM kept WHERE split = 'test'
+               OR split = 'train' AND group_hash NOT IN (SELECT group_hash FROM kept WHERE split = 'test')""")
+    else:
+        smallest = one("SELECT min(n) FROM (SELECT count(*) AS n FROM kept GROUP BY label)").fetchone()[0]
+        share = max(n_test / (n_train + n_test), TEST_SHARE) if n_train and n_test else TEST_SHARE
+        each = min(-(-n_test // kinds) if n_test else smallest, max(1, round(share * smallest)))
+        # whole groups, in the order of their hashes, until each label has enough test rows
+        cut = one(
+            f"""SELECT max(group_hash) FROM (SELECT group_hash, row_number() OVER (PARTITION BY label ORDER BY group_hash, sort_hash) AS n
+                FROM kept) WHERE n = {each}"""
+        ).fetchone()[0]
+        one(
+            f"CREATE TABLE sided AS SELECT *, CASE WHEN group_hash <= {cut} THEN 'test' ELSE 'train' END AS side FROM kept"
+        )
+    one("CREATE TABLE chosen (part TINYINT, row BIGINT, label TINYINT, side VARCHAR, sort_hash UBIGINT)")
+    for side, wanted in (("train", n_train), ("test", n_test)):
+        counts = one(f"SELECT count(*) FROM sided WHERE side = '{side}' GROUP BY label").fetchall()
+        if len(counts) < kinds:
+            raise CourseError(
+                f"{paths[-1] if side == 'test' else paths[0]}: there are too few rows of each label for a {side} set. Add rows, or ask for fewer."
+            )
+        each = min(min(n for (n,) in counts), wanted // kinds if wanted is not None else 10**12)
+        one(f"""INSERT INTO chosen SELECT part, row, label, side, sort_hash FROM sided WHERE side = '{side}'
+                QUALIFY row_number() OVER (PARTITION BY label ORDER BY sort_hash) <= {each}""")
+
+
+def _fetch(connection, task: Task, side: str) -> "Dataset":
+    from datasets import Dataset
+
+    texts = ", ".join(f"t.{_quoted(column)}" for column in task.columns)
+    parts = [part for (part,) in connection.execute("SELECT DISTINCT part FROM chosen ORDER BY part").fetchall()]
+    source = " UNION ALL ".join(f"SELECT * FROM texts_{part}" for part in parts)
+    records = _records(
+        connection.execute(f"""
+        SELECT c.row::BIGINT AS row, c.label::BIGINT AS label, {texts} FROM chosen c JOIN ({source}) t USING (part, row)
+        WHERE c.side = '{side}' ORDER BY c.sort_hash, c.label""")
+    )
+    return Dataset.from_list(records)
+
+
+def _records(result) -> list[dict]:
+    names = [name for name, *_ in result.description]
+    return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
+
+
+def _rejected(connection, path: Path, part: int = 0) -> list[tuple[int, str]]:
+    """Lines that DuckDB could not read: their number in the file, and why."""
+    table = f"rejected_{part}"
+    found = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone()[0]
+    if not found:
+        return []
+    lines = connection.execute(
+        f"SELECT DISTINCT ON (line) line_byte_position, error_type::VARCHAR FROM {table} ORDER BY line LIMIT 1000"
+    ).fetchall()
+    if not lines:
+        return []
+    reasons = {
+        "MISSING COLUMNS": "too few columns",
+        "TOO MANY COLUMNS": "too many columns",
+        "UNQUOTED VALUE": "a quotation mark that is not closed or not doubled",
+        "INVALID ENCODING": "it is not UTF-8 text",
+        "INVALID UNICODE": "it is not UTF-8 text",
+        "LINE SIZE OVER MAXIMUM": "longer than 8 MB",
+    }
+    # DuckDB numbers records; a reader's editor numbers lines, and a quoted text may span several
+    result, line, seen = [], 1, 0
+    with open(path, "rb") as file:
+        for position, reason in sorted(lines):
+            while seen < position - 1:
+                block = file.read(min(1 << 20, position - 1 - seen))
+                if not block:
+                    break
+                line, seen = line + block.count(b"\n"), seen + len(block)
+            result.append((line, reasons.get(reason, reason.lower())))
+    return result
+
+
+def _label_words(task: Task) -> dict[str, int]:
+    """What a label column may hold, in lower case: the label words or their numbers."""
+    return {str(label): label for label in range(len(task.labels))} | {
+        word.lower(): label for label, word in enumerate(task.labels)
+    }
+
+
+def _unknown_label(task: Task, path: Path, value: object, row: int) -> str:
+    known = ", ".join(f"{label} or {word!r}" for label, word in enumerate(task.labels))
+    return f"{path}, row {row}: unknown label {value!r}. The task {task.name!r} knows {known}."
+
+
+def _label_counts(task: Task, rows: "Dataset") -> dict[str, int]:
+    labels = rows["label"][:] if len(rows) else []
+    return {word: list(labels).count(label) for label, word in enumerate(task.labels)}
+
+
+def _marks(task: Task) -> str:
+    return r"(?i)(\s*(" + "|".join(re.escape(mark) for mark in task.strip_marks) + r")[\s.!?]*)+$"
+
+
+def _cleaned(task: Task, expression: str) -> str:
+    """SQL that trims a text, folds its white space and removes the task's give-away endings."""
+    text = expression
+    if task.strip_marks:
+        text = f"regexp_replace({text}, {_literal(_marks(task))}, '')"
+    return rf"trim(regexp_replace({text}, '\s+', ' ', 'g'))"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,372 @@
+"""One experiment: several arms answer the same frozen test rows, each is kept, and they are compared in pairs.
+
+An arm is kept under a hash of all that decides its answers: task, rows, base model, prompt, recipe. Running it again finds
+it; changing a number adds an arm beside the old one. Nothing is trained or asked twice.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from llmcourse import CourseError, baselines, files, hardware, metrics
+from llmcourse import finetune as finetuning
+from llmcourse.data import Rows
+from llmcourse.models import LoadedModel, put_adapter, save_adapter
+from llmcourse.predict import Predictions, generate, score
+from llmcourse.prompts import Prompt, few_shots
+from llmcourse.recipes import Recipe
+
+ARM_FORMAT = 1
+"""Raised when the way in which arms answer changes, so that answers kept by an older version are not taken for new ones."""
+
+
+@dataclass
+class Arm:
+    """A kept arm: who answered, what, and how well."""
+
+    name: str
+    kind: str
+    """"baseline", "prompted" or "finetuned"."""
+    spec: dict[str, Any]
+    """All that decided the answers."""
+    predictions: Predictions
+    score: metrics.Score
+    example: str | None = None
+    """The arm's answer to the task's example row, in words."""
+    training: dict[str, Any] | None = None
+    """Seconds, steps, losses and trained parameters (finetuned arms)."""
+    adapter: Path | None = None
+    folder: Path | None = None
+
+    @property
+    def seconds_per_row(self) -> float:
+        return self.predictions.seconds / self.score.n
+
+    def as_dict(self) -> dict[str, Any]:
+        """The arm's entry in results.json."""
+        entry = {
+            "name": self.name,
+            "kind": self.kind,
+            **self.score.as_dict(),
+            "seconds_per_row": round(self.seconds_per_row, 5),
+        }
+        if self.training:
+            entry["training_seconds"] = round(self.training["seconds"], 1)
+            entry["trained_parameters"] = self.training["trainable"]
+        return entry
+
+
+@dataclass
+class Experiment:
+    """Arms on one frozen test set, kept in a folder."""
+
+    rows: Rows
+    loaded: LoadedModel
+    folder: Path = Path("runs")
+    seed: int = 0
+    quiet: bool = False
+    """True shows no progress bars."""
+    arms: list[Arm] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.folder = Path(self.folder)
+        self.task = self.rows.task
+        self._train, self._test = list(self.rows.train), list(self.rows.test)
+        self._ids = {"test": self.rows.test_id, "train": self.rows.train_id}
+        example = self.task.example
+        if example and any(all(row[c] == example[c] for c in self.task.columns) for row in self._train):
+            raise CourseError("The task's example row is among the training rows; leave it out of them.")
+
+    # -- the arms ------------------------------------------------------------------------------------------------
+
+    def majority(self) -> Arm:
+        """Always the commonest label of the training rows."""
+        return self._baseline("majority", baselines.majority)
+
+    def bag_of_words(self) -> Arm:
+        """TF-IDF and logistic regression on the training rows."""
+        return self._baseline("TF-IDF + logistic regression", baselines.bag_of_words)
+
+    def prompt(self, k: int = 0, chat: bool = False, fallback: bool = True) -> Prompt:
+        """The task's prompt with `k` shots, drawn from the training rows by the experiment's seed."""
+        return Prompt(self.task, few_shots(self.task, self._train, k, self.seed), chat=chat, fallback=fallback)
+
+    def generated(self, prompt: Prompt, name: str | None = None) -> Arm:
+        """The base model writes freely; its text is read as a label, or counted as invalid."""
+        return self._prompted(name or _prompt_name(prompt, "generated"), prompt, "generated")
+
+    def scored(self, prompt: Prompt, calibrate: bool = False, name: str | None = None) -> Arm:
+        """The base model chooses among the labels only; `calibrate` takes off its bias towards one of them."""
+        way = "calibrated" if calibrate else "scored"
+        return self._prompted(name or _prompt_name(prompt, way), prompt, way)
+
+    def finetuned(self, recipe: Recipe, resume: bool = True, name: str | None = None) -> Arm:
+        """Train an adapter by the recipe (or find it), then let the model write freely, as the prompted arms do."""
+        prompt = finetuning.training_prompt(self.task, recipe)
+        spec = self._spec("generated", prompt, recipe=recipe.as_dict(), train=self._ids["train"])
+        name = name or f"LoRA r={recipe.r} ({recipe.name})"
+        found = self._find(spec, name)
+        if found:
+            return found
+        adapter, training = self.train(recipe, resume)
+        put_adapter(self.loaded, adapter)
+        try:
+            predictions, example = self._ask(prompt, "generated", name)
+        finally:
+            self.loaded.drop_adapter()
+        return self._keep(
+            Arm(name, "finetuned", spec, predictions, self._score(predictions), example, training, adapter)
+        )
+
+    def train(self, recipe: Recipe, resume: bool = True) -> tuple[Path, dict[str, Any]]:
+        """The recipe's adapter on the training rows: its folder and the story of its training."""
+        spec = {
+            "format": ARM_FORMAT,
+            "task": self.task.as_dict(),
+            "train": self._ids["train"],
+            "model": self.loaded.base,
+            "recipe": {key: value for key, value in recipe.as_dict().items() if key not in ("name", "save_steps")},
+        }
+        key = files.short_hash(spec)
+        folder = self.folder / "adapters" / key
+        if (folder / "training.json").is_file():
+            return folder, json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        work = self.folder / "training" / key
+        with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
+
+            def progress(step: int, steps: int, loss: float) -> None:
+                bar.total = steps
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update(step - bar.n)
+
+            run = finetuning.finetune(self.loaded, self.task, self._train, recipe, work, resume, progress)
+        training = {
+            "seconds": run.seconds,
+            "steps": run.steps,
+            "rows": run.rows,
+            "cut_rows": run.cut_rows,
+            "trainable": run.trainable,
+            "resumed_from": run.resumed_from,
+            "losses": [round(loss, 5) for loss in run.losses],
+        }
+        prompt = finetuning.training_prompt(self.task, recipe)
+        card = {
+            "task": self.task.as_dict(),
+            "prompt": {"instruction": prompt.instruction, "fallback": prompt.fallback, "chat": prompt.chat},
+            "recipe": recipe.as_dict(),
+            "data": {"source": self.rows.source, "train": self._ids["train"], "rows": len(self._train)},
+            "training": {key: value for key, value in training.items() if key != "losses"},
+            "versions": hardware.versions(),
+        }
+        save_adapter(self.loaded, folder, card, _readme(card))
+        files.write_json(folder / "training.json", training)
+        self.loaded.drop_adapter()
+        return folder, training
+
+    def adapter_arm(self, folder: str | Path, prompt: Prompt, way: str) -> Arm:
+        """A saved adapter, which lies on the model, on the test rows; the adapter's file is part of the arm's name."""
+        digest = files.sha256_of_file(Path(folder) / "adapter_model.safetensors")
+        name = f"adapter {Path(folder).name} ({digest[:8]}), {way}"
+        spec = self._spec(way, prompt, adapter=digest)
+        found = self._find(spec, name)
+        if found:
+            return found
+        predictions, example = self._ask(prompt, way, name)
+        return self._keep(Arm(name, "finetuned", spec, predictions, self._score(predictions), example))
+
+    def find_all(self) -> list[Arm]:
+        """All arms that the folder keeps for this task, these test rows and this base model, oldest first."""
+        found = sorted((self.folder / "arms").glob("*/arm.json"), key=lambda path: (path.stat().st_mtime_ns, path))
+        for path in found:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            spec = kept["spec"]
+            same = spec["task"] == self.task.as_dict() and spec["test"] == self._ids["test"]
+            if same and spec["format"] == ARM_FORMAT and spec.get("model", self.loaded.base) == self.loaded.base:
+                self._find(spec, kept["name"])
+        return self.arms
+
+    # -- keeping and finding --------------------------------------------------------------------------------------
+
+    def _spec(self, way: str, prompt: Prompt | None = None, **more: Any) -> dict[str, Any]:
+        spec = {"format": ARM_FORMAT, "way": way, "task": self.task.as_dict(), "test": self._ids["test"], **more}
+        if prompt is not None:
+            spec |= {"model": self.loaded.base, "prompt": prompt.as_dict()}
+        return spec
+
+    def _baseline(self, name: str, answer) -> Arm:
+        spec = self._spec(name, train=self._ids["train"])
+        found = self._find(spec, name)
+        if found:
+            return found
+        asked = [*self._test, *([self.task.example] if self.task.example else [])]
+        predictions = answer(self.task, self._train, asked)
+        predictions, example = self._without_example(predictions)
+        return self._keep(Arm(name, "baseline", spec, predictions, self._score(predictions), example))
+
+    def _prompted(self, name: str, prompt: Prompt, way: str) -> Arm:
+        spec = self._spec(way, prompt)
+        found = self._find(spec, name)
+        if found:
+            return found
+        with self.loaded.without_adapter():
+            predictions, example = self._ask(prompt, way, name)
+        return self._keep(Arm(name, "prompted", spec, predictions, self._score(predictions), example))
+
+    def _ask(self, prompt: Prompt, way: str, name: str) -> tuple[Predictions, str | None]:
+        asked = [*self._test, *([self.task.example] if self.task.example else [])]
+        with tqdm(desc=name, total=len(asked), unit="row", disable=self.quiet, leave=False) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            if way == "generated":
+                predictions = generate(self.loaded, prompt, asked, progress)
+            else:
+                predictions = score(self.loaded, prompt, asked, way == "calibrated", progress)
+        return self._without_example(predictions)
+
+    def _without_example(self, predictions: Predictions) -> tuple[Predictions, str | None]:
+        """Take the example row, which was answered last, off the predictions; return its answer in words."""
+        if not self.task.example:
+            return predictions, None
+        label = predictions.labels.pop()
+        text = predictions.texts.pop().strip() if predictions.texts else None
+        if predictions.logprobs:
+            predictions.logprobs.pop()
+        predictions.seconds *= len(self._test) / (len(self._test) + 1)
+        word = "invalid" if label is None else self.task.labels[label]
+        return predictions, word if text is None or text == word else f"{text} ({word})"
+
+    def _score(self, predictions: Predictions) -> metrics.Score:
+        return metrics.evaluate([row["label"] for row in self._test], predictions.labels, self.task.labels)
+
+    def _keep(self, arm: Arm) -> Arm:
+        arm.folder = self.folder / "arms" / files.short_hash(arm.spec)
+        with files.folder_aside(arm.folder) as aside:
+            files.write_text(aside / "predictions.csv", self.predictions_csv(arm.predictions))
+            files.write_json(
+                aside / "arm.json",
+                {
+                    "name": arm.name,
+                    "kind": arm.kind,
+                    "spec": arm.spec,
+                    "seconds": arm.predictions.seconds,
+                    "bias": arm.predictions.bias,
+                    "example": arm.example,
+                    "training": arm.training,
+                    "adapter": str(arm.adapter.relative_to(self.folder)) if arm.adapter else None,
+                },
+            )
+        return self._add(arm)
+
+    def _find(self, spec: dict, name: str) -> Arm | None:
+        folder = self.folder / "arms" / files.short_hash(spec)
+        if not (folder / "arm.json").is_file():
+            return None
+        kept = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
+        predictions = self._read_predictions(folder / "predictions.csv", kept)
+        adapter = self.folder / kept["adapter"] if kept["adapter"] else None
+        score = self._score(predictions)
+        return self._add(
+            Arm(
+                name, kept["kind"], kept["spec"], predictions, score, kept["example"], kept["training"], adapter, folder
+            )
+        )
+
+    def _add(self, arm: Arm) -> Arm:
+        self.arms = [*(other for other in self.arms if other.folder != arm.folder), arm]
+        return arm
+
+    def predictions_csv(self, predictions: Predictions) -> str:
+        """A row a test row: its number in its file, gold and predicted label, raw text or log-probabilities."""
+        out = io.StringIO()
+        labels = self.task.labels
+        writer = csv.writer(out, lineterminator="\n")
+        scores = [f"logprob {word}" for word in labels] if predictions.logprobs else []
+        writer.writerow(["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])])
+        for i, row in enumerate(self._test):
+            label = predictions.labels[i]
+            values = [f"{value:.6f}" for value in predictions.logprobs[i]] if predictions.logprobs else []
+            text = [predictions.texts[i]] if predictions.texts else []
+            writer.writerow([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
+        return out.getvalue()
+
+    def _read_predictions(self, path: Path, kept: dict) -> Predictions:
+        with open(path, encoding="utf-8", newline="") as file:
+            table = list(csv.DictReader(file))
+        if len(table) != len(self._test):
+            raise CourseError(
+                f"{path} holds {len(table)} rows instead of {len(self._test)}. Delete {path.parent} and run again."
+            )
+        numbers = {word: label for label, word in enumerate(self.task.labels)} | {"": None}
+        texts = [line["text"] for line in table] if "text" in table[0] else None
+        columns = [name for name in table[0] if name.startswith("logprob ")]
+        logprobs = [[float(line[name]) for name in columns] for line in table] if columns else None
+        return Predictions(
+            [numbers[line["predicted"]] for line in table], kept["seconds"], texts, logprobs, kept["bias"]
+        )
+
+    # -- the comparison -------------------------------------------------------------------------------------------
+
+    def gold(self) -> list[int]:
+        return [row["label"] for row in self._test]
+
+    def p_value(self, a: Arm, b: Arm) -> float:
+        """Exact McNemar test between two arms on the frozen rows."""
+        return metrics.mcnemar(self.gold(), a.predictions.labels, b.predictions.labels)
+
+    def results(self, peak_memory_gib: float | None = None, arms: Sequence[Arm] | None = None) -> dict[str, Any]:
+        """Everything that was measured, as results.json holds it."""
+        arms = list(arms or self.arms)
+        recipe = next((arm.spec["recipe"] for arm in reversed(arms) if "recipe" in arm.spec), None)
+        return {
+            "date": hardware.now(),
+            "task": self.task.name,
+            "data": {
+                "source": self.rows.source,
+                "report": self.rows.report,
+                "train": len(self._train),
+                "test": len(self._test),
+                "train_id": self._ids["train"],
+                "test_id": self._ids["test"],
+            },
+            "model": self.loaded.base,
+            "recipe": recipe,
+            "seed": self.seed,
+            "machine": hardware.detect().as_dict(),
+            "versions": hardware.versions(),
+            "peak_memory_gib": None if peak_memory_gib is None else round(peak_memory_gib, 2),
+            "arms": [arm.as_dict() for arm in arms],
+            "tests": [{"a": a.name, "b": b.name, "p": self.p_value(a, b)} for a, b in combinations(arms, 2)],
+        }
+
+
+def _prompt_name(prompt: Prompt, way: str) -> str:
+    shots = f"{len(prompt.shots)}-shot" if prompt.shots else "zero-shot"
+    chat = ", chat format" if prompt.chat else ""
+    doubt = "" if prompt.fallback or prompt.task.fallback is None else ", no fallback line"
+    return f"{shots}{chat}{doubt}, {way}"
+
+
+def _readme(card: dict) -> str:
+    """A model card in words."""
+    training, recipe, data = card["training"], card["recipe"], card["data"]
+    return f"""# LoRA adapter: {card["task"]["name"]}
+
+Trained by the course *Finetune LLMs* on {data["rows"]} rows ({data["source"]}, id {data["train"]}).
+
+- labels: {", ".join(card["task"]["labels"])}
+- recipe `{recipe["name"]}`: r={recipe["r"]}, alpha={recipe["alpha"]}, learning rate {recipe["learning_rate"]:g} ({recipe["scheduler"]}),
+  {recipe["epochs"]:g} epochs of batches of {recipe["batch_rows"]} rows, seed {recipe["seed"]}
+- {training["trainable"]:,} trained parameters, {training["steps"]} steps, {training["seconds"]:.0f} s
+
+`llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that {"`llmcourse.json`"} names, and no other.
+"""

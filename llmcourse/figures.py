@@ -1,0 +1,111 @@
+"""Figures: they draw what the floors below computed, and compute nothing themselves.
+
+One message each; colours that colour-blind readers can tell apart (Okabe and Ito 2008), and never the colour alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
+MARKS = {"baseline": "s", "prompted": "o", "finetuned": "D"}
+_TEXT, _FAINT = "#222222", "#bbbbbb"
+
+
+def _axes(width: float, height: float):
+    from matplotlib.figure import Figure
+
+    # a Figure of its own, not pyplot's: nothing to close, and a white ground that stays readable in dark pages
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_TEXT, labelsize=11)
+    return figure, axes
+
+
+def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
+    """Accuracy of each arm with its 95 % interval, from top to bottom in the order in which they were run.
+
+    `arms` are the entries of results.json. Returns a matplotlib Figure.
+    """
+    figure, axes = _axes(9, 0.52 * len(arms) + 1.3)
+    axes.axvline(chance, color=_FAINT, linewidth=1.2, linestyle="--", zorder=0)
+    for place, arm in enumerate(arms):
+        low, high = arm["accuracy_ci95"]
+        colour = COLOURS[arm["kind"]]
+        axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
+        axes.plot(arm["accuracy"], place, MARKS[arm["kind"]], color=colour, markersize=9)
+        invalid = f"   {arm['invalid']} invalid" if arm["invalid"] else ""
+        axes.annotate(
+            f"{arm['accuracy']:.0%}{invalid}",
+            (high, place),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=11,
+            color=_TEXT,
+        )
+    axes.set_yticks(range(len(arms)), [arm["name"] for arm in arms])
+    axes.set_ylim(len(arms) - 0.4, -0.6)
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xlabel(
+        f"accuracy on {arms[0]['n']} test rows, with 95 % interval (dashed: guessing)", fontsize=11, color=_TEXT
+    )
+    return figure
+
+
+def loss_curve(losses: Sequence[float], window: int = 10):
+    """Training loss of each step, and its running mean over `window` steps. Returns a matplotlib Figure."""
+    figure, axes = _axes(8, 3.4)
+    steps = range(1, len(losses) + 1)
+    axes.plot(steps, losses, color=_FAINT, linewidth=1, label="one step")
+    means = [sum(losses[max(0, i - window) : i]) / len(losses[max(0, i - window) : i]) for i in steps]
+    axes.plot(steps, means, color=COLOURS["finetuned"], linewidth=2.2, label=f"mean of the last {window}")
+    axes.set_xlabel("optimiser step", fontsize=11, color=_TEXT)
+    axes.set_ylabel("loss (nats a row)", fontsize=11, color=_TEXT)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=10)
+    return figure
+
+
+def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]):
+    """Gold against predicted labels, one table an arm, invalid answers in the last column. Returns a matplotlib Figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(tables) + 0.8, 3.2), layout="constrained", facecolor="white")
+    names = [*labels, "invalid"]
+    for place, (title, table) in enumerate(tables.items()):
+        axes = figure.add_subplot(1, len(tables), place + 1)
+        largest = max(max(row) for row in table) or 1
+        axes.imshow(table, cmap="Blues", vmin=0, vmax=largest * 1.3)
+        for y, row in enumerate(table):
+            for x, count in enumerate(row):
+                axes.text(
+                    x,
+                    y,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    fontsize=12,
+                    color="white" if count > 0.8 * largest else _TEXT,
+                )
+        axes.set_xticks(range(len(names)), names, fontsize=9, rotation=20, ha="right")
+        axes.set_yticks(range(len(labels)), labels if place == 0 else [""] * len(labels), fontsize=9)
+        axes.set_title(title, fontsize=11, color=_TEXT)
+        axes.set_xlabel("predicted", fontsize=10, color=_TEXT)
+        if place == 0:
+            axes.set_ylabel("gold", fontsize=10, color=_TEXT)
+    return figure
+
+
+def svg(figure) -> str:
+    """A figure as an SVG element, the same bytes for the same figure (no date, no random ids)."""
+    import io
+
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]

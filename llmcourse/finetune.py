@@ -1,0 +1,399 @@
+"""Rows + recipe + model -> adapter. The only module that knows TRL.
+
+The learner sees the real objects: `lora_config` and `sft_config` return PEFT's and TRL's own configurations, and
+`finetune` hands them to TRL's SFTTrainer. What is ours is the loss: it is computed at the labelled positions only, in plain
+PyTorch, and every row weighs the same however many tokens its label has.
+"""
+
+import contextlib
+import math
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from llmcourse import CourseError, files, hardware
+from llmcourse.models import LoadedModel
+from llmcourse.predict import encode_text, render
+from llmcourse.prompts import MAX_CHARACTERS, Prompt
+from llmcourse.recipes import Recipe
+from llmcourse.tasks import Task
+
+MANIFEST = "complete.json"
+"""Written last into a checkpoint: names its files and sizes. A checkpoint without it was cut short and is not used."""
+
+
+@dataclass
+class TrainingRun:
+    """What a finetuning run leaves besides the adapter on the model."""
+
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of each optimiser step, in nats a row."""
+    seconds: float = 0.0
+    """Wall time of training, without what an interrupted run had used before."""
+    steps: int = 0
+    rows: int = 0
+    cut_rows: int = 0
+    """Rows whose text was shortened to fit the recipe's max_length."""
+    trainable: int = 0
+    """Trained parameters."""
+    resumed_from: int = 0
+    """The optimiser step at which the run went on; 0 from the start."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C or SIGTERM, after a checkpoint was written."""
+
+
+def training_prompt(task: Task, recipe: Recipe) -> Prompt:
+    """The prompt on which the recipe trains, and which its adapter expects."""
+    return Prompt(task, instruction=recipe.instruction)
+
+
+def lora_config(recipe: Recipe):
+    """PEFT's LoraConfig with the recipe's numbers."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=recipe.r,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=list(recipe.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
+    """TRL's SFTConfig with the recipe's numbers, for this machine.
+
+    `accumulation` micro-batches make one optimiser step; see `accumulation_steps`.
+    """
+    from trl import SFTConfig
+
+    machine = hardware.detect()
+    schedule = "constant_with_warmup" if recipe.scheduler == "constant" and recipe.warmup else recipe.scheduler
+    return SFTConfig(
+        output_dir=str(output_dir),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_rows // accumulation,
+        gradient_accumulation_steps=accumulation,
+        train_sampling_strategy="batch_rebalance",  # similar lengths together; goes on exactly after a resume
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=schedule,
+        warmup_steps=recipe.warmup,  # below 1 it is a share of all steps
+        weight_decay=recipe.weight_decay,
+        optim=recipe.optimizer,
+        use_cpu=machine.device == "cpu",
+        bf16=machine.dtype == "bfloat16",  # left to itself, TRL takes bf16 wherever torch emulates it
+        fp16=machine.dtype == "float16",
+        gradient_checkpointing=recipe.checkpointing,
+        max_length=None,  # rows are cut before: TRL would cut the label, or drop the row silently
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is not a number shall be seen
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        disable_tqdm=True,
+        dataloader_pin_memory=machine.device != "cpu",
+        seed=recipe.seed,
+    )
+
+
+def training_rows(loaded: LoadedModel, task: Task, rows: Sequence[dict], recipe: Recipe) -> tuple[list[dict], int]:
+    """Prompt/completion rows for TRL, and how many were cut to the recipe's max_length.
+
+    The completion starts with the space that separates it from the prompt, so that prompt and answer meet at a token boundary;
+    TRL adds the end-of-text token.
+    """
+    prompt = training_prompt(task, recipe)
+    longest_answer = max(len(loaded.tokenizer(prompt.answer(label)).input_ids) for label in range(len(task.labels))) + 2
+    room = recipe.max_length - longest_answer
+    result, cut = [], 0
+    for row in rows:
+        text = render(loaded.tokenizer, prompt, row)
+        if len(encode_text(loaded.tokenizer, prompt, [text])[0]) > room:
+            text, cut = _cut(loaded, prompt, row, room), cut + 1
+        result.append({"prompt": text, "completion": prompt.answer(row["label"])})
+    return result, cut
+
+
+def _cut(loaded: LoadedModel, prompt: Prompt, row: dict, room: int) -> str:
+    """The prompt with each field cut to the longest common number of characters that fits `room` tokens."""
+    low, high, best = 0, MAX_CHARACTERS, None
+    while low <= high:
+        middle = (low + high) // 2
+        short = {column: str(row[column])[:middle] for column in prompt.task.fields}
+        text = render(loaded.tokenizer, prompt, short)
+        if len(encode_text(loaded.tokenizer, prompt, [text])[0]) <= room:
+            best, low = text, middle + 1
+        else:
+            high = middle - 1
+    if best is None:
+        raise CourseError(f"The training prompt alone is longer than max_length={room}. Raise the recipe's max_length.")
+    return best
+
+
+def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
+    """Micro-batches an optimiser step, so that none holds more than the recipe's padded tokens.
+
+    `batch_rebalance` deals a step's rows into groups of similar length and cost; how large the largest gets is found by
+    dealing all epochs as the trainer will. Raises CourseError when a single row is too long.
+    """
+    from transformers.trainer_pt_utils import BatchRebalanceSampler
+
+    if max(lengths) > recipe.micro_batch_tokens:
+        raise CourseError(
+            f"A training row of {max(lengths)} tokens does not fit micro_batch_tokens={recipe.micro_batch_tokens}. Lower max_length."
+        )
+    divisors = [n for n in range(1, recipe.batch_rows + 1) if recipe.batch_rows % n == 0]
+    for accumulation in divisors:
+        sampler = BatchRebalanceSampler(list(lengths), recipe.batch_rows, 1, accumulation, drop_last=False)
+        largest = 0
+        for epoch in range(math.ceil(recipe.epochs)):
+            sampler.set_epoch(epoch)
+            largest = max(largest, *(len(group) * max(lengths[i] for i in group) for group in sampler))
+        if largest <= recipe.micro_batch_tokens:
+            return accumulation
+    return recipe.batch_rows
+
+
+def finetune(
+    loaded: LoadedModel,
+    task: Task,
+    rows: Sequence[dict],
+    recipe: Recipe,
+    folder: str | Path,
+    resume: bool = True,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> TrainingRun:
+    """Train a LoRA adapter on `rows`; it stays on `loaded`, switched on, in evaluation mode.
+
+    Checkpoints go to `folder` and are removed at the end. With `resume` a run that was interrupted goes on where its last whole
+    checkpoint left it, and ends with the adapter that it would have had. `progress(step, steps, loss)` is called after
+    each optimiser step.
+
+    Raises Interrupted after Ctrl-C (a checkpoint is written first), CourseError if training broke down.
+    """
+    import transformers
+    from datasets import Dataset, disable_progress_bars, enable_progress_bars
+    from datasets.utils.logging import is_progress_bar_enabled
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    loaded.drop_adapter()
+    examples, cut = training_rows(loaded, task, rows, recipe)
+    lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
+    run = TrainingRun(rows=len(examples), cut_rows=cut)
+    checkpoint = last_checkpoint(folder) if resume else None
+    if not resume:
+        _remove_checkpoints(folder)
+    transformers.set_seed(recipe.seed)
+    bars = is_progress_bar_enabled()
+    disable_progress_bars()
+    trainer = None
+    start = time.perf_counter()
+    try:
+        with _stop_gently() as stop:
+            trainer = _trainer_class()(
+                model=loaded.model,
+                args=sft_config(recipe, folder, accumulation_steps(lengths, recipe)),
+                train_dataset=Dataset.from_list(examples),
+                processing_class=loaded.tokenizer,
+                peft_config=lora_config(recipe),
+                callbacks=[_callback(run, stop, progress)],
+            )
+            trainer.remove_callback(transformers.PrinterCallback)
+            _full_precision_adapter(trainer.model)
+            _check_rows(trainer, loaded.tokenizer, task)
+            run.trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+            if checkpoint is not None:
+                run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1])
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        run.seconds, run.steps = time.perf_counter() - start, trainer.state.global_step
+        run.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        if stop.is_set() and run.steps < trainer.state.max_steps:
+            raise Interrupted(f"Stopped after step {run.steps} of {trainer.state.max_steps}; a checkpoint is kept.")
+        _check_learned(trainer.model, run)
+    except BaseException:
+        # PEFT puts its layers into the base model itself: take them out, so that the model in memory is the base again
+        if trainer is not None:
+            loaded.model = trainer.model
+            _unpatch(trainer.model)
+        if hasattr(loaded.model, "unload"):
+            loaded.model = loaded.model.unload()
+        loaded.model.eval()
+        raise
+    finally:
+        if bars:
+            enable_progress_bars()
+    _unpatch(trainer.model)
+    loaded.model = trainer.model.eval()
+    _remove_checkpoints(folder)
+    return run
+
+
+@lru_cache(maxsize=1)
+def _trainer_class():
+    import torch
+    from trl import SFTTrainer
+
+    class LabelTrainer(SFTTrainer):
+        """TRL's trainer with a loss of our own: at the labelled positions, a row at a time.
+
+        TRL averages over the tokens of a step, so a label of four tokens would weigh more than one of three; and its fused loss is
+        slow on a CPU. Here a row's loss is the mean over its labelled tokens, and a step's the mean over its rows.
+        """
+
+        def _get_num_items_in_batch(self, batch_samples, device):
+            rows = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
+            return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
+
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            labels = inputs["labels"]
+            losses = row_losses(model, inputs["input_ids"], inputs["attention_mask"], labels)
+            rows = len(labels) if num_items_in_batch is None else num_items_in_batch
+            # DDP averages gradients over processes, while the rows are counted over all of them
+            loss = losses.sum() / rows * (self.accelerator.num_processes if num_items_in_batch is not None else 1)
+            self._total_train_tokens += int(inputs["attention_mask"].sum())
+            return (loss, None) if return_outputs else loss
+
+    return LabelTrainer
+
+
+def row_losses(model, input_ids, attention_mask, labels):
+    """Mean cross-entropy over each row's labelled tokens, in nats: shape (rows,).
+
+    `labels` is -100 where nothing is to be learned, else the token at that position; all of shape (rows, length). Only the
+    columns in which some row has a label are projected onto the vocabulary.
+    """
+    import torch
+
+    targets = labels[:, 1:]
+    labelled = targets != -100
+    columns = labelled.any(dim=0).nonzero().squeeze(-1)
+    logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=columns, use_cache=False).logits
+    labelled, targets = labelled[:, columns], targets[:, columns]
+    losses = torch.nn.functional.cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")
+    rows = labelled.nonzero()[:, 0]
+    return torch.zeros(len(labels), device=losses.device).index_add(0, rows, losses) / labelled.sum(dim=1)
+
+
+def _callback(run: TrainingRun, stop: threading.Event, progress):
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):
+        """Reports steps, stops on request, and marks checkpoints as whole."""
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            loss = (logs or {}).get("loss")
+            if loss is None:
+                return
+            if not math.isfinite(loss):
+                raise CourseError(
+                    f"The loss is {loss} at step {state.global_step}: training broke down. Lower the learning rate; on a GPU before"
+                    " Ampere look for a model that overflows float16."
+                )
+            if progress:
+                progress(state.global_step, state.max_steps, loss)
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if stop.is_set():
+                control.should_save = control.should_training_stop = True
+
+        def on_save(self, args, state, control, **kwargs):
+            mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    return Watch()
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Say that all files of a checkpoint are there."""
+    sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.iterdir()) if file.name != MANIFEST}
+    files.write_json(checkpoint / MANIFEST, sizes)
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The newest checkpoint that is whole; None if there is none."""
+    import json
+
+    found = sorted(
+        Path(folder).glob("checkpoint-*"), key=lambda path: int(re.sub(r"\D", "", path.name) or 0), reverse=True
+    )
+    for path in found:
+        try:
+            sizes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            if all((path / name).stat().st_size == size for name, size in sizes.items()):
+                return path
+        except (OSError, ValueError, AttributeError):
+            continue
+    return None
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for leftover in ("README.md", "training_args.bin"):
+        (folder / leftover).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _stop_gently() -> Iterator[threading.Event]:
+    """While the block runs, the first Ctrl-C or SIGTERM asks for a stop after the step; a second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number, frame):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _full_precision_adapter(model) -> None:
+    """Adapters in float32: TRL casts them to bfloat16 on a quantised model, and fp16 training cannot unscale that."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _check_rows(trainer, tokenizer, task: Task) -> None:
+    """Refuse rows from which nothing, or the wrong thing, would be learned."""
+    for number, labels in enumerate(trainer.train_dataset["labels"]):
+        learned = [token for token in labels if token != -100]
+        if not learned or learned[-1] != tokenizer.eos_token_id:
+            raise CourseError(
+                f"Training row {number} does not end with a labelled end-of-text token; the model would never learn to stop."
+            )
+        text = tokenizer.decode(learned[:-1]).strip()
+        if text not in task.labels:
+            raise CourseError(
+                f"Training row {number} would teach {text!r}, which is no label of the task {task.name!r}."
+            )
+
+
+def _check_learned(model, run: TrainingRun) -> None:
+    """Refuse a run that trained nothing: the adapter's B matrices start at zero, and must not still be there."""
+    if not run.trainable:
+        raise CourseError("Nothing was trained: the recipe's target_modules match no part of this model.")
+    second = [p for name, p in model.named_parameters() if "lora_B" in name]
+    if second and not any(bool(p.detach().abs().max() > 0) for p in second):
+        raise CourseError("The adapter is still zero after training: it changed nothing. Is the learning rate 0?")
+
+
+def _unpatch(model) -> None:
+    """Give the base model its own forward() back: TRL replaces it on the instance, once a trainer."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.__dict__.pop("forward", None)

@@ -1,0 +1,101 @@
+"""The package's outside: cheap imports, dependencies that agree, floors that only look down."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# the picture of the design: a module imports only what stands on a lower floor, or its equals named here
+FLOORS = {
+    "__init__": 0,
+    "files": 1,
+    "hardware": 1,
+    "tasks": 1,
+    "prompts": 1,
+    "metrics": 1,
+    "recipes": 1,
+    "embedded": 2,
+    "data": 2,
+    "models": 3,
+    "predict": 4,
+    "baselines": 5,
+    "finetune": 5,
+    "experiment": 6,
+    "figures": 6,
+    "report": 7,
+    "cli": 8,
+    "__main__": 9,
+    "ship": 9,
+    "notebooks": 1,
+}
+EQUALS = {("prompts", "tasks")}
+
+
+@pytest.mark.parametrize("code", ["import llmcourse", "from llmcourse.cli import main\nmain(['--help'])"])
+def test_import_and_help_are_light(code):
+    program = f"import sys\ntry:\n    exec({code!r})\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert "llmcourse" in loaded
+    assert not loaded & {"torch", "transformers", "peft", "trl", "datasets", "numpy", "sklearn", "matplotlib"}
+
+
+def locked() -> dict[str, Version]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {name.lower().replace("_", "-"): Version(version) for name, version in pins}
+
+
+def declared() -> list[Requirement]:
+    optional = [name for names in PROJECT["optional-dependencies"].values() for name in names]
+    return [Requirement(name) for name in (*PROJECT["dependencies"], *optional)]
+
+
+def test_lock_lies_in_the_ranges():
+    pins = locked()
+    for requirement in declared():
+        version = pins[requirement.name.lower().replace("_", "-")]
+        assert version in requirement.specifier, f"{requirement} does not admit the locked {version}"
+
+
+def test_conda_installs_the_same():
+    text = (ROOT / "environment.yml").read_text()
+    python = re.search(r"python=([\d.]+)", text).group(1)
+    assert Version(python) in Requirement("python" + PROJECT["requires-python"]).specifier
+    assert "--constraint constraints.txt" in text and "--editable .[dev]" in text
+    from llmcourse.embedded import WHEEL
+
+    assert WHEEL in text and WHEEL in (ROOT / "Makefile").read_text()
+
+
+def test_installed_versions_are_the_locked_ones():
+    from importlib import metadata
+
+    for name in ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes"):
+        assert Version(metadata.version(name)).public == str(locked()[name])
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "llmcourse":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return {name for name in found if (path.parent / f"{name}.py").exists()}
+
+
+def test_every_import_goes_down():
+    modules = {path.stem: path for path in (ROOT / "llmcourse").glob("*.py")}
+    assert set(modules) == set(FLOORS)
+    for name, path in modules.items():
+        for other in imports_of(path):
+            assert FLOORS[other] < FLOORS[name] or (name, other) in EQUALS, f"{name} imports {other}"
