@@ -99,13 +99,14 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
 
 
 def svg(figure) -> str:
-    """A figure as an SVG element, the same bytes for the same figure (no date, no random ids)."""
+    """A figure as an SVG element, the same bytes for the same figure (no date, no random ids, no metadata)."""
     import io
+    import re
 
     import matplotlib
 
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
     return text[text.index("<svg") :]

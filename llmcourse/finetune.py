@@ -1,8 +1,7 @@
-"""Rows + recipe + model -> adapter. The only module that knows TRL.
+"""Rows + recipe + model -> adapter. With `trainer`, the only module that knows TRL.
 
 The learner sees the real objects: `lora_config` and `sft_config` return PEFT's and TRL's own configurations, and
-`finetune` hands them to TRL's SFTTrainer. What is ours is the loss: it is computed at the labelled positions only, in plain
-PyTorch, and every row weighs the same however many tokens its label has.
+`finetune` hands them to TRL's SFTTrainer, whose loss `llmcourse.trainer` computes in its own way.
 """
 
 import contextlib
@@ -14,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from llmcourse import CourseError, files, hardware
@@ -142,7 +140,8 @@ def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
     """Micro-batches an optimiser step, so that none holds more than the recipe's padded tokens.
 
     `batch_rebalance` deals a step's rows into groups of similar length and cost; how large the largest gets is found by
-    dealing all epochs as the trainer will. Raises CourseError when a single row is too long.
+    dealing all epochs as the trainer will. (If an epoch's last step has fewer rows than micro-batches, the sampler fills it
+    up with rows of the same epoch.) Raises CourseError when a single row is too long.
     """
     from transformers.trainer_pt_utils import BatchRebalanceSampler
 
@@ -183,6 +182,8 @@ def finetune(
     from datasets import Dataset, disable_progress_bars, enable_progress_bars
     from datasets.utils.logging import is_progress_bar_enabled
 
+    from llmcourse.trainer import LabelTrainer
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     loaded.drop_adapter()
@@ -199,7 +200,7 @@ def finetune(
     start = time.perf_counter()
     try:
         with _stop_gently() as stop:
-            trainer = _trainer_class()(
+            trainer = LabelTrainer(
                 model=loaded.model,
                 args=sft_config(recipe, folder, accumulation_steps(lengths, recipe)),
                 train_dataset=Dataset.from_list(examples),
@@ -235,52 +236,6 @@ def finetune(
     loaded.model = trainer.model.eval()
     _remove_checkpoints(folder)
     return run
-
-
-@lru_cache(maxsize=1)
-def _trainer_class():
-    import torch
-    from trl import SFTTrainer
-
-    class LabelTrainer(SFTTrainer):
-        """TRL's trainer with a loss of our own: at the labelled positions, a row at a time.
-
-        TRL averages over the tokens of a step, so a label of four tokens would weigh more than one of three; and its fused loss is
-        slow on a CPU. Here a row's loss is the mean over its labelled tokens, and a step's the mean over its rows.
-        """
-
-        def _get_num_items_in_batch(self, batch_samples, device):
-            rows = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
-            return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
-
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            labels = inputs["labels"]
-            losses = row_losses(model, inputs["input_ids"], inputs["attention_mask"], labels)
-            rows = len(labels) if num_items_in_batch is None else num_items_in_batch
-            # DDP averages gradients over processes, while the rows are counted over all of them
-            loss = losses.sum() / rows * (self.accelerator.num_processes if num_items_in_batch is not None else 1)
-            self._total_train_tokens += int(inputs["attention_mask"].sum())
-            return (loss, None) if return_outputs else loss
-
-    return LabelTrainer
-
-
-def row_losses(model, input_ids, attention_mask, labels):
-    """Mean cross-entropy over each row's labelled tokens, in nats: shape (rows,).
-
-    `labels` is -100 where nothing is to be learned, else the token at that position; all of shape (rows, length). Only the
-    columns in which some row has a label are projected onto the vocabulary.
-    """
-    import torch
-
-    targets = labels[:, 1:]
-    labelled = targets != -100
-    columns = labelled.any(dim=0).nonzero().squeeze(-1)
-    logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=columns, use_cache=False).logits
-    labelled, targets = labelled[:, columns], targets[:, columns]
-    losses = torch.nn.functional.cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")
-    rows = labelled.nonzero()[:, 0]
-    return torch.zeros(len(labels), device=losses.device).index_add(0, rows, losses) / labelled.sum(dim=1)
 
 
 def _callback(run: TrainingRun, stop: threading.Event, progress):

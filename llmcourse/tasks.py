@@ -59,7 +59,8 @@ class Task:
 
     def as_dict(self) -> dict:
         """What decides the model's answers, as JSON-able values (for hashes and cards)."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("sources", "example")}
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in ("sources", "example")}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 SARCASM = Task(

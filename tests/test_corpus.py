@@ -19,6 +19,9 @@ with open(data.bundled_path(SARCASM), encoding="utf-8", newline="") as file:
 REPLIES = [row["comment"] for row in ROWS]
 LABELS = np.array([int(row["label"]) for row in ROWS])
 _, PARENTS = np.unique([row["parent_comment"] for row in ROWS], return_inverse=True)
+FUNCTION_WORDS = re.findall(
+    r"\w+", "a an the and or but so if of to in on at for with as is was are be it that this you i we my your"
+)
 PUNCTUATION = ".,!?;:…\"'()"
 
 
@@ -86,42 +89,12 @@ def test_no_opening_and_no_skeleton_is_repeated():
     openings = Counter(" ".join(words(reply)[:2]) for reply in REPLIES)
     assert openings.most_common(1)[0][1] <= 12
     # a skeleton: the order of function words and marks, with everything else blanked out
-    function = set(
-        [
-            "a",
-            "an",
-            "the",
-            "and",
-            "or",
-            "but",
-            "so",
-            "if",
-            "of",
-            "to",
-            "in",
-            "on",
-            "at",
-            "for",
-            "with",
-            "as",
-            "is",
-            "was",
-            "are",
-            "be",
-            "it",
-            "that",
-            "this",
-            "you",
-            "i",
-            "we",
-            "my",
-            "your",
-        ]
-    )
 
     def skeleton(text: str) -> str:
         tokens = re.findall(r"[\w']+|[.,!?]", text.lower())
-        return re.sub(r"(_ )+", "_ ", " ".join(t if t in function or t in PUNCTUATION else "_" for t in tokens) + " ")
+        return re.sub(
+            r"(_ )+", "_ ", " ".join(t if t in FUNCTION_WORDS or t in PUNCTUATION else "_" for t in tokens) + " "
+        )
 
     # very short replies ("Good for you!") share a skeleton because there is little to share
     common = Counter(skeleton(reply) for reply in REPLIES if len(words(reply)) >= 6)

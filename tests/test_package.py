@@ -27,6 +27,7 @@ FLOORS = {
     "data": 2,
     "models": 3,
     "predict": 4,
+    "trainer": 4,
     "baselines": 5,
     "finetune": 5,
     "experiment": 6,

@@ -1,0 +1,169 @@
+"""Arms are kept, found again, and compared on the same rows; the report shows what was measured and nothing foreign."""
+
+import csv
+import json
+import re
+
+import pytest
+from datasets import Dataset
+
+from llmcourse import CourseError, cli, experiment, models, report
+from llmcourse.data import Rows
+from llmcourse.experiment import Experiment
+from llmcourse.recipes import CPU
+from llmcourse.tasks import SARCASM
+
+RECIPE = CPU.changed(name="test", r=2, epochs=1, batch_rows=4, learning_rate=1e-2)
+
+
+def some_rows(n_train=16, n_test=8, mark="") -> Rows:
+    def rows(n, side):
+        return Dataset.from_list(
+            [
+                {
+                    "row": i + 1,
+                    "label": i % 2,
+                    "parent_comment": f"{side} parent {i // 2}{mark}",
+                    "comment": f"{side} {i} <b>&",
+                }
+                for i in range(n)
+            ]
+        )
+
+    report = {"read": n_train + n_test, "rejected_lines": [], "train": {}, "test": {}}
+    report |= dict.fromkeys(("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory"), 0)
+    return Rows(SARCASM, "made.csv", rows(n_train, "train"), rows(n_test, "test"), report)
+
+
+@pytest.fixture
+def study(tiny, tmp_path):
+    return Experiment(some_rows(), tiny, tmp_path / "runs", quiet=True)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """From here on, asking or training a model is an error."""
+
+    def start():
+        for name in ("generate", "score", "put_adapter"):
+            monkeypatch.setattr(experiment, name, lambda *_, **__: pytest.fail("work was done again"))
+        monkeypatch.setattr(experiment.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
+
+    return start
+
+
+def test_the_whole_comparison(study, no_work):
+    arms = cli.demo_arms(study, RECIPE)
+    assert [arm.kind for arm in arms] == ["baseline"] * 2 + ["prompted"] * 5 + ["finetuned"]
+    results = study.results(1.5)
+    json.dumps(results, allow_nan=False)
+    assert set(results["arms"][0]) >= {
+        "name",
+        "n",
+        "accuracy",
+        "accuracy_ci95",
+        "macro_f1",
+        "invalid",
+        "seconds_per_row",
+    }
+    assert len(results["tests"]) == 8 * 7 // 2 and set(results["tests"][0]) == {"a", "b", "p"}
+    assert {"data", "model", "recipe", "machine", "versions", "seed", "peak_memory_gib"} <= set(results)
+    assert results["recipe"]["r"] == 2 and results["arms"][-1]["trained_parameters"] > 0
+    assert all(arm.example for arm in arms)
+    assert not study.loaded.has_adapter
+
+    for arm in arms:
+        with open(arm.folder / "predictions.csv", newline="") as file:
+            table = list(csv.DictReader(file))
+        assert [line["gold"] for line in table] == [SARCASM.labels[label] for label in study.gold()]
+        right = sum(line["gold"] == line["predicted"] for line in table)
+        assert right / 8 == arm.score.accuracy
+
+    # again, in another process's eyes: everything is found, nothing is asked or trained
+    no_work()
+    again = Experiment(study.rows, study.loaded, study.folder, quiet=True)
+    found = cli.demo_arms(again, RECIPE)
+    assert [arm.as_dict() for arm in found] == [arm.as_dict() for arm in arms]
+    assert again.results(1.5)["tests"] == results["tests"]
+    third = Experiment(study.rows, study.loaded, study.folder, quiet=True)
+    assert {arm.name for arm in third.find_all()} == {arm.name for arm in arms}
+
+
+def test_a_changed_number_adds_an_arm(study):
+    first = study.finetuned(RECIPE)
+    second = study.finetuned(RECIPE.changed(r=4), name="r=4")
+    third = study.generated(study.prompt(2))
+    fourth = study.generated(study.prompt(4))
+    assert study.arms == [first, second, third, fourth]
+    assert len({arm.folder for arm in study.arms}) == 4 and first.adapter != second.adapter
+    study.finetuned(RECIPE)
+    assert len(study.arms) == 4
+
+
+def test_arms_are_bound_to_rows_and_model(make_tiny, tmp_path):
+    folders = {
+        Experiment(rows, loaded, tmp_path, quiet=True).scored(Experiment(rows, loaded, tmp_path).prompt(0)).folder
+        for rows in (some_rows(), some_rows(mark="!"))
+        for loaded in (make_tiny(0), make_tiny(1))
+    }
+    assert len(folders) == 4
+
+
+def test_same_seed_same_predictions(make_tiny, tmp_path):
+    runs = []
+    for name in ("a", "b"):
+        study = Experiment(some_rows(), make_tiny(5), tmp_path / name, quiet=True)
+        arm = study.finetuned(RECIPE)
+        runs.append(
+            ((arm.folder / "predictions.csv").read_bytes(), (arm.adapter / "adapter_model.safetensors").read_bytes())
+        )
+    assert runs[0] == runs[1]
+
+
+def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
+    cli.demo_arms(study, RECIPE)
+    study.arms[2].example = "<script>alert(1)</script>"
+    path = report.write(study, study.results(1.0), tmp_path / "out")
+    page = path.read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page
+    # no address but the names of XML vocabularies inside the SVGs
+    assert {
+        url for url in re.findall(r"https?://[^\s\"<>]+", page) if "w3.org" not in url and "purl.org" not in url
+    } == set()
+    assert not re.search(r"(src|href)=\"(?!#)", page)
+    for arm in study.arms:
+        assert page.count(arm.name) >= 2
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["arms"][0]["name"] == "majority"
+
+
+def test_adapters_are_bound_to_their_base_and_hold_no_path(make_tiny, tmp_path):
+    study = Experiment(some_rows(), make_tiny(0), tmp_path / "runs", quiet=True)
+    folder, _ = study.train(RECIPE)
+    text = "".join((folder / name).read_text() for name in ("adapter_config.json", "llmcourse.json", "README.md"))
+    assert str(tmp_path) not in text and ".cache" not in text and "/root" not in text
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].startswith(
+        "tiny@sha256:"
+    )
+    assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
+    with pytest.raises(CourseError, match="belongs to another base model: it was trained on tiny"):
+        models.put_adapter(make_tiny(1), folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CourseError, match="cannot be loaded"):
+        models.put_adapter(make_tiny(0), folder)
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(CourseError, match=r"adapter_model.safetensors is missing"):
+        models.put_adapter(make_tiny(0), folder)
+
+
+def test_the_example_must_not_be_trained_on(tiny, tmp_path):
+    rows = some_rows()
+    leaked = Dataset.from_list([*rows.train, {"row": 99, **SARCASM.example}])
+    with pytest.raises(CourseError, match="example row is among the training rows"):
+        Experiment(Rows(SARCASM, "made.csv", leaked, rows.test, rows.report), tiny, tmp_path)
+
+
+def test_the_report_table(study):
+    study.majority()
+    table = report.table(study.results())
+    assert table.splitlines()[2].startswith("| majority | 50.0% | 21.5% to 78.5% | 0.33 | 0 |")
+    assert report.p_text(0.0004) == "p < 0.001" and report.p_text(0.0312) == "p = 0.031"
