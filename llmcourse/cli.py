@@ -22,7 +22,7 @@ SHOTS = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    _quiet_libraries()
+    quiet_libraries()
     try:
         options.command(options)
         return 0
@@ -236,7 +236,7 @@ def _predict(options) -> None:
     from llmcourse import data, files, models
     from llmcourse.tasks import Task
 
-    folder = options.adapter or shipped_adapter(_task(options).name)
+    folder = options.adapter or models.shipped_adapter(_task(options).name)
     card = models.read_card(folder)
     task = Task(**{key: tuple(v) if isinstance(v, list) else v for key, v in card["task"].items()})
     rows, listed = _texts(options, task), None
@@ -291,18 +291,6 @@ def _compare(options) -> None:
 
 
 # -- what the commands share -----------------------------------------------------------------------------------------
-
-
-def shipped_adapter(task_name: str) -> Path:
-    """The small trained adapter that comes with the package."""
-    from importlib import resources
-
-    folder = Path(str(resources.files("llmcourse.adapters") / task_name))
-    if not folder.is_dir():
-        raise CourseError(
-            f"No adapter for the task {task_name!r} comes with the course. Give yours with --adapter FOLDER."
-        )
-    return folder
 
 
 def _task(options):
@@ -452,7 +440,7 @@ def _same_labels(card: dict, task, folder: Path) -> None:
         )
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """The libraries' warnings concern their own developers; ours are CourseErrors."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -7,6 +7,7 @@ it; changing a number adds an arm beside the old one. Nothing is trained or aske
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,10 +19,11 @@ from tqdm import tqdm
 from llmcourse import CourseError, baselines, files, hardware, metrics
 from llmcourse import finetune as finetuning
 from llmcourse.data import Rows
-from llmcourse.models import LoadedModel, put_adapter, save_adapter
+from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, shipped_adapter
 from llmcourse.predict import Predictions, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
+from llmcourse.tasks import Task
 
 ARM_FORMAT = 1
 """Raised when the way in which arms answer changes, so that answers kept by an older version are not taken for new ones."""
@@ -126,18 +128,21 @@ class Experiment:
         )
 
     def train(self, recipe: Recipe, resume: bool = True) -> tuple[Path, dict[str, Any]]:
-        """The recipe's adapter on the training rows: its folder and the story of its training."""
-        spec = {
-            "format": ARM_FORMAT,
-            "task": self.task.as_dict(),
-            "train": self._ids["train"],
-            "model": self.loaded.base,
-            "recipe": {key: value for key, value in recipe.as_dict().items() if key not in ("name", "save_steps")},
-        }
+        """The recipe's adapter on the training rows: its folder and the story of its training.
+
+        With the environment variable LLMCOURSE_USE_SHIPPED=1 the adapter that comes with the course stands in for a training
+        that would make the same one (same task, rows, base and recipe): for tests of notebooks, in minutes.
+        """
+        spec = training_spec(self.task, self._ids["train"], self.loaded.base, recipe)
         key = files.short_hash(spec)
         folder = self.folder / "adapters" / key
-        if (folder / "training.json").is_file():
-            return folder, json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        if folder.is_dir():
+            return folder, read_card(folder)["training"]
+        if os.environ.get("LLMCOURSE_USE_SHIPPED") == "1":
+            shipped = shipped_adapter(self.task.name)
+            card = read_card(shipped)
+            if card["spec"] == spec:
+                return shipped, card["training"]
         work = self.folder / "training" / key
         with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
 
@@ -158,15 +163,15 @@ class Experiment:
         }
         prompt = finetuning.training_prompt(self.task, recipe)
         card = {
+            "spec": spec,
             "task": self.task.as_dict(),
             "prompt": {"instruction": prompt.instruction, "fallback": prompt.fallback, "chat": prompt.chat},
             "recipe": recipe.as_dict(),
             "data": {"source": self.rows.source, "train": self._ids["train"], "rows": len(self._train)},
-            "training": {key: value for key, value in training.items() if key != "losses"},
+            "training": training,
             "versions": hardware.versions(),
         }
-        save_adapter(self.loaded, folder, card, _readme(card))
-        files.write_json(folder / "training.json", training)
+        save_adapter(self.loaded, folder, card, adapter_readme(card))
         self.loaded.drop_adapter()
         return folder, training
 
@@ -262,7 +267,7 @@ class Experiment:
                     "bias": arm.predictions.bias,
                     "example": arm.example,
                     "training": arm.training,
-                    "adapter": str(arm.adapter.relative_to(self.folder)) if arm.adapter else None,
+                    "adapter": os.path.relpath(arm.adapter, self.folder) if arm.adapter else None,
                 },
             )
         return self._add(arm)
@@ -349,6 +354,12 @@ class Experiment:
         }
 
 
+def training_spec(task: Task, train_id: str, base: dict[str, str], recipe: Recipe) -> dict[str, Any]:
+    """All that decides an adapter's weights; its hash names the adapter's folder."""
+    numbers = {key: value for key, value in recipe.as_dict().items() if key not in ("name", "save_steps")}
+    return {"format": ARM_FORMAT, "task": task.as_dict(), "train": train_id, "model": base, "recipe": numbers}
+
+
 def _prompt_name(prompt: Prompt, way: str) -> str:
     shots = f"{len(prompt.shots)}-shot" if prompt.shots else "zero-shot"
     chat = ", chat format" if prompt.chat else ""
@@ -356,9 +367,16 @@ def _prompt_name(prompt: Prompt, way: str) -> str:
     return f"{shots}{chat}{doubt}, {way}"
 
 
-def _readme(card: dict) -> str:
+def adapter_readme(card: dict) -> str:
     """A model card in words."""
-    training, recipe, data = card["training"], card["recipe"], card["data"]
+    training, recipe, data, results = card["training"], card["recipe"], card["data"], card.get("results")
+    measured = ""
+    if results:
+        low, high = results["accuracy_ci95"]
+        measured = (
+            f"- on {results['n']} test rows (id {results['test']}): accuracy {results['accuracy']:.1%}, 95 % interval {low:.1%} to"
+            f" {high:.1%}; {results['invalid']} invalid answers\n"
+        )
     return f"""# LoRA adapter: {card["task"]["name"]}
 
 Trained by the course *Finetune LLMs* on {data["rows"]} rows ({data["source"]}, id {data["train"]}).
@@ -367,6 +385,6 @@ Trained by the course *Finetune LLMs* on {data["rows"]} rows ({data["source"]}, 
 - recipe `{recipe["name"]}`: r={recipe["r"]}, alpha={recipe["alpha"]}, learning rate {recipe["learning_rate"]:g} ({recipe["scheduler"]}),
   {recipe["epochs"]:g} epochs of batches of {recipe["batch_rows"]} rows, seed {recipe["seed"]}
 - {training["trainable"]:,} trained parameters, {training["steps"]} steps, {training["seconds"]:.0f} s
-
-`llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that {"`llmcourse.json`"} names, and no other.
+{measured}
+`llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that `llmcourse.json` names, and no other.
 """

@@ -53,11 +53,20 @@ def training_prompt(task: Task, recipe: Recipe) -> Prompt:
     return Prompt(task, instruction=recipe.instruction)
 
 
-def lora_config(recipe: Recipe):
-    """PEFT's LoraConfig with the recipe's numbers."""
+def lora_config(recipe: Recipe, layers: int | None = None):
+    """PEFT's LoraConfig with the recipe's numbers; `layers` is the model's number of layers.
+
+    Raises CourseError when the recipe adapts more layers than there are.
+    """
     from peft import LoraConfig
 
+    upper = None
+    if recipe.upper_layers is not None:
+        if layers is None or recipe.upper_layers > layers:
+            raise CourseError(f"upper_layers={recipe.upper_layers}, but the model has {layers} layers.")
+        upper = list(range(layers - recipe.upper_layers, layers))
     return LoraConfig(
+        layers_to_transform=upper,
         r=recipe.r,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
@@ -85,6 +94,7 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=schedule,
         warmup_steps=recipe.warmup,  # below 1 it is a share of all steps
+        adam_beta2=recipe.beta2,
         weight_decay=recipe.weight_decay,
         optim=recipe.optimizer,
         use_cpu=machine.device == "cpu",
@@ -190,6 +200,7 @@ def finetune(
     examples, cut = training_rows(loaded, task, rows, recipe)
     lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
     run = TrainingRun(rows=len(examples), cut_rows=cut)
+    layers = loaded.model.config.num_hidden_layers
     checkpoint = last_checkpoint(folder) if resume else None
     if not resume:
         _remove_checkpoints(folder)
@@ -205,12 +216,14 @@ def finetune(
                 args=sft_config(recipe, folder, accumulation_steps(lengths, recipe)),
                 train_dataset=Dataset.from_list(examples),
                 processing_class=loaded.tokenizer,
-                peft_config=lora_config(recipe),
+                peft_config=lora_config(recipe, layers),
                 callbacks=[_callback(run, stop, progress)],
             )
             trainer.remove_callback(transformers.PrinterCallback)
             _full_precision_adapter(trainer.model)
             _check_rows(trainer, loaded.tokenizer, task)
+            if recipe.upper_layers is not None:
+                trainer.freeze_below(layers - recipe.upper_layers)
             run.trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
             if checkpoint is not None:
                 run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1])

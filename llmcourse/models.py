@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def read_card(folder: str | Path) -> dict:
         return json.loads((folder / ADAPTER_MARK).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise CourseError(f"{folder / ADAPTER_MARK} cannot be read: {error}. Train the adapter again.") from error
+
+
+def shipped_adapter(task_name: str) -> Path:
+    """The small trained adapter that comes with the package. Raises CourseError if there is none for this task."""
+    folder = Path(str(resources.files("llmcourse.adapters") / task_name))
+    if not folder.is_dir():
+        raise CourseError(
+            f"No adapter for the task {task_name!r} comes with the course. Give yours with --adapter FOLDER."
+        )
+    return folder
 
 
 def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:

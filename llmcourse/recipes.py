@@ -24,11 +24,17 @@ class Recipe:
     """Share of the adapter's inputs set to zero during training."""
     target_modules: tuple[str, ...] = ALL_LINEAR
     """Names of the matrices that get an adapter."""
+    upper_layers: int | None = None
+    """Adapters on the last so many layers only; None for all. What lies below them is then the same in every epoch, and is
+    computed once."""
     learning_rate: float = 2e-4
     scheduler: str = "linear"
     """How the learning rate goes on after warm-up: "linear" (down to zero), "constant", "cosine"."""
     warmup: float = 0.05
     """Share of the steps during which the learning rate rises."""
+    beta2: float = 0.999
+    """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps 0.999 never
+    forgets the large gradients of the first ones, while the model learns the answer's format."""
     weight_decay: float = 0.0
     optimizer: str = "adamw_torch"
     epochs: float = 3
@@ -60,7 +66,11 @@ class Recipe:
         ):
             if getattr(self, name) <= 0:
                 raise CourseError(f"Recipe {self.name!r}: {name} is {getattr(self, name)}; it must be more than 0.")
-        for name in ("dropout", "warmup"):
+        if self.upper_layers is not None and self.upper_layers < 1:
+            raise CourseError(
+                f"Recipe {self.name!r}: upper_layers is {self.upper_layers}; it must be 1 or more, or None for all."
+            )
+        for name in ("dropout", "warmup", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise CourseError(
                     f"Recipe {self.name!r}: {name} is {getattr(self, name)}; it must be from 0 to below 1."

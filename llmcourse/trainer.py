@@ -5,12 +5,23 @@ on a CPU and a risk on a T4 (Triton). Here a row's loss is the mean over its lab
 Importing this module imports TRL, which takes seconds; `llmcourse.finetune` does so when it trains.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from trl import SFTTrainer
 
 
 class LabelTrainer(SFTTrainer):
-    """SFTTrainer in which every row weighs the same."""
+    """SFTTrainer in which every row weighs the same, and frozen lower layers run once a row instead of once an epoch."""
+
+    frozen: "FrozenLayers | None" = None
+
+    def freeze_below(self, layers: int) -> None:
+        """Nothing is trained in the first `layers` layers: keep what they say of each training row. Call before train()."""
+        if layers:
+            rows = self.train_dataset["input_ids"]
+            self.frozen = FrozenLayers(self.model.get_base_model(), layers, rows, self.accelerator.device)
 
     def _get_num_items_in_batch(self, batch_samples, device):
         # what the Trainer divides a step's loss by: rows, not tokens
@@ -19,7 +30,12 @@ class LabelTrainer(SFTTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean over rows of `row_losses`; `num_items_in_batch` is the number of rows in the whole step."""
-        losses = row_losses(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        ids, mask, labels = inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+        if self.frozen is None:
+            losses = row_losses(model, labels, input_ids=ids, attention_mask=mask)
+        else:
+            with self.frozen.skipped():
+                losses = row_losses(model, labels, inputs_embeds=self.frozen.states(ids, mask), attention_mask=mask)
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -29,17 +45,69 @@ class LabelTrainer(SFTTrainer):
         return (loss, None) if return_outputs else loss
 
 
-def row_losses(model, input_ids, attention_mask, labels):
+def row_losses(model, labels, **inputs):
     """Mean cross-entropy over each row's labelled tokens, in nats: shape (rows,).
 
-    `labels` is -100 where nothing is to be learned, else the token at that position; all of shape (rows, length). Only the
-    columns in which some row has a label are projected onto the vocabulary.
+    `labels` is -100 where nothing is to be learned, else the token at that position: shape (rows, length). `inputs` are what the
+    model takes (tokens or embeddings, and a mask). Only the columns in which some row has a label are projected onto the vocabulary.
     """
     targets = labels[:, 1:]
     labelled = targets != -100
     columns = labelled.any(dim=0).nonzero().squeeze(-1)
-    logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=columns, use_cache=False).logits
+    logits = model(**inputs, logits_to_keep=columns, use_cache=False).logits
     labelled, targets = labelled[:, columns], targets[:, columns]
     losses = torch.nn.functional.cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")
     rows = labelled.nonzero()[:, 0]
     return torch.zeros(len(labels), device=losses.device).index_add(0, rows, losses) / labelled.sum(dim=1)
+
+
+class FrozenLayers:
+    """What the first layers of a decoder make of each training row, computed once and kept in RAM.
+
+    A row of T tokens costs T x hidden_size numbers in the model's dtype (for the embedded model 2.3 kB a token).
+    """
+
+    def __init__(self, base, layers: int, rows: list[list[int]], device, tokens_at_once: int = 2048):
+        self.decoder = base.model
+        self.every = self.decoder.layers
+        self.lower, self.upper = self.every[:layers], self.every[layers:]
+        self.kept: dict[tuple[int, ...], torch.Tensor] = {}
+        order = sorted({tuple(row) for row in rows}, key=len)
+        while order:
+            size = max(1, tokens_at_once // len(order[min(len(order), 64) - 1]))
+            batch, order = order[:size], order[size:]
+            self._keep(batch, device)
+
+    @torch.no_grad()
+    def _keep(self, batch: list[tuple[int, ...]], device) -> None:
+        longest = max(map(len, batch))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=device)
+        norm = self.decoder.norm
+        # the decoder normalises what leaves its last layer; here that layer is in the middle
+        self.decoder.layers, self.decoder.norm = self.lower, torch.nn.Identity()
+        try:
+            states = self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        finally:
+            self.decoder.layers, self.decoder.norm = self.every, norm
+        for row, state in zip(batch, states, strict=True):
+            self.kept[row] = state[: len(row)].cpu().clone()
+
+    def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The kept states of a batch that is padded on the right: (rows, length, hidden_size), zero where it is padded."""
+        kept = [
+            self.kept[tuple(row[:length].tolist())] for row, length in zip(ids, mask.sum(dim=1).tolist(), strict=True)
+        ]
+        out = kept[0].new_zeros(*ids.shape, kept[0].shape[-1])
+        for place, state in enumerate(kept):
+            out[place, : len(state)] = state
+        return out.to(ids.device)
+
+    @contextlib.contextmanager
+    def skipped(self) -> Iterator[None]:
+        """Inside, the decoder runs its upper layers only: give it `states` as embeddings."""
+        self.decoder.layers = self.upper
+        try:
+            yield
+        finally:
+            self.decoder.layers = self.every

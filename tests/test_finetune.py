@@ -125,12 +125,35 @@ def test_only_labelled_columns_are_projected(tiny):
     hook = tiny.model.lm_head.register_forward_hook(
         lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
     )
-    losses = row_losses(tiny.model, ids, torch.ones_like(ids), labels)
+    losses = row_losses(tiny.model, labels, input_ids=ids, attention_mask=torch.ones_like(ids))
     hook.remove()
     assert shapes == [(3, 4)]
     logs = tiny.model(ids).logits.log_softmax(-1)
     assert losses[2].item() == pytest.approx(-logs[2, 10, ids[2, 11]].item(), abs=1e-5)
     assert losses[1].item() == pytest.approx(-(logs[1, 7, ids[1, 8]] + logs[1, 8, ids[1, 9]]).item() / 2, abs=1e-5)
+
+
+def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path, monkeypatch):
+    """Adapters on the upper 2 of 3 layers: the same adapter whether the first layer runs once a row or in every step."""
+    recipe = RECIPE.changed(upper_layers=2, optimizer="sgd", learning_rate=1.0, micro_batch_tokens=300)
+    adapters, passes = [], []
+    for freeze in (True, False):
+        loaded = make_tiny(3, num_hidden_layers=3)
+        count = []
+        hook = loaded.model.model.layers[0].register_forward_hook(lambda *_, count=count: count.append(1))
+        with monkeypatch.context() as patch:
+            if not freeze:
+                patch.setattr(LabelTrainer, "freeze_below", lambda self, layers: None)
+            finetune.finetune(loaded, SARCASM, ROWS[:20], recipe, tmp_path / str(freeze))
+        hook.remove()
+        passes.append(len(count))
+        adapters.append(adapter_of(loaded))
+    assert passes[0] == 1 and passes[1] >= 10
+    assert len(adapters[0]) == 2 * 7 * 2 and not any("layers.0." in name for name in adapters[0])
+    for name in adapters[0]:
+        assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-5), name
+    with pytest.raises(CourseError, match="upper_layers=4, but the model has 3 layers"):
+        finetune.finetune(make_tiny(3, num_hidden_layers=3), SARCASM, ROWS, RECIPE.changed(upper_layers=4), tmp_path)
 
 
 def test_micro_batches_stay_below_the_bound():
