@@ -77,20 +77,23 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
     for place, (title, table) in enumerate(tables.items()):
         axes = figure.add_subplot(1, len(tables), place + 1)
         largest = max(max(row) for row in table) or 1
-        axes.imshow(table, cmap="Blues", vmin=0, vmax=largest * 1.3)
+        axes.pcolormesh(table, cmap="Blues", vmin=0, vmax=largest * 1.3, edgecolors="white", linewidth=2)
+        axes.invert_yaxis()
         for y, row in enumerate(table):
             for x, count in enumerate(row):
                 axes.text(
-                    x,
-                    y,
+                    x + 0.5,
+                    y + 0.5,
                     str(count),
                     ha="center",
                     va="center",
                     fontsize=12,
                     color="white" if count > 0.8 * largest else _TEXT,
                 )
-        axes.set_xticks(range(len(names)), names, fontsize=9, rotation=20, ha="right")
-        axes.set_yticks(range(len(labels)), labels if place == 0 else [""] * len(labels), fontsize=9)
+        axes.set_xticks([x + 0.5 for x in range(len(names))], names, fontsize=9, rotation=20, ha="right")
+        axes.set_yticks([y + 0.5 for y in range(len(labels))], labels if place == 0 else [""] * len(labels), fontsize=9)
+        axes.tick_params(length=0)
+        axes.spines[["left", "bottom", "top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=11, color=_TEXT)
         axes.set_xlabel("predicted", fontsize=10, color=_TEXT)
         if place == 0:

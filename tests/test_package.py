@@ -36,7 +36,7 @@ FLOORS = {
     "cli": 8,
     "__main__": 9,
     "ship": 9,
-    "notebooks": 1,
+    "notebooks": 2,
 }
 EQUALS = {("prompts", "tasks")}
 
