@@ -16,7 +16,7 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready-dev lint
 	$(RUN) -m pytest -q $(TEST_ARGS)
-	$(RUN) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	LLMCOURSE_USE_SHIPPED=1 $(RUN) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 lint: $(VENV)/ready-dev
 	$(RUN) -m ruff check .

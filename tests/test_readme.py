@@ -1,0 +1,64 @@
+"""What the README shows is what results files hold, and what it names exists."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+from llmcourse import cli, data, experiment, models, recipes, tasks
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def record():
+    spec = importlib.util.spec_from_file_location("record", ROOT / "benchmarks" / "record.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_measured_part_is_the_results_file():
+    module = record()
+    results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
+    assert module.rewritten(README, results) == README
+    # measured on the corpus and with the recipe that are here now
+    assert results["data"]["test_id"] == data.load(tasks.SARCASM).test_id
+    assert results["recipe"] == recipes.CPU.as_dict()
+
+
+def test_the_demo_did_what_the_course_says():
+    results = json.loads(record().RESULTS.read_text(encoding="utf-8"))
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    tuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+    best = max((arm for arm in results["arms"] if arm["kind"] == "prompted"), key=lambda arm: arm["accuracy"])
+    p = {frozenset((test["a"], test["b"])): test["p"] for test in results["tests"]}
+    assert tuned["invalid"] == 0
+    for name in ("majority", best["name"]):
+        assert tuned["accuracy"] > arms[name]["accuracy"] and p[frozenset((tuned["name"], name))] < 0.01
+    assert results["peak_memory_gib"] < 4
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_commands_are_understood():
+    parser = cli._parser()
+    commands = re.findall(r"^(?:llmcourse|python -m llmcourse) (.+?)(?:\s{2,}#.*)?$", README, flags=re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        import shlex
+
+        parser.parse_args(shlex.split(command, comments=True))
+
+
+def test_the_shipped_adapter_is_what_make_adapter_would_make():
+    card = models.read_card(models.shipped_adapter("sarcasm"))
+    rows = data.load(tasks.SARCASM)
+    base = {"name": "SmolLM2-135M-Instruct", "sha256": card["base"]["sha256"]}
+    assert card["spec"] == experiment.training_spec(tasks.SARCASM, rows.train_id, base, recipes.CPU)
+    assert card["results"]["test"] == rows.test_id and card["results"]["invalid"] == 0
+    size = (models.shipped_adapter("sarcasm") / "adapter_model.safetensors").stat().st_size
+    assert size < 6e6
