@@ -26,7 +26,6 @@ def bag_of_words(task: Task, train: Sequence[Mapping], test: Sequence[Mapping]) 
     """
     from sklearn.linear_model import LogisticRegression
 
-    start = time.perf_counter()
     column = task.columns[-1]
     model = _pipeline(LogisticRegression(max_iter=2000))
     model.fit([row[column] for row in train], [row["label"] for row in train])

@@ -23,10 +23,6 @@ from llmcourse.tasks import Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-KAGGLE = ("danofer/sarcasm", "train-balanced-sarcasm.csv")
-HUB = ("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d44537")
-"""The mirror's repository, file and pinned revision."""
-
 TEST_SHARE = 0.2
 MOST_REJECTED = 0.1
 """Share of unreadable lines above which a file is refused instead of read around."""
@@ -56,6 +52,17 @@ class Rows:
 def rows_id(task: Task, rows: Sequence[Mapping]) -> str:
     """A hash of texts and labels; the order of the rows does not matter."""
     return files.short_hash(sorted([*(row[column] for column in task.columns), int(row["label"])] for row in rows))
+
+
+def in_order(task: Task, rows: Sequence[Mapping]) -> list[Mapping]:
+    """Rows in the one order that depends on nothing but themselves: by text and label."""
+    return sorted(rows, key=lambda row: (*(row[column] for column in task.columns), row["label"]))
+
+
+def groups(task: Task, rows: Sequence[Mapping]) -> set[str]:
+    """Hashes of what rows must not share across a split: the group column's text, or all texts where there is none."""
+    columns = [task.group_column] if task.group_column else list(task.columns)
+    return {files.short_hash([str(row[column]).lower() for column in columns]) for row in rows}
 
 
 def load(
@@ -137,16 +144,16 @@ def bundled_path(task: Task) -> Path:
 def _locate(task: Task, source: str | Path) -> Path:
     if source == "bundled" and "bundled" in task.sources:
         return bundled_path(task)
-    if source == "kaggle" and "kaggle" in task.sources:
+    if source == "kaggle" and task.kaggle:
         try:
             import kagglehub
         except ImportError:
             raise CourseError("Reading from Kaggle needs one more package: pip install kagglehub") from None
-        return _download(lambda: kagglehub.dataset_download(KAGGLE[0], path=KAGGLE[1]), "Kaggle", "hub")
-    if source == "hub" and "hub" in task.sources:
+        return _download(lambda: kagglehub.dataset_download(task.kaggle[0], path=task.kaggle[1]), "Kaggle", "hub")
+    if source == "hub" and task.hub:
         from huggingface_hub import hf_hub_download
 
-        repo, name, revision = HUB
+        repo, name, revision = task.hub
         return _download(
             lambda: hf_hub_download(repo, name, repo_type="dataset", revision=revision), "the hub", "kaggle"
         )
@@ -191,7 +198,8 @@ def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
     if path.stat().st_size == 0:
         raise CourseError(f"{path} is empty.")
     kind = path.suffix.lower()
-    place = _literal(str(path))
+    # DuckDB would take these for wildcards
+    place = _literal(re.sub(r"[*?\[]", lambda mark: f"[{mark.group()}]", str(path)))
     if kind in (".csv", ".tsv", ".txt"):
         header, delimiter = _csv_header(path)
         types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
@@ -221,7 +229,10 @@ def _csv_header(path: Path) -> tuple[list[str], str]:
     except UnicodeDecodeError:
         raise CourseError(f"{path}: line 1 is not UTF-8 text. Save the file as UTF-8.") from None
     delimiter = max(",;\t", key=line.count)
-    header = next(csv.reader([line], delimiter=delimiter), [])
+    try:
+        header = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise CourseError(f"{path}: line 1 is no CSV header ({error}). Are the lines ended as usual?") from None
     names = [name.strip() for name in header]
     if not any(names):
         raise CourseError(f"{path}: line 1 holds no column names.")
@@ -277,7 +288,7 @@ def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: in
         f"regexp_matches({_quoted(mapping[c])}::VARCHAR, {_literal(_marks(task))})" for c in task.columns
     )
     given = f"lower(trim({_quoted(mapping['label'])}::VARCHAR))"
-    split = "lower(split::VARCHAR)" if "split" in names and part == 0 else "NULL"
+    split = "lower(trim(split::VARCHAR))" if "split" in names and part == 0 else "NULL"
     whens = " ".join(f"WHEN {_literal(word)} THEN {label}" for word, label in _label_words(task).items())
     # a CSV's view may be scanned once with rejects; the row number counts the rows that were accepted
     connection.execute("""
@@ -305,10 +316,10 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
     one = connection.execute
     total = one("SELECT count(*) FROM rows").fetchone()[0]
     rejected = {part: _rejected(connection, path, part) for part, path in enumerate(paths)}
-    count = sum(map(len, rejected.values()))
+    count = sum(_rejected_count(connection, part) for part in rejected)
     for part, lines in rejected.items():
         for line, reason in lines:
-            if reason == "it is not UTF-8 text":
+            if reason == NOT_UTF8:
                 raise CourseError(f"{paths[part]}: line {line} cannot be read: {reason}. Save the file as UTF-8.")
     if count and count > MOST_REJECTED * (total + count):
         part = next(part for part, lines in rejected.items() if lines)
@@ -401,7 +412,7 @@ def _fetch(connection, task: Task, side: str) -> "Dataset":
     records = _records(
         connection.execute(f"""
         SELECT c.row::BIGINT AS row, c.label::BIGINT AS label, {texts} FROM chosen c JOIN ({source}) t USING (part, row)
-        WHERE c.side = '{side}' ORDER BY c.sort_hash, c.label""")
+        WHERE c.side = '{side}' ORDER BY {texts}, c.label""")
     )
     return Dataset.from_list(records)
 
@@ -411,23 +422,30 @@ def _records(result) -> list[dict]:
     return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
 
 
-def _rejected(connection, path: Path, part: int = 0) -> list[tuple[int, str]]:
-    """Lines that DuckDB could not read: their number in the file, and why."""
+def _rejected_count(connection, part: int) -> int:
     table = f"rejected_{part}"
     found = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone()[0]
-    if not found:
+    return connection.execute(f"SELECT count(DISTINCT line) FROM {table}").fetchone()[0] if found else 0
+
+
+NOT_UTF8 = "it is not UTF-8 text"
+
+
+def _rejected(connection, path: Path, part: int = 0) -> list[tuple[int, str]]:
+    """The first lines that DuckDB could not read, those with a broken encoding before all others: number and reason."""
+    table = f"rejected_{part}"
+    if not _rejected_count(connection, part):
         return []
     lines = connection.execute(
-        f"SELECT DISTINCT ON (line) line_byte_position, error_type::VARCHAR FROM {table} ORDER BY line LIMIT 1000"
+        f"SELECT DISTINCT ON (line) line_byte_position, error_type::VARCHAR FROM {table}"
+        " ORDER BY error_type::VARCHAR LIKE 'INVALID%' DESC, line LIMIT 100"
     ).fetchall()
-    if not lines:
-        return []
     reasons = {
         "MISSING COLUMNS": "too few columns",
         "TOO MANY COLUMNS": "too many columns",
         "UNQUOTED VALUE": "a quotation mark that is not closed or not doubled",
-        "INVALID ENCODING": "it is not UTF-8 text",
-        "INVALID UNICODE": "it is not UTF-8 text",
+        "INVALID ENCODING": NOT_UTF8,
+        "INVALID UNICODE": NOT_UTF8,
         "LINE SIZE OVER MAXIMUM": "longer than 8 MB",
     }
     # DuckDB numbers records; a reader's editor numbers lines, and a quoted text may span several
@@ -445,13 +463,14 @@ def _rejected(connection, path: Path, part: int = 0) -> list[tuple[int, str]]:
 
 def _label_words(task: Task) -> dict[str, int]:
     """What a label column may hold, in lower case: the label words or their numbers."""
-    return {str(label): label for label in range(len(task.labels))} | {
-        word.lower(): label for label, word in enumerate(task.labels)
-    }
+    words = {word.strip().lower(): label for label, word in enumerate(task.labels)}
+    # where words are numbers themselves ("1", "2"), a number means the word
+    numbers = {} if any(word.isdigit() for word in words) else {str(label): label for label in range(len(task.labels))}
+    return numbers | words
 
 
 def _unknown_label(task: Task, path: Path, value: object, row: int) -> str:
-    known = ", ".join(f"{label} or {word!r}" for label, word in enumerate(task.labels))
+    known = ", ".join(repr(word) for word in _label_words(task))
     return f"{path}, row {row}: unknown label {value!r}. The task {task.name!r} knows {known}."
 
 

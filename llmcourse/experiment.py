@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,14 +19,14 @@ from tqdm import tqdm
 
 from llmcourse import CourseError, baselines, files, hardware, metrics
 from llmcourse import finetune as finetuning
-from llmcourse.data import Rows
+from llmcourse.data import Rows, groups, in_order
 from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, shipped_adapter
 from llmcourse.predict import Predictions, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
 from llmcourse.tasks import Task
 
-ARM_FORMAT = 1
+ARM_FORMAT = 2
 """Raised when the way in which arms answer changes, so that answers kept by an older version are not taken for new ones."""
 
 
@@ -80,11 +81,23 @@ class Experiment:
     def __post_init__(self):
         self.folder = Path(self.folder)
         self.task = self.rows.task
-        self._train, self._test = list(self.rows.train), list(self.rows.test)
+        # answers are kept in this order, so it must not depend on how the rows were drawn
+        self._train, self._test = in_order(self.task, self.rows.train), in_order(self.task, self.rows.test)
         self._ids = {"test": self.rows.test_id, "train": self.rows.train_id}
+        self._groups = groups(self.task, self._test)
+        self._refuse_leak(groups(self.task, self._train), "The training rows")
         example = self.task.example
         if example and any(all(row[c] == example[c] for c in self.task.columns) for row in self._train):
             raise CourseError("The task's example row is among the training rows; leave it out of them.")
+
+    def _refuse_leak(self, seen: set[str], what: str) -> None:
+        """Raise CourseError if `seen` (groups, hashed) and the test rows meet."""
+        shared = len(seen & self._groups)
+        if shared:
+            raise CourseError(
+                f"{what} and the test rows share {shared} {self.task.group_column or 'texts'}: answers would be known, not found."
+                " Use other rows, or the same seed and files as in training."
+            )
 
     # -- the arms ------------------------------------------------------------------------------------------------
 
@@ -112,12 +125,16 @@ class Experiment:
     def finetuned(self, recipe: Recipe, resume: bool = True, name: str | None = None) -> Arm:
         """Train an adapter by the recipe (or find it), then let the model write freely, as the prompted arms do."""
         prompt = finetuning.training_prompt(self.task, recipe)
-        spec = self._spec("generated", prompt, recipe=recipe.as_dict(), train=self._ids["train"])
+        trained = training_spec(self.task, self._ids["train"], self.loaded.base, recipe)
+        shipped = self._shipped(trained)
+        more = {"adapter": files.sha256_of_file(shipped / "adapter_model.safetensors")} if shipped else {}
+        spec = self._spec("generated", prompt, trained=trained, **more)
         name = name or f"LoRA r={recipe.r} ({recipe.name})"
         found = self._find(spec, name)
         if found:
             return found
         adapter, training = self.train(recipe, resume)
+        training = {**training, "recipe": recipe.as_dict()}
         put_adapter(self.loaded, adapter)
         try:
             predictions, example = self._ask(prompt, "generated", name)
@@ -134,21 +151,36 @@ class Experiment:
         that would make the same one (same task, rows, base and recipe): for tests of notebooks, in minutes.
         """
         spec = training_spec(self.task, self._ids["train"], self.loaded.base, recipe)
+        shipped = self._shipped(spec)
+        if shipped:
+            return shipped, read_card(shipped)["training"]
         key = files.short_hash(spec)
-        folder = self.folder / "adapters" / key
-        if folder.is_dir():
-            return folder, read_card(folder)["training"]
-        if os.environ.get("LLMCOURSE_USE_SHIPPED") == "1":
-            shipped = shipped_adapter(self.task.name)
-            card = read_card(shipped)
-            if card["spec"] == spec:
-                return shipped, card["training"]
-        work = self.folder / "training" / key
+        folder, work = self.folder / "adapters" / key, self.folder / "training" / key
+        with files.lock(work):  # of two processes one trains, the other waits and finds the adapter
+            if not folder.is_dir():
+                self._train_into(folder, work, recipe, spec, resume)
+        return folder, read_card(folder)["training"]
+
+    def _shipped(self, spec: dict) -> Path | None:
+        """The shipped adapter, if it may and can stand in for this training."""
+        if os.environ.get("LLMCOURSE_USE_SHIPPED") != "1":
+            return None
+        try:
+            folder = shipped_adapter(self.task.name)
+        except CourseError:
+            return None
+        return folder if read_card(folder)["spec"] == spec else None
+
+    def _train_into(self, folder: Path, work: Path, recipe: Recipe, spec: dict, resume: bool) -> None:
         with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
 
-            def progress(step: int, steps: int, loss: float) -> None:
-                bar.total = steps
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            def progress(step: int, steps: int, loss: float | None) -> None:
+                if loss is None:
+                    # the clock starts here, so that preparations do not spoil the estimate
+                    bar.reset(total=steps)
+                    bar.initial = step
+                else:
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update(step - bar.n)
 
             run = finetuning.finetune(self.loaded, self.task, self._train, recipe, work, resume, progress)
@@ -168,22 +200,39 @@ class Experiment:
             "prompt": {"instruction": prompt.instruction, "fallback": prompt.fallback, "chat": prompt.chat},
             "recipe": recipe.as_dict(),
             "data": {"source": self.rows.source, "train": self._ids["train"], "rows": len(self._train)},
+            "groups": sorted(groups(self.task, self._train)),
             "training": training,
             "versions": hardware.versions(),
         }
         save_adapter(self.loaded, folder, card, adapter_readme(card))
         self.loaded.drop_adapter()
-        return folder, training
+        # only now: until the adapter is kept, the last checkpoint is all there is
+        shutil.rmtree(work, ignore_errors=True)
 
-    def adapter_arm(self, folder: str | Path, prompt: Prompt, way: str) -> Arm:
-        """A saved adapter, which lies on the model, on the test rows; the adapter's file is part of the arm's name."""
+    def adapter_arm(self, folder: str | Path, way: str = "generated") -> Arm:
+        """A saved adapter on the test rows; its file's hash is part of the arm's name.
+
+        Raises CourseError if it was trained for other labels, on another base, or on rows that the test rows share a group with.
+        """
+        card = read_card(folder)
+        if list(card["task"]["labels"]) != list(self.task.labels):
+            raise CourseError(
+                f"The adapter in {folder} answers {', '.join(card['task']['labels'])}; the task {self.task.name!r} has"
+                f" {', '.join(self.task.labels)}."
+            )
+        self._refuse_leak(set(card["groups"]), f"The rows on which {folder} was trained")
+        prompt = Prompt(self.task, **card["prompt"])
         digest = files.sha256_of_file(Path(folder) / "adapter_model.safetensors")
         name = f"adapter {Path(folder).name} ({digest[:8]}), {way}"
         spec = self._spec(way, prompt, adapter=digest)
         found = self._find(spec, name)
         if found:
             return found
-        predictions, example = self._ask(prompt, way, name)
+        put_adapter(self.loaded, folder)
+        try:
+            predictions, example = self._ask(prompt, way, name)
+        finally:
+            self.loaded.drop_adapter()
         return self._keep(Arm(name, "finetuned", spec, predictions, self._score(predictions), example))
 
     def find_all(self) -> list[Arm]:
@@ -192,7 +241,10 @@ class Experiment:
         for path in found:
             kept = json.loads(path.read_text(encoding="utf-8"))
             spec = kept["spec"]
-            same = spec["task"] == self.task.as_dict() and spec["test"] == self._ids["test"]
+            same = (
+                spec["task"] == {**self.task.as_dict(), "example": self.task.example}
+                and spec["test"] == self._ids["test"]
+            )
             if same and spec["format"] == ARM_FORMAT and spec.get("model", self.loaded.base) == self.loaded.base:
                 self._find(spec, kept["name"])
         return self.arms
@@ -200,7 +252,8 @@ class Experiment:
     # -- keeping and finding --------------------------------------------------------------------------------------
 
     def _spec(self, way: str, prompt: Prompt | None = None, **more: Any) -> dict[str, Any]:
-        spec = {"format": ARM_FORMAT, "way": way, "task": self.task.as_dict(), "test": self._ids["test"], **more}
+        task = {**self.task.as_dict(), "example": self.task.example}
+        spec = {"format": ARM_FORMAT, "way": way, "task": task, "test": self._ids["test"], **more}
         if prompt is not None:
             spec |= {"model": self.loaded.base, "prompt": prompt.as_dict()}
         return spec
@@ -220,6 +273,7 @@ class Experiment:
         found = self._find(spec, name)
         if found:
             return found
+        self._refuse_leak(groups(self.task, prompt.shots), "The prompt's examples")
         with self.loaded.without_adapter():
             predictions, example = self._ask(prompt, way, name)
         return self._keep(Arm(name, "prompted", spec, predictions, self._score(predictions), example))
@@ -287,7 +341,14 @@ class Experiment:
         )
 
     def _add(self, arm: Arm) -> Arm:
-        self.arms = [*(other for other in self.arms if other.folder != arm.folder), arm]
+        if any(other.name == arm.name and other.folder != arm.folder for other in self.arms):
+            arm.name = f"{arm.name} #{arm.folder.name[:4]}"
+        # a cell that is run again leaves the arm in its place
+        places = [place for place, other in enumerate(self.arms) if other.folder == arm.folder]
+        if places:
+            self.arms[places[0]] = arm
+        else:
+            self.arms.append(arm)
         return arm
 
     def predictions_csv(self, predictions: Predictions) -> str:
@@ -331,7 +392,7 @@ class Experiment:
     def results(self, peak_memory_gib: float | None = None, arms: Sequence[Arm] | None = None) -> dict[str, Any]:
         """Everything that was measured, as results.json holds it."""
         arms = list(arms or self.arms)
-        recipe = next((arm.spec["recipe"] for arm in reversed(arms) if "recipe" in arm.spec), None)
+        recipe = next((arm.training["recipe"] for arm in reversed(arms) if arm.training), None)
         return {
             "date": hardware.now(),
             "task": self.task.name,
@@ -357,7 +418,8 @@ class Experiment:
 def training_spec(task: Task, train_id: str, base: dict[str, str], recipe: Recipe) -> dict[str, Any]:
     """All that decides an adapter's weights; its hash names the adapter's folder."""
     numbers = {key: value for key, value in recipe.as_dict().items() if key not in ("name", "save_steps")}
-    return {"format": ARM_FORMAT, "task": task.as_dict(), "train": train_id, "model": base, "recipe": numbers}
+    prompt = finetuning.training_prompt(task, recipe).as_dict()
+    return {"format": ARM_FORMAT, "prompt": prompt, "train": train_id, "model": base, "recipe": numbers}
 
 
 def _prompt_name(prompt: Prompt, way: str) -> str:

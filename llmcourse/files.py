@@ -68,7 +68,11 @@ def _replace_folder(aside: Path, path: Path) -> None:
         # rename() cannot replace a folder that is not empty: the old one steps aside first
         old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
         os.replace(path, old)
-        os.replace(aside, path)
+        try:
+            os.replace(aside, path)
+        except BaseException:
+            os.replace(old, path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.replace(aside, path)

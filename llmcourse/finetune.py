@@ -33,7 +33,7 @@ class TrainingRun:
     losses: list[float] = field(default_factory=list)
     """Mean loss of each optimiser step, in nats a row."""
     seconds: float = 0.0
-    """Wall time of training, without what an interrupted run had used before."""
+    """Wall time of training, with what an interrupted run used up to the checkpoint that it went on from."""
     steps: int = 0
     rows: int = 0
     cut_rows: int = 0
@@ -142,7 +142,9 @@ def _cut(loaded: LoadedModel, prompt: Prompt, row: dict, room: int) -> str:
         else:
             high = middle - 1
     if best is None:
-        raise CourseError(f"The training prompt alone is longer than max_length={room}. Raise the recipe's max_length.")
+        raise CourseError(
+            f"The training prompt alone is longer than max_length, which leaves it {room} tokens. Raise it."
+        )
     return best
 
 
@@ -178,13 +180,13 @@ def finetune(
     recipe: Recipe,
     folder: str | Path,
     resume: bool = True,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, int, float | None], None] | None = None,
 ) -> TrainingRun:
     """Train a LoRA adapter on `rows`; it stays on `loaded`, switched on, in evaluation mode.
 
-    Checkpoints go to `folder` and are removed at the end. With `resume` a run that was interrupted goes on where its last whole
-    checkpoint left it, and ends with the adapter that it would have had. `progress(step, steps, loss)` is called after
-    each optimiser step.
+    Checkpoints go to `folder` and stay there; whoever has saved the adapter may remove them. With `resume` a run that was interrupted goes on where its last whole
+    checkpoint left it, and ends with the adapter that it would have had. `progress(step, steps, loss)` is called when
+    training proper begins (with the loss None) and after each optimiser step.
 
     Raises Interrupted after Ctrl-C (a checkpoint is written first), CourseError if training broke down.
     """
@@ -194,6 +196,10 @@ def finetune(
 
     from llmcourse.trainer import LabelTrainer
 
+    if "lm_head" in recipe.target_modules:
+        raise CourseError(
+            "lm_head is no target here: TRL computes the loss from its weight, so an adapter would never be trained."
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     loaded.drop_adapter()
@@ -208,17 +214,20 @@ def finetune(
     bars = is_progress_bar_enabled()
     disable_progress_bars()
     trainer = None
-    start = time.perf_counter()
+    start, before = time.perf_counter(), _seconds_before(checkpoint)
     try:
         with _stop_gently() as stop:
-            trainer = LabelTrainer(
-                model=loaded.model,
-                args=sft_config(recipe, folder, accumulation_steps(lengths, recipe)),
-                train_dataset=Dataset.from_list(examples),
-                processing_class=loaded.tokenizer,
-                peft_config=lora_config(recipe, layers),
-                callbacks=[_callback(run, stop, progress)],
-            )
+            try:
+                trainer = LabelTrainer(
+                    model=loaded.model,
+                    args=sft_config(recipe, folder, accumulation_steps(lengths, recipe)),
+                    train_dataset=Dataset.from_list(examples),
+                    processing_class=loaded.tokenizer,
+                    peft_config=lora_config(recipe, layers),
+                    callbacks=[_callback(stop, progress, lambda: time.perf_counter() - start + before)],
+                )
+            except ValueError as error:
+                raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
             trainer.remove_callback(transformers.PrinterCallback)
             _full_precision_adapter(trainer.model)
             _check_rows(trainer, loaded.tokenizer, task)
@@ -228,7 +237,8 @@ def finetune(
             if checkpoint is not None:
                 run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1])
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        run.seconds, run.steps = time.perf_counter() - start, trainer.state.global_step
+        run.steps = trainer.state.global_step
+        run.seconds = time.perf_counter() - start + before
         run.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         if stop.is_set() and run.steps < trainer.state.max_steps:
             raise Interrupted(f"Stopped after step {run.steps} of {trainer.state.max_steps}; a checkpoint is kept.")
@@ -247,15 +257,18 @@ def finetune(
             enable_progress_bars()
     _unpatch(trainer.model)
     loaded.model = trainer.model.eval()
-    _remove_checkpoints(folder)
     return run
 
 
-def _callback(run: TrainingRun, stop: threading.Event, progress):
+def _callback(stop: threading.Event, progress, seconds: Callable[[], float]):
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
         """Reports steps, stops on request, and marks checkpoints as whole."""
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            if progress:
+                progress(state.global_step, state.max_steps, None)
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             loss = (logs or {}).get("loss")
@@ -274,15 +287,15 @@ def _callback(run: TrainingRun, stop: threading.Event, progress):
                 control.should_save = control.should_training_stop = True
 
         def on_save(self, args, state, control, **kwargs):
-            mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds())
 
     return Watch()
 
 
-def mark_whole(checkpoint: Path) -> None:
-    """Say that all files of a checkpoint are there."""
+def mark_whole(checkpoint: Path, seconds: float = 0.0) -> None:
+    """Say that all files of a checkpoint are there, and how long training took up to it."""
     sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.iterdir()) if file.name != MANIFEST}
-    files.write_json(checkpoint / MANIFEST, sizes)
+    files.write_json(checkpoint / MANIFEST, {"seconds": seconds, "sizes": sizes})
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
@@ -294,12 +307,19 @@ def last_checkpoint(folder: str | Path) -> Path | None:
     )
     for path in found:
         try:
-            sizes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            sizes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sizes"]
             if all((path / name).stat().st_size == size for name, size in sizes.items()):
                 return path
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             continue
     return None
+
+
+def _seconds_before(checkpoint: Path | None) -> float:
+    """Training time up to a checkpoint, as its manifest says."""
+    import json
+
+    return json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["seconds"] if checkpoint else 0.0
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -112,8 +112,12 @@ def read_card(folder: str | Path) -> dict:
                 f"{folder} holds no adapter of this course: {part} is missing. `llmcourse finetune` makes one."
             )
     try:
-        return json.loads((folder / ADAPTER_MARK).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        card = json.loads((folder / ADAPTER_MARK).read_text(encoding="utf-8"))
+        missing = {"base", "task", "prompt", "training", "groups", "spec"} - set(card)
+        if missing:
+            raise ValueError(f"it does not say {sorted(missing)[0]!r}")
+        return card
+    except (ValueError, OSError, TypeError) as error:
         raise CourseError(f"{folder / ADAPTER_MARK} cannot be read: {error}. Train the adapter again.") from error
 
 
@@ -133,8 +137,10 @@ def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:
     Only safetensors are read. Raises CourseError when the adapter was trained on another base model: its matrices would
     fit, and its answers would be noise.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+    from safetensors.torch import load_file
 
+    folder = Path(folder)
     card = read_card(folder)
     if card.get("base") != loaded.base:
         wanted = card.get("base") or {}
@@ -143,13 +149,15 @@ def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:
             f" ({str(wanted.get('sha256'))[:12]}), and {loaded.base['name']} ({loaded.base['sha256'][:12]}) is loaded."
         )
     loaded.drop_adapter()
-    config = PeftConfig.from_pretrained(str(folder))
     try:
-        with quiet_bars():
-            loaded.model = PeftModel.from_pretrained(
-                loaded.model, str(folder), config=config, use_safetensors=True, low_cpu_mem_usage=False
-            )
+        weights = load_file(folder / "adapter_model.safetensors")
+        loaded.model = PeftModel(loaded.model, PeftConfig.from_pretrained(str(folder)))
+        wrong = set_peft_model_state_dict(loaded.model, weights)
+        lost = [*wrong.unexpected_keys, *(key for key in wrong.missing_keys if "lora_" in key)]
+        if lost:
+            raise ValueError(f"its weights do not fit the model, beginning with {lost[0]}")
     except Exception as error:  # a damaged file fails in many ways inside PEFT; all mean the same to the reader
+        loaded.drop_adapter()
         raise CourseError(f"The adapter in {folder} cannot be loaded: {error}. Train it again.") from error
     loaded.model.eval()
     return card

@@ -9,7 +9,7 @@ position: every row sees exactly the tokens and the positions that it would see 
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from llmcourse import CourseError
@@ -40,8 +40,6 @@ class Predictions:
     """Log-probability of each label, rows x labels (scoring only). A row's probabilities add up to 1."""
     bias: list[float] | None = None
     """What calibration took off: the label log-probabilities of the content-free prompt."""
-    gold: list[int] | None = None
-    ids: list[Any] = field(default_factory=list)
 
 
 def generate(
@@ -233,7 +231,7 @@ class _Engine:
         longest = max(range(len(ids)), key=lambda i: len(ids[i]))
         if limit and len(ids[longest]) + 16 > limit:
             raise CourseError(
-                f"The prompt of row {longest} has {len(ids[longest]):,} tokens; the model takes {limit:,}. Use fewer shots."
+                f"The prompt of row {rows[longest].get('row', longest)} has {len(ids[longest]):,} tokens; the model takes {limit:,}. Use fewer shots."
             )
         return ids[0][:common], [tokens[common:] for tokens in ids]
 

@@ -27,7 +27,7 @@ class Prompt:
     shots: tuple[Mapping[str, object], ...] = ()
     """Example rows shown with their label (few-shot); none is zero-shot."""
     instruction: bool = True
-    """False says only which labels there are, in one line: short, for a model that is finetuned on it."""
+    """False leaves only the row's fields and the answer's name: short, for a model that is finetuned on it."""
     fallback: bool = True
     """Whether the line "If the text doesn't fit ..., classify it as" is there (when the task has a fallback)."""
     chat: bool = False
@@ -41,7 +41,7 @@ class Prompt:
     def head(self) -> str:
         """The part of the prompt that all rows share."""
         if not self.instruction and not self.shots:
-            return " or ".join(self.task.labels) + "?\n"
+            return ""
         parts = []
         if self.instruction:
             parts.append(self.task.instruction + "\n" + "\n".join(self.task.labels) + "\n")
@@ -73,7 +73,11 @@ class Prompt:
     def as_dict(self) -> dict:
         """JSON-able values that decide the prompt (for hashes and cards)."""
         shots = [{key: shot[key] for key in (*self.task.fields, "label")} for shot in self.shots]
+        # the rendered text too: a change of the layout is another prompt, whatever the settings say
+        blank = dict.fromkeys(self.task.fields, "x")
         return {
+            "text": self.text(blank),
+            "answers": [self.answer(label) for label in range(len(self.task.labels))],
             "task": self.task.as_dict(),
             "shots": shots,
             "instruction": self.instruction,
@@ -118,9 +122,7 @@ def one_line(value: object) -> str:
         raise CourseError(
             f"A text of {len(text):,} characters is too long for a prompt: at most {MAX_CHARACTERS:,}. Shorten it."
         )
-    text = re.sub(r"<(?=\|)", "< ", text)
-    text = re.sub(r"(?<=\|)>", " >", text)
-    return re.sub(r"<(?=/?s>)|\[(?=/?INST\])", lambda mark: mark.group() + " ", text)
+    return re.sub(r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])", lambda mark: mark.group() + " ", text)
 
 
 def parse_answer(text: str, task: Task) -> int | None:

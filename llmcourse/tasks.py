@@ -36,6 +36,10 @@ class Task:
     sources: dict[str, str] = field(default_factory=dict)
     """Where rows come from: a name for `data.load`, and where that is."""
     label_column: str = "label"
+    kaggle: tuple[str, str] | None = None
+    """Data set and file on Kaggle, for the source "kaggle"."""
+    hub: tuple[str, str, str] | None = None
+    """Data set, file and pinned revision on the Hugging Face hub, for the source "hub"."""
     example: dict | None = None
     """One row, with its label, that every arm of a comparison answers for all to see; it is in no data set."""
 
@@ -59,7 +63,11 @@ class Task:
 
     def as_dict(self) -> dict:
         """What decides the model's answers, as JSON-able values (for hashes and cards)."""
-        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in ("sources", "example")}
+        values = {
+            key: value
+            for key, value in dataclasses.asdict(self).items()
+            if key not in ("sources", "example", "kaggle", "hub")
+        }
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
@@ -80,6 +88,8 @@ SARCASM = Task(
         "kaggle": "SARC as danofer/sarcasm on Kaggle (Khodak et al. 2018), downloaded at run time",
         "hub": "the same file, mirrored on the Hugging Face hub",
     },
+    kaggle=("danofer/sarcasm", "train-balanced-sarcasm.csv"),
+    hub=("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d44537"),
     # quoted from the talk, where few-shot prompting of Mistral-7B answered it with garbage
     example={
         "parent_comment": (

@@ -74,7 +74,9 @@ class FrozenLayers:
         self.kept: dict[tuple[int, ...], torch.Tensor] = {}
         order = sorted({tuple(row) for row in rows}, key=len)
         while order:
-            size = max(1, tokens_at_once // len(order[min(len(order), 64) - 1]))
+            size = 1
+            while size < len(order) and (size + 1) * len(order[size]) <= tokens_at_once:
+                size += 1
             batch, order = order[:size], order[size:]
             self._keep(batch, device)
 

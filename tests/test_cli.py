@@ -43,7 +43,9 @@ BAD = {
     "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Known: sarcasm"),
     "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Known: cpu, talk"),
     "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
-    "wrong number": (["demo", "--set", "r=eight"], "a value like 16"),
+    "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; int is needed"),
+    "half a layer": (["demo", "--set", "upper_layers=2.5"], "int | None is needed"),
+    "a folder that is not ours": (["finetune", "--data", "rows.csv", "--out", "."], "exists and holds no adapter"),
     "zero": (["demo", "--set", "r=0"], "must be more than 0"),
     "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere holds no adapter"),
     "nothing to say": (["predict"], "give a text"),
@@ -63,6 +65,16 @@ def test_bad_input(case, capsys, tmp_path, tiny_instead):
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
+@pytest.mark.parametrize(
+    ("modules", "message"), [("('lm_head',)", "lm_head is no target"), ("('nope',)", "was refused")]
+)
+def test_modules_that_cannot_be_trained(modules, message, capsys, tiny_instead):
+    rows_file()
+    assert run("finetune", "--data", "rows.csv", "--set", "upper_layers=2", "--set", f"target_modules={modules}") == 2
+    assert message in capsys.readouterr().err
+    assert run("evaluate", "--data", "rows.csv", "--shots", 0) == 0 and not tiny_instead.has_adapter
+
+
 def test_a_long_reply_is_refused_or_left_out(capsys, tiny_instead):
     assert run("predict", "y" * 50_000) == 2
     assert "50,000 characters" in capsys.readouterr().err
@@ -77,7 +89,7 @@ def test_a_long_reply_is_refused_or_left_out(capsys, tiny_instead):
 def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     rows_file(n=60)
     few = ("--data", "rows.csv")
-    settings = [part for value in ("r=2", "epochs=1", "batch_rows=4") for part in ("--set", value)]
+    settings = [part for value in ("r=2", "epochs=1", "batch_rows=4", "upper_layers=2") for part in ("--set", value)]
     assert run("finetune", *few, *settings, "--out", "mine") == 0
     assert "Adapter: mine" in capsys.readouterr().out
     card = json.loads((tmp_path / "mine" / "llmcourse.json").read_text())
@@ -96,7 +108,7 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
 
 def test_predict_before_and_after(capsys, tmp_path, tiny_instead):
     rows_file(n=60)
-    assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--out", "mine") == 0
+    assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--set", "upper_layers=1", "--out", "mine") == 0
     capsys.readouterr()
     assert run("predict", "so good", "--parent", "It rains", "--adapter", "mine") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -115,7 +127,7 @@ def test_predict_before_and_after(capsys, tmp_path, tiny_instead):
 
 def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
     rows_file(n=60)
-    assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--out", "mine") == 0
+    assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--set", "upper_layers=1", "--out", "mine") == 0
     capsys.readouterr()
     monkeypatch.setattr("sys.stdin", io.StringIO("one text\n\nanother\n"))
     assert run("predict", "-", "--adapter", "mine") == 0
@@ -125,7 +137,7 @@ def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
 def test_an_adapter_of_another_base(capsys, monkeypatch, make_tiny):
     rows_file(n=60)
     monkeypatch.setattr(models, "load", lambda name=models.EMBEDDED: make_tiny(1))
-    assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--out", "mine") == 0
+    assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--set", "upper_layers=1", "--out", "mine") == 0
     monkeypatch.setattr(models, "load", lambda name=models.EMBEDDED: make_tiny(2))
     assert run("predict", "x", "--adapter", "mine") == 2
     assert "belongs to another base model" in capsys.readouterr().err

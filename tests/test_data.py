@@ -199,6 +199,22 @@ def test_any_text_comes_back_as_it_is(tmp_path, texts):
     assert [row["comment"] for row in data.read_all(SARCASM, path)] == [text.strip() for text in texts]
 
 
+def test_names_are_not_patterns_and_number_words_are_words(tmp_path):
+    odd = write_csv(tmp_path / "data[1]*.csv", some_rows())
+    assert data.load(SARCASM, odd).report["read"] == 60
+    grades = Task("grades", "Grade it.", {"text": "text"}, ("1", "2"))
+    path = write_csv(tmp_path / "grades.csv", [[i % 2, f"t{i}"] for i in range(20)], ["label", "text"])
+    with pytest.raises(CourseError, match=r"unknown label '0'\. The task 'grades' knows '1', '2'"):
+        data.load(grades, path)
+
+
+def test_many_unreadable_lines_are_all_counted(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label,comment,parent_comment\n" + "0,too few\n1,a,b\n" * 6000)
+    with pytest.raises(CourseError, match="6,000 of 12,000 lines cannot be read"):
+        data.load(SARCASM, path)
+
+
 def test_downloads_are_pinned_and_explained(monkeypatch, tmp_path):
     import huggingface_hub
     import kagglehub

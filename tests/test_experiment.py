@@ -10,10 +10,11 @@ from datasets import Dataset
 from llmcourse import CourseError, cli, experiment, models, report
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
-from llmcourse.recipes import CPU
+from llmcourse.prompts import Prompt, few_shots
+from llmcourse.recipes import Recipe
 from llmcourse.tasks import SARCASM
 
-RECIPE = CPU.changed(name="test", r=2, epochs=1, batch_rows=4, learning_rate=1e-2)
+RECIPE = Recipe(name="test", r=2, epochs=1, batch_rows=4, learning_rate=1e-2)
 
 
 def some_rows(n_train=16, n_test=8, mark="") -> Rows:
@@ -98,6 +99,34 @@ def test_a_changed_number_adds_an_arm(study):
     assert len({arm.folder for arm in study.arms}) == 4 and first.adapter != second.adapter
     study.finetuned(RECIPE)
     assert len(study.arms) == 4
+
+
+def test_drawing_with_another_seed_finds_the_same_answers(tiny, tmp_path, bundled):
+    """The bundled split is the same for every seed; so are its kept answers, whatever order the rows come in."""
+    shuffled = Rows(SARCASM, "bundled", bundled.train.shuffle(seed=1), bundled.test.shuffle(seed=1), bundled.report)
+    scores = [Experiment(rows, tiny, tmp_path, quiet=True).bag_of_words().score for rows in (bundled, shuffled)]
+    assert scores[0] == scores[1] and len(list((tmp_path / "arms").glob("*/arm.json"))) == 1
+
+
+def test_leaks_are_refused(study, make_tiny, tmp_path):
+    rows = some_rows()
+    with pytest.raises(CourseError, match="The training rows and the test rows share 4 parent_comment"):
+        Experiment(Rows(SARCASM, "x", rows.test, rows.test, rows.report), study.loaded, tmp_path)
+    leaky = Prompt(SARCASM, shots=few_shots(SARCASM, list(rows.test), 2))
+    with pytest.raises(CourseError, match="The prompt's examples and the test rows share"):
+        study.scored(leaky)
+    folder, _ = study.train(RECIPE)
+    other = Experiment(Rows(SARCASM, "x", rows.test, rows.train, rows.report), study.loaded, tmp_path / "b", quiet=True)
+    with pytest.raises(CourseError, match="was trained and the test rows share 8"):
+        other.adapter_arm(folder)
+    assert study.adapter_arm(folder).kind == "finetuned" and not study.loaded.has_adapter
+
+
+def test_arms_with_the_same_name_can_be_told_apart(study):
+    study.finetuned(RECIPE)
+    study.finetuned(RECIPE.changed(learning_rate=1e-3))
+    names = [arm.name for arm in study.arms]
+    assert len(set(names)) == 2 and names[1].startswith(names[0] + " #")
 
 
 def test_arms_are_bound_to_rows_and_model(make_tiny, tmp_path):

@@ -12,13 +12,11 @@ import torch
 
 from llmcourse import CourseError, finetune, predict
 from llmcourse.finetune import accumulation_steps, last_checkpoint, mark_whole, training_rows
-from llmcourse.recipes import CPU
+from llmcourse.recipes import CPU, Recipe
 from llmcourse.tasks import SARCASM
 from llmcourse.trainer import LabelTrainer, row_losses
 
-RECIPE = CPU.changed(
-    name="test", r=2, alpha=4, epochs=2, batch_rows=4, learning_rate=1e-2, save_steps=2, max_length=160
-)
+RECIPE = Recipe(name="test", r=2, alpha=4, epochs=2, batch_rows=4, learning_rate=1e-2, save_steps=2, max_length=160)
 ROWS = [
     {
         "parent_comment": f"The bus number {i} came late " + "again and " * (i % 5),
@@ -178,7 +176,7 @@ def test_training_changes_the_adapter_and_nothing_else(tiny, tmp_path):
     before = {name: p.clone() for name, p in tiny.model.named_parameters()}
     steps = []
     run = finetune.finetune(tiny, SARCASM, ROWS, RECIPE, tmp_path, progress=lambda *step: steps.append(step))
-    assert run.steps == 12 and [step for step, *_ in steps] == list(range(1, 13)) and len(run.losses) == 12
+    assert run.steps == 12 and [step for step, *_ in steps] == list(range(13)) and len(run.losses) == 12
     assert sum(run.losses[-3:]) < sum(run.losses[:3])
     assert tiny.has_adapter and not tiny.model.training and "forward" not in tiny.model.get_base_model().__dict__
     prompt = finetune.training_prompt(SARCASM, RECIPE)
@@ -188,7 +186,6 @@ def test_training_changes_the_adapter_and_nothing_else(tiny, tmp_path):
     tiny.drop_adapter()
     assert predict.score(tiny, prompt, ROWS).logprobs == base != tuned
     assert all(torch.equal(p, before[name]) for name, p in tiny.model.named_parameters())
-    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_long_rows_lose_text_never_the_label(tiny, tmp_path):

@@ -24,7 +24,7 @@ def test_the_layout_of_a_few_shot_prompt():
     )
     assert "If the text" not in Prompt(SARCASM, fallback=False).text(ROW)
     assert Prompt(SARCASM, instruction=False).text(ROW) == (
-        "Not Sarcasm or Sarcasm?\ncomment: The train is late.\nreply: What a surprise.\nCategory:"
+        "comment: The train is late.\nreply: What a surprise.\nCategory:"
     )
 
 

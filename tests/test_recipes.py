@@ -14,7 +14,18 @@ def test_talk_holds_the_talks_numbers():
     assert TALK.batch_rows == 1 * 8 and TALK.max_length == 512
 
 
-@pytest.mark.parametrize("change", [{"r": 0}, {"epochs": -1}, {"dropout": 1.0}, {"scheduler": "sudden"}, {"rank": 8}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"r": 0},
+        {"epochs": -1},
+        {"dropout": 1.0},
+        {"scheduler": "sudden"},
+        {"rank": 8},
+        {"r": 2.0},
+        {"upper_layers": "all"},
+    ],
+)
 def test_nonsense_is_refused(change):
     with pytest.raises(CourseError, match=next(iter(change))):
         CPU.changed(**change)
