@@ -62,8 +62,10 @@ def loss_curve(losses: Sequence[float], window: int = 10):
     means = [sum(losses[max(0, i - window) : i]) / len(losses[max(0, i - window) : i]) for i in steps]
     axes.plot(steps, means, color=COLOURS["finetuned"], linewidth=2.2, label=f"mean of the last {window}")
     axes.set_xlabel("optimiser step", fontsize=11, color=_TEXT)
-    axes.set_ylabel("loss (nats a row)", fontsize=11, color=_TEXT)
-    axes.set_ylim(bottom=0)
+    # logarithmic: the fall of the first steps would flatten everything after it
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylabel("loss (nats a token, log scale)", fontsize=11, color=_TEXT)
     axes.legend(frameon=False, fontsize=10)
     return figure
 

@@ -31,7 +31,7 @@ class TrainingRun:
     """What a finetuning run leaves besides the adapter on the model."""
 
     losses: list[float] = field(default_factory=list)
-    """Mean loss of each optimiser step, in nats a row."""
+    """Loss of each optimiser step: mean over its rows of the mean over their labelled tokens, in nats."""
     seconds: float = 0.0
     """Wall time of training, with what an interrupted run used up to the checkpoint that it went on from."""
     steps: int = 0
