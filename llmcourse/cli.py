@@ -396,6 +396,8 @@ def _report_folder(options, experiment) -> Path:
 
 
 def _texts(options, task) -> list[dict]:
+    from llmcourse.prompts import one_line
+
     if options.file:
         return []
     if options.text is None:
@@ -403,6 +405,8 @@ def _texts(options, task) -> list[dict]:
     texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
     if not texts or not all(text.strip() for text in texts):
         raise CourseError("The text to classify is empty.")
+    for text in (*texts, options.parent):
+        one_line(text)  # raises for one that is too long, before a model is loaded
     return [
         {"row": n, **dict.fromkeys(task.columns, options.parent), task.columns[-1]: text}
         for n, text in enumerate(texts, 1)
