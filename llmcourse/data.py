@@ -203,11 +203,12 @@ def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
     if kind in (".csv", ".tsv", ".txt"):
         header, delimiter = _csv_header(path)
         types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
-        reader = (
-            f"read_csv({place}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
-            f" columns = {{{types}}}, strict_mode = true, ignore_errors = true, store_rejects = true,"
-            f" rejects_table = 'rejected_{part}', rejects_scan = 'rejected_scans_{part}', max_line_size = 8000000)"
+        options = (
+            f"{place}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
+            f" columns = {{{types}}}, ignore_errors = true, max_line_size = 8000000"
         )
+        rejects = f"store_rejects = true, rejects_table = 'rejected_{part}', rejects_scan = 'rejected_scans_{part}'"
+        reader = f"read_csv({options}, strict_mode = {_strict(connection, options)}, {rejects})"
     elif kind in (".jsonl", ".ndjson"):
         _check_json_lines(path)
         reader = f"read_json({place}, format = 'newline_delimited', maximum_object_size = 8000000)"
@@ -220,6 +221,17 @@ def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
     view = f"source_{part}"
     connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {reader}")
     return view, [name for name, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
+
+
+def _strict(connection, options: str) -> str:
+    """Whether DuckDB can read a CSV by the standard's letter: not if lines end now with CR LF, now with LF."""
+    import duckdb
+
+    try:
+        connection.execute(f"SELECT count(*) FROM read_csv({options}, strict_mode = true)")
+    except duckdb.Error:
+        return "false"
+    return "true"
 
 
 def _csv_header(path: Path) -> tuple[list[str], str]:
