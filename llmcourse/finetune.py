@@ -5,12 +5,14 @@ The learner sees the real objects: `lora_config` and `sft_config` return PEFT's 
 """
 
 import contextlib
+import logging
 import math
 import re
 import shutil
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,9 @@ from llmcourse.predict import encode_text, render
 from llmcourse.prompts import MAX_CHARACTERS, Prompt
 from llmcourse.recipes import Recipe
 from llmcourse.tasks import Task
+
+# at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 MANIFEST = "complete.json"
 """Written last into a checkpoint: names its files and sizes. A checkpoint without it was cut short and is not used."""
@@ -85,31 +90,34 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
 
     machine = hardware.detect()
     schedule = "constant_with_warmup" if recipe.scheduler == "constant" and recipe.warmup else recipe.scheduler
-    return SFTConfig(
-        output_dir=str(output_dir),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_rows // accumulation,
-        gradient_accumulation_steps=accumulation,
-        train_sampling_strategy="batch_rebalance",  # similar lengths together; goes on exactly after a resume
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=schedule,
-        warmup_steps=recipe.warmup,  # below 1 it is a share of all steps
-        adam_beta2=recipe.beta2,
-        weight_decay=recipe.weight_decay,
-        optim=recipe.optimizer,
-        use_cpu=machine.device == "cpu",
-        bf16=machine.dtype == "bfloat16",  # left to itself, TRL takes bf16 wherever torch emulates it
-        fp16=machine.dtype == "float16",
-        gradient_checkpointing=recipe.checkpointing,
-        max_length=None,  # rows are cut before: TRL would cut the label, or drop the row silently
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # a loss that is not a number shall be seen
-        save_steps=recipe.save_steps,
-        save_total_limit=2,
-        disable_tqdm=True,
-        dataloader_pin_memory=machine.device != "cpu",
-        seed=recipe.seed,
-    )
+    with warnings.catch_warnings():
+        # gradient_checkpointing has a new name in transformers 5.23, which 5.15 (on Colab) does not know yet
+        warnings.simplefilter("ignore", FutureWarning)
+        return SFTConfig(
+            output_dir=str(output_dir),
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_rows // accumulation,
+            gradient_accumulation_steps=accumulation,
+            train_sampling_strategy="batch_rebalance",  # similar lengths together; goes on exactly after a resume
+            learning_rate=recipe.learning_rate,
+            lr_scheduler_type=schedule,
+            warmup_steps=recipe.warmup,  # below 1 it is a share of all steps
+            adam_beta2=recipe.beta2,
+            weight_decay=recipe.weight_decay,
+            optim=recipe.optimizer,
+            use_cpu=machine.device == "cpu",
+            bf16=machine.dtype == "bfloat16",  # left to itself, TRL takes bf16 wherever torch emulates it
+            fp16=machine.dtype == "float16",
+            gradient_checkpointing=recipe.checkpointing,
+            max_length=None,  # rows are cut before: TRL would cut the label, or drop the row silently
+            logging_steps=1,
+            logging_nan_inf_filter=False,  # a loss that is not a number shall be seen
+            save_steps=recipe.save_steps,
+            save_total_limit=2,
+            disable_tqdm=True,
+            dataloader_pin_memory=machine.device != "cpu",
+            seed=recipe.seed,
+        )
 
 
 def training_rows(loaded: LoadedModel, task: Task, rows: Sequence[dict], recipe: Recipe) -> tuple[list[dict], int]:
