@@ -172,9 +172,8 @@ def _demo(options) -> None:
         demo_arms(experiment, recipe, options.resume, announce=_announce)
     results = experiment.results(peak.gib)
     path = report.write(experiment, results, _report_folder(options, experiment))
-    print(f"\n{report.table(results)}\n")
-    for test in report.notable_tests(results):
-        print(f"{test['a']}  against  {test['b']}: {report.p_text(test['p'])}")
+    print()
+    _show(results)
     print(f"\n{time.perf_counter() - start:.0f} s, peak memory {peak.gib:.1f} GiB. Report: {path}")
 
 
@@ -249,17 +248,16 @@ def _predict(options) -> None:
     folder = options.adapter or models.shipped_adapter(_task(options).name)
     card = models.read_card(folder)
     task = Task(**{key: tuple(v) if isinstance(v, list) else v for key, v in card["task"].items()})
-    rows, listed = _texts(options, task), False
-    if options.out and not (options.file or options.text == "-"):
+    rows, listed = _texts(options, task), bool(options.file) or options.text == "-"
+    if options.out and not listed:
         raise CourseError("--out is for the rows of a file or of standard input.")
     if options.file:
         if options.text is not None:
             raise CourseError("Give a text or --file, not both.")
         rows = data.read_all(task, options.file, _columns(options.column), labelled=False)
-        listed = True
     loaded = models.load()
     before, after = judge(loaded, task, folder, rows)
-    if listed or options.text == "-":
+    if listed:
         table = _prediction_table(task, rows, before, after)
         if options.out:
             files.write_text(options.out, table)
@@ -296,13 +294,19 @@ def _compare(options) -> None:
         )
     results = experiment.results()
     path = report.write(experiment, results, _report_folder(options, experiment))
-    print(f"{report.table(results)}\n")
-    for test in report.notable_tests(results):
-        print(f"{test['a']}  against  {test['b']}: {report.p_text(test['p'])}")
+    _show(results)
     print(f"\nReport: {path}")
 
 
 # -- what the commands share -----------------------------------------------------------------------------------------
+
+
+def _show(results: dict) -> None:
+    from llmcourse import report
+
+    print(f"{report.table(results)}\n")
+    for test in report.notable_tests(results):
+        print(f"{test['a']}  against  {test['b']}: {report.p_text(test['p'])}")
 
 
 def _task(options):

@@ -83,6 +83,7 @@ class Experiment:
         self.task = self.rows.task
         # answers are kept in this order, so it must not depend on how the rows were drawn
         self._train, self._test = in_order(self.task, self.rows.train), in_order(self.task, self.rows.test)
+        self._asked = [*self._test, *([self.task.example] if self.task.example else [])]
         self._ids = {"test": self.rows.test_id, "train": self.rows.train_id}
         self._groups = groups(self.task, self._test)
         self._refuse_leak(groups(self.task, self._train), "The training rows")
@@ -135,11 +136,7 @@ class Experiment:
             return found
         adapter, training = self.train(recipe, resume)
         training = {**training, "recipe": recipe.as_dict()}
-        put_adapter(self.loaded, adapter)
-        try:
-            predictions, example = self._ask(prompt, "generated", name)
-        finally:
-            self.loaded.drop_adapter()
+        predictions, example = self._ask_adapter(adapter, prompt, "generated", name)
         return self._keep(
             Arm(name, "finetuned", spec, predictions, self._score(predictions), example, training, adapter)
         )
@@ -228,11 +225,7 @@ class Experiment:
         found = self._find(spec, name)
         if found:
             return found
-        put_adapter(self.loaded, folder)
-        try:
-            predictions, example = self._ask(prompt, way, name)
-        finally:
-            self.loaded.drop_adapter()
+        predictions, example = self._ask_adapter(folder, prompt, way, name)
         return self._keep(Arm(name, "finetuned", spec, predictions, self._score(predictions), example))
 
     def find_all(self) -> list[Arm]:
@@ -263,9 +256,7 @@ class Experiment:
         found = self._find(spec, name)
         if found:
             return found
-        asked = [*self._test, *([self.task.example] if self.task.example else [])]
-        predictions = answer(self.task, self._train, asked)
-        predictions, example = self._without_example(predictions)
+        predictions, example = self._without_example(answer(self.task, self._train, self._asked))
         return self._keep(Arm(name, "baseline", spec, predictions, self._score(predictions), example))
 
     def _prompted(self, name: str, prompt: Prompt, way: str) -> Arm:
@@ -278,18 +269,24 @@ class Experiment:
             predictions, example = self._ask(prompt, way, name)
         return self._keep(Arm(name, "prompted", spec, predictions, self._score(predictions), example))
 
+    def _ask_adapter(self, adapter: str | Path, prompt: Prompt, way: str, name: str) -> tuple[Predictions, str | None]:
+        put_adapter(self.loaded, adapter)
+        try:
+            return self._ask(prompt, way, name)
+        finally:
+            self.loaded.drop_adapter()
+
     def _ask(self, prompt: Prompt, way: str, name: str) -> tuple[Predictions, str | None]:
-        asked = [*self._test, *([self.task.example] if self.task.example else [])]
-        with tqdm(desc=name, total=len(asked), unit="row", disable=self.quiet, leave=False) as bar:
+        with tqdm(desc=name, total=len(self._asked), unit="row", disable=self.quiet, leave=False) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
             if way == "generated":
-                predictions = generate(self.loaded, prompt, asked, progress)
+                predictions = generate(self.loaded, prompt, self._asked, progress)
             else:
-                predictions = score(self.loaded, prompt, asked, way == "calibrated", progress)
+                predictions = score(self.loaded, prompt, self._asked, way == "calibrated", progress)
         return self._without_example(predictions)
 
     def _without_example(self, predictions: Predictions) -> tuple[Predictions, str | None]:
