@@ -1,18 +1,32 @@
-"""What this machine can do. The only place that asks torch about devices.
+"""What this machine can do. The only place that asks about devices, memory, disk, and whether this is Colab.
 
 dtype goes by compute capability, never by `torch.cuda.is_bf16_supported()`, which also answers True where bfloat16 is
 emulated (a T4).
 """
 
+import os
 import platform
+import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+from llmcourse import CourseError
+
+GEARS = ("cpu", "t4", "gpu")
+"""The three ways to run the course; `llmcourse.gears` says what each one chooses."""
+
+GEAR_VARIABLE = "LLMCOURSE_GEAR"
+"""The environment variable that overrides the gear."""
+
+AMPERE = (8, 0)
+"""The first compute capability with bfloat16 and FlashAttention in hardware."""
+
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine as the course sees it. Memory in GiB."""
+    """A machine as the course sees it. Memory and disk in GiB."""
 
     device: str
     """"cuda" or "cpu"."""
@@ -23,33 +37,106 @@ class Hardware:
     cores: int
     ram_gib: float
     gpu_gib: float | None
+    ram_free_gib: float = 0.0
+    gpu_free_gib: float | None = None
+    """Free at the time of asking; on a T4 at most 14.74 less what the CUDA context takes."""
+    disk_free_gib: float = 0.0
+    """Where the current folder lies."""
+    colab: bool = False
+    driver: str | None = None
+    """Version of the NVIDIA driver, if `nvidia-smi` was asked."""
 
     @property
     def dtype(self) -> str:
         """float32 on a CPU, float16 on a GPU before Ampere (8.0), bfloat16 from there on."""
         if self.capability is None:
             return "float32"
-        return "bfloat16" if self.capability >= (8, 0) else "float16"
+        return "bfloat16" if self.capability >= AMPERE else "float16"
+
+    @property
+    def gear(self) -> str:
+        """cpu, t4 (a GPU before Ampere) or gpu; the environment variable LLMCOURSE_GEAR overrides it.
+
+        Raises CourseError if that names no gear.
+        """
+        wanted = os.environ.get(GEAR_VARIABLE)
+        if wanted:
+            if wanted not in GEARS:
+                raise CourseError(f"{GEAR_VARIABLE}={wanted} is no gear. Use {', '.join(GEARS)}, or unset it.")
+            return wanted
+        if self.capability is None:
+            return "cpu"
+        return "gpu" if self.capability >= AMPERE else "t4"
 
     def as_dict(self) -> dict:
-        """JSON-able description for results files; it names no host and no user."""
-        return {**asdict(self), "dtype": self.dtype, "system": platform.system(), "python": platform.python_version()}
+        """JSON-able description for results files: what lasts, not what is free now; it names no host and no user."""
+        lasting = {key: value for key, value in asdict(self).items() if "free" not in key}
+        return {**lasting, "dtype": self.dtype, "system": platform.system(), "python": platform.python_version()}
+
+    def table(self) -> str:
+        """The machine in a few lines of text."""
+        gpu = "none"
+        if self.capability:
+            free = "" if self.gpu_free_gib is None else f", {self.gpu_free_gib:.1f} free"
+            driver = f", driver {self.driver}" if self.driver else ""
+            major, minor = self.capability
+            gpu = f"{self.name}, compute capability {major}.{minor}, {self.gpu_gib:.1f} GiB{free}{driver}"
+        lines = {
+            "gear": self.gear + (f" ({GEAR_VARIABLE} is set)" if os.environ.get(GEAR_VARIABLE) else ""),
+            "GPU": gpu,
+            "numbers": self.dtype,
+            "CPU": f"{self.cores} cores" + ("" if self.capability else f", {self.name}"),
+            "RAM": f"{self.ram_gib:.1f} GiB, {self.ram_free_gib:.1f} free",
+            "disk": f"{self.disk_free_gib:.0f} GiB free",
+            "Colab": "yes" if self.colab else "no",
+        }
+        return "\n".join(f"{name:<8} {value}" for name, value in lines.items())
 
 
 @lru_cache(maxsize=1)
 def detect() -> Hardware:
-    """Look at this machine (once a process)."""
-    import os
-
-    import psutil
+    """Look at this machine (once a process), with the eyes of torch: a GPU that torch cannot use does not count."""
     import torch
 
-    ram = psutil.virtual_memory().total / 2**30
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
-        return Hardware("cuda", card.name, (card.major, card.minor), cores, ram, card.total_memory / 2**30)
-    return Hardware("cpu", _processor(), None, cores, ram, None)
+        free, total = (value / 2**30 for value in torch.cuda.mem_get_info(0))
+        return Hardware("cuda", card.name, (card.major, card.minor), gpu_gib=total, gpu_free_gib=free, **_rest())
+    return Hardware("cpu", _processor(), None, gpu_gib=None, **_rest())
+
+
+def glance() -> Hardware:
+    """Look at this machine without importing torch (a second instead of many): a GPU is what `nvidia-smi` shows.
+
+    Raises nothing: a machine without `nvidia-smi` has no GPU that the course can use.
+    """
+    query = "name,compute_cap,memory.total,memory.free,driver_version"
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
+        name, capability, total, free, driver = (part.strip() for part in answer.splitlines()[0].split(","))
+        major, minor = map(int, capability.split("."))
+        gpu = {"gpu_gib": float(total) / 1024, "gpu_free_gib": float(free) / 1024, "driver": driver}
+        return Hardware("cuda", name, (major, minor), **gpu, **_rest())
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return Hardware("cpu", _processor(), None, gpu_gib=None, **_rest())
+
+
+def _rest() -> dict:
+    """What is asked the same way with and without torch."""
+    import shutil
+
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "ram_gib": memory.total / 2**30,
+        "ram_free_gib": memory.available / 2**30,
+        "disk_free_gib": shutil.disk_usage(".").free / 2**30,
+        # Colab's kernels have the module; COLAB_RELEASE_TAG also reaches a shell that a notebook starts
+        "colab": "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ,
+    }
 
 
 def _processor() -> str:
@@ -108,7 +195,7 @@ def versions() -> dict[str, str]:
 
     import llmcourse
 
-    names = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "scikit-learn", "numpy")
+    names = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes", "scikit-learn", "numpy")
     return {"llmcourse": llmcourse.__version__, **{name: metadata.version(name) for name in names}}
 
 

@@ -1,0 +1,92 @@
+"""What a machine is taken for, and what follows from it."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from llmcourse import CourseError, catalogue, gears, hardware, planner
+from llmcourse.hardware import GEAR_VARIABLE, Hardware
+from llmcourse.recipes import WORKSHOP
+
+CPU = Hardware("cpu", "AMD EPYC", None, 2, 12.0, None)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "gear"),
+    [
+        (None, "float32", "cpu"),
+        ((6, 0), "float16", "t4"),  # P100
+        ((7, 0), "float16", "t4"),  # V100
+        ((7, 5), "float16", "t4"),
+        ((8, 0), "bfloat16", "gpu"),  # A100
+        ((8, 9), "bfloat16", "gpu"),  # L4
+        ((12, 0), "bfloat16", "gpu"),
+    ],
+)
+def test_dtype_and_gear_go_by_capability(capability, dtype, gear, monkeypatch):
+    monkeypatch.delenv(GEAR_VARIABLE, raising=False)
+    machine = replace(CPU, capability=capability, gpu_gib=15.0 if capability else None)
+    assert (machine.dtype, machine.gear) == (dtype, gear) and machine.gear in machine.table()
+
+
+def test_one_variable_overrides_the_gear(monkeypatch):
+    monkeypatch.setenv(GEAR_VARIABLE, "t4")
+    assert CPU.gear == "t4" and CPU.dtype == "float32" and f"t4 ({GEAR_VARIABLE} is set)" in CPU.table()
+    monkeypatch.setenv(GEAR_VARIABLE, "turbo")
+    with pytest.raises(CourseError, match=r"LLMCOURSE_GEAR=turbo is no gear\. Use cpu, t4, gpu"):
+        _ = CPU.gear
+
+
+def nvidia_smi(folder, monkeypatch, answer: str, code: int = 0) -> None:
+    """A program of that name which answers like the driver's."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\nexit {code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_a_glance_reads_nvidia_smi(tmp_path, monkeypatch):
+    monkeypatch.delenv(GEAR_VARIABLE, raising=False)
+    nvidia_smi(tmp_path, monkeypatch, "Tesla T4, 7.5, 15360, 14913, 580.65.06")
+    machine = hardware.glance()
+    assert (machine.name, machine.capability, machine.gear, machine.dtype) == ("Tesla T4", (7, 5), "t4", "float16")
+    assert machine.gpu_gib == 15.0 and machine.gpu_free_gib == pytest.approx(14.56, abs=0.01)
+    assert "Tesla T4, compute capability 7.5, 15.0 GiB, 14.6 free, driver 580.65.06" in machine.table()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("NVIDIA-SMI has failed", 9), ("No devices were found", 0), ("", 0)])
+def test_a_driver_that_does_not_answer_is_no_gpu(answer, code, tmp_path, monkeypatch):
+    nvidia_smi(tmp_path, monkeypatch, answer, code)
+    machine = hardware.glance()
+    assert (machine.device, machine.capability) == ("cpu", None) and machine.ram_gib > 0 and machine.disk_free_gib > 0
+
+
+def test_results_files_hold_what_lasts():
+    kept = replace(CPU, ram_free_gib=3.0, disk_free_gib=9.0).as_dict()
+    assert kept["ram_gib"] == 12.0 and kept["dtype"] == "float32" and not [key for key in kept if "free" in key]
+
+
+@pytest.mark.parametrize("name", hardware.GEARS)
+def test_gears_choose_what_exists_and_fits(name):
+    gear = gears.GEARS[name]
+    model = catalogue.base(gear.model)
+    needs = gears.needs(gear)
+    assert needs.download_gib > 0 and needs.repo == model.repo and gear.recipe.name in gear.describe()
+    if name == "t4":
+        assert (gear.n_train, gear.n_test) == (1000, 100)  # the talk's
+        assert (
+            planner.largest_micro_batch(model, gear.recipe, gears.ROW_TOKENS, planner.T4_GIB - 1)
+            == gear.recipe.batch_rows
+        )
+        assert needs.gpu_gib < planner.T4_GIB
+
+
+def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
+    model = catalogue.base("mistral-7b")
+    assert planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS) <= 12
+    assert 1e-4 <= WORKSHOP.learning_rate <= 2e-4 and 4 <= WORKSHOP.batch_rows <= 8 and not WORKSHOP.instruction
+    # the whole batch goes through at once
+    assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= WORKSHOP.micro_batch_tokens
+    twice = planner.training_minutes(model, WORKSHOP.changed(epochs=2), 1000, gears.ROW_TOKENS)
+    assert twice == pytest.approx(2 * planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS))
