@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmcourse import CourseError, files, hardware
+from llmcourse import CourseError, files, hardware, planner
+from llmcourse.catalogue import lora_targets
 from llmcourse.models import LoadedModel
 from llmcourse.predict import encode_text, render
 from llmcourse.prompts import MAX_CHARACTERS, Prompt
@@ -47,6 +48,12 @@ class TrainingRun:
     """Trained parameters."""
     resumed_from: int = 0
     """The optimiser step at which the run went on; 0 from the start."""
+    micro_rows: int = 0
+    """Rows that went through the model at once."""
+    checkpointing: bool = False
+    """Whether activations were recomputed in the backward pass."""
+    notes: list[str] = field(default_factory=list)
+    """What memory forced upon the run, a sentence each."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,16 +65,19 @@ def training_prompt(task: Task, recipe: Recipe) -> Prompt:
     return Prompt(task, instruction=recipe.instruction)
 
 
-def lora_config(recipe: Recipe, layers: int | None = None):
-    """PEFT's LoraConfig with the recipe's numbers; `layers` is the model's number of layers.
+def lora_config(recipe: Recipe, config=None):
+    """PEFT's LoraConfig with the recipe's numbers, for a model with this transformers `config`.
 
-    Raises CourseError when the recipe adapts more layers than there are.
+    The config is needed for what depends on the model: the names of fused matrices (Phi-3), and which layers are the upper ones.
+    Raises CourseError for lm_head, and for more upper layers than there are.
     """
     from peft import LoraConfig
 
+    refuse_lm_head(recipe)
     upper = None
     if recipe.upper_layers is not None:
-        if layers is None or recipe.upper_layers > layers:
+        layers = config.num_hidden_layers if config else 0
+        if recipe.upper_layers > layers:
             raise CourseError(f"upper_layers={recipe.upper_layers}, but the model has {layers} layers.")
         upper = list(range(layers - recipe.upper_layers, layers))
     return LoraConfig(
@@ -75,10 +85,19 @@ def lora_config(recipe: Recipe, layers: int | None = None):
         r=recipe.r,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
-        target_modules=list(recipe.target_modules),
+        target_modules=lora_targets(config.model_type if config else "llama", recipe.target_modules),
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def refuse_lm_head(recipe: Recipe) -> None:
+    """Raise CourseError for a recipe that wants an adapter on the output matrix, as the talk's did."""
+    if "lm_head" in recipe.target_modules:
+        raise CourseError(
+            "lm_head is no target here: TRL computes the loss from its weight, so an adapter would never be trained, and every"
+            " checkpoint would hold the whole matrix. Leave it out of target_modules."
+        )
 
 
 def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
@@ -192,9 +211,10 @@ def finetune(
 ) -> TrainingRun:
     """Train a LoRA adapter on `rows`; it stays on `loaded`, switched on, in evaluation mode.
 
-    Checkpoints go to `folder` and stay there; whoever has saved the adapter may remove them. With `resume` a run that was interrupted goes on where its last whole
-    checkpoint left it, and ends with the adapter that it would have had. `progress(step, steps, loss)` is called when
-    training proper begins (with the loss None) and after each optimiser step.
+    Checkpoints go to `folder` and stay there; whoever has saved the adapter may remove them. With `resume` a run that was
+    interrupted goes on where its last whole checkpoint left it, and ends with the adapter that it would have had. When a GPU's
+    memory does not suffice, fewer rows go through the model at once, in more micro-batches a step: see `fitting`.
+    `progress(step, steps, loss)` is called when training proper begins (with the loss None) and after each optimiser step.
 
     Raises Interrupted after Ctrl-C (a checkpoint is written first), CourseError if training broke down.
     """
@@ -202,67 +222,126 @@ def finetune(
     from datasets import Dataset, disable_progress_bars, enable_progress_bars
     from datasets.utils.logging import is_progress_bar_enabled
 
-    from llmcourse.trainer import LabelTrainer
-
-    if "lm_head" in recipe.target_modules:
-        raise CourseError(
-            "lm_head is no target here: TRL computes the loss from its weight, so an adapter would never be trained."
-        )
+    refuse_lm_head(recipe)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     loaded.drop_adapter()
     examples, cut = training_rows(loaded, task, rows, recipe)
     lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
     run = TrainingRun(rows=len(examples), cut_rows=cut)
-    layers = loaded.model.config.num_hidden_layers
-    checkpoint = last_checkpoint(folder) if resume else None
     if not resume:
         _remove_checkpoints(folder)
-    transformers.set_seed(recipe.seed)
     bars = is_progress_bar_enabled()
     disable_progress_bars()
-    trainer = None
-    start, before = time.perf_counter(), _seconds_before(checkpoint)
+
+    def attempt(recipe: Recipe, micro_rows: int) -> TrainingRun:
+        transformers.set_seed(recipe.seed)
+        dataset = Dataset.from_list(examples)
+        return _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progress)
+
     try:
         with _stop_gently() as stop:
-            try:
-                trainer = LabelTrainer(
-                    model=loaded.model,
-                    args=sft_config(recipe, folder, accumulation_steps(lengths, recipe)),
-                    train_dataset=Dataset.from_list(examples),
-                    processing_class=loaded.tokenizer,
-                    peft_config=lora_config(recipe, layers),
-                    callbacks=[_callback(stop, progress, lambda: time.perf_counter() - start + before)],
-                )
-            except ValueError as error:
-                raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
-            trainer.remove_callback(transformers.PrinterCallback)
-            _full_precision_adapter(trainer.model)
-            _check_rows(trainer, loaded.tokenizer, task)
-            if recipe.upper_layers is not None:
-                trainer.freeze_below(layers - recipe.upper_layers)
-            run.trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-            if checkpoint is not None:
-                run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1])
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            return fitting(
+                attempt, recipe, recipe.batch_rows // accumulation_steps(lengths, recipe), run, loaded, max(lengths)
+            )
+    finally:
+        if bars:
+            enable_progress_bars()
+
+
+def fitting(
+    attempt, recipe: Recipe, micro_rows: int, run: TrainingRun, loaded: LoadedModel, length: int
+) -> TrainingRun:
+    """Call `attempt(recipe, micro_rows)`; as often as the GPU's memory does not suffice, try again with less at once.
+
+    First with fewer rows a micro-batch and as many more micro-batches, then, from the start, with activations recomputed in the
+    backward pass. The rows of an optimiser step stay the same. An attempt goes on from the checkpoints of the one before.
+    Raises CourseError with the planner's advice when one row, recomputed, does not fit.
+    """
+    from accelerate.utils import find_executable_batch_size
+
+    for checkpointing in sorted({recipe.checkpointing, True}):
+        if checkpointing and not recipe.checkpointing:
+            run.notes.append("Out of GPU memory with 1 row at once: activations are recomputed (checkpointing).")
+        tried, smaller = recipe.changed(checkpointing=checkpointing), _halvings(recipe.batch_rows, micro_rows)
+
+        def reduce(smaller=smaller) -> int:
+            rows = next(smaller)
+            if rows:
+                run.notes.append(f"Out of GPU memory: {rows} row{'s' * (rows > 1)} at once.")
+            return rows
+
+        def once(batch_size: int, tried=tried) -> TrainingRun:
+            return attempt(tried, batch_size)
+
+        try:
+            return find_executable_batch_size(once, starting_batch_size=micro_rows, reduce_batch_size_fn=reduce)()
+        except RuntimeError as error:
+            if "No executable batch size" not in str(error):
+                raise
+    raise CourseError(
+        f"Not even one row of {length} tokens fits the GPU's memory. {planner.advice(loaded.name, recipe, length)}"
+    )
+
+
+def _halvings(batch_rows: int, micro_rows: int) -> Iterator[int]:
+    """Smaller and smaller micro-batches of which whole numbers make the batch; 0 at the end."""
+    while micro_rows > 1:
+        micro_rows = next(n for n in range(micro_rows // 2, 0, -1) if batch_rows % n == 0)
+        yield micro_rows
+    yield 0
+
+
+def _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progress) -> TrainingRun:
+    """One attempt of `finetune`, from the last whole checkpoint to the end; it fills in `run`."""
+    import torch
+    import transformers
+
+    from llmcourse.trainer import LabelTrainer
+
+    checkpoint = last_checkpoint(folder)
+    start, before = time.perf_counter(), _seconds_before(checkpoint)
+    trainer = None
+    try:
+        try:
+            trainer = LabelTrainer(
+                model=loaded.model,
+                args=sft_config(recipe, folder, recipe.batch_rows // micro_rows),
+                train_dataset=dataset,
+                processing_class=loaded.tokenizer,
+                peft_config=lora_config(recipe, loaded.model.config),
+                callbacks=[_callback(stop, progress, lambda: time.perf_counter() - start + before)],
+            )
+        except ValueError as error:
+            raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
+        trainer.remove_callback(transformers.PrinterCallback)
+        full_precision_adapter(trainer.model)
+        _check_rows(trainer, loaded.tokenizer, task)
+        if recipe.upper_layers is not None:
+            trainer.freeze_below(loaded.model.config.num_hidden_layers - recipe.upper_layers)
+        run.micro_rows, run.checkpointing = micro_rows, recipe.checkpointing
+        run.trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         run.steps = trainer.state.global_step
         run.seconds = time.perf_counter() - start + before
         run.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         if stop.is_set() and run.steps < trainer.state.max_steps:
             raise Interrupted(f"Stopped after step {run.steps} of {trainer.state.max_steps}; a checkpoint is kept.")
         _check_learned(trainer.model, run)
-    except BaseException:
+    except BaseException as error:
         # PEFT puts its layers into the base model itself: take them out, so that the model in memory is the base again
         if trainer is not None:
             loaded.model = trainer.model
             _unpatch(trainer.model)
         if hasattr(loaded.model, "unload"):
             loaded.model = loaded.model.unload()
+        loaded.model.gradient_checkpointing_disable()
         loaded.model.eval()
+        if isinstance(error, torch.OutOfMemoryError):
+            # the traceback would keep the trainer, and with it what filled the memory
+            raise error.with_traceback(None) from None
         raise
-    finally:
-        if bars:
-            enable_progress_bars()
     _unpatch(trainer.model)
     loaded.model = trainer.model.eval()
     return run
@@ -358,7 +437,7 @@ def _stop_gently() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _full_precision_adapter(model) -> None:
+def full_precision_adapter(model) -> None:
     """Adapters in float32: TRL casts them to bfloat16 on a quantised model, and fp16 training cannot unscale that."""
     for parameter in model.parameters():
         if parameter.requires_grad:

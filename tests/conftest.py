@@ -5,9 +5,11 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from dataclasses import replace
+
 import pytest
 
-from llmcourse import tasks
+from llmcourse import catalogue, hardware, models, tasks
 from llmcourse.models import LoadedModel
 
 SARCASM = tasks.SARCASM
@@ -58,8 +60,6 @@ def tiny(make_tiny):
 
 @pytest.fixture(scope="session")
 def embedded_model():
-    from llmcourse import models
-
     return models.load()
 
 
@@ -68,3 +68,65 @@ def bundled():
     from llmcourse import data
 
     return data.load(SARCASM)
+
+
+T4 = hardware.Hardware(
+    "cpu", "Tesla T4", (7, 5), cores=2, ram_gib=12.7, gpu_gib=14.74, gpu_free_gib=14.3, disk_free_gib=70
+)
+"""A T4 as `hardware` would describe it, but for the device: what follows from it runs on the CPU."""
+
+
+@pytest.fixture
+def t4(monkeypatch):
+    """The machine is a T4, as far as the library knows."""
+    import bitsandbytes.nn.modules
+
+    monkeypatch.setattr(hardware, "detect", lambda: T4)
+    # on some CPUs bitsandbytes repacks 4-bit weights at the first inference, and cannot train them any more
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
+    return T4
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path_factory, tokenizer):
+    """Gives tiny random models of the catalogue's architectures the place of the real ones: `hub("mistral-7b")` -> its folder."""
+    monkeypatch.setattr(models, "_loaded", None)
+
+    def put(name: str, prequantised: bool = False, **changes):
+        import torch
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+        model = catalogue.base(name)
+        groups = model.kv_heads < model.heads
+        shape = {
+            "hidden": 64,
+            "layers": 2,
+            "intermediate": 128,
+            "heads": 4,
+            "kv_heads": 2 if groups else 4,
+            "head_dim": 16,
+        }
+        tiny = replace(model, vocabulary=len(tokenizer), context=2048, **{**shape, **changes})
+        folder = tmp_path_factory.mktemp(name)
+        torch.manual_seed(0)
+        config = models.config_of(tiny)
+        config.initializer_range = 0.1
+        made = AutoModelForCausalLM.from_config(config)
+        made.save_pretrained(folder)
+        if prequantised:  # as strangers do it: in bfloat16
+            nf4 = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+            made = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, quantization_config=nf4)
+            made.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        monkeypatch.setitem(
+            catalogue.BASES, name, replace(tiny, repo=str(folder), revision=None, prequantised=prequantised)
+        )
+        return folder
+
+    yield put
+    models.free()
