@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmcourse import CourseError, __version__
+from llmcourse.hardware import GEAR_VARIABLE, GEARS
 
 SHOTS = 4
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     quiet_libraries()
+    if getattr(options, "gear", None):
+        os.environ[GEAR_VARIABLE] = options.gear
     try:
         options.command(options)
         return 0
@@ -52,10 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     group = data.add_argument_group("rows")
     group.add_argument("--task", default="sarcasm", help="the task (default: %(default)s)")
     group.add_argument(
-        "--data",
-        default="bundled",
-        metavar="SOURCE",
-        help="bundled, kaggle, hub, or a CSV, JSONL or Parquet file (default: %(default)s)",
+        "--data", metavar="SOURCE", help="bundled, kaggle, hub, or a CSV, JSONL or Parquet file (default: the gear's)"
     )
     group.add_argument("--test", metavar="FILE", help="the test rows, if they are in a file of their own")
     group.add_argument(
@@ -65,8 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=COLUMN",
         help="a column of yours, e.g. comment=body or label=is_sarcastic; may be repeated",
     )
-    group.add_argument("--n-train", type=_count, metavar="N", help="training rows in all (default: all)")
-    group.add_argument("--n-test", type=_count, metavar="N", help="test rows in all (default: all)")
+    group.add_argument(
+        "--n-train", type=_count, metavar="N", help="training rows in all (default: the gear's; all of a file)"
+    )
+    group.add_argument(
+        "--n-test", type=_count, metavar="N", help="test rows in all (default: the gear's; all of a file)"
+    )
     group.add_argument("--seed", type=int, default=0, help="draws rows and shots (default: %(default)s)")
     group.add_argument(
         "--runs",
@@ -76,9 +80,16 @@ def _parser() -> argparse.ArgumentParser:
         help="where arms, adapters and reports are kept (default: %(default)s)",
     )
 
+    machine = argparse.ArgumentParser(add_help=False)
+    group = machine.add_argument_group("machine")
+    group.add_argument(
+        "--gear", choices=GEARS, help="what model, rows and recipe to take (default: what the machine has)"
+    )
+    group.add_argument("--model", metavar="NAME", help="a model of `llmcourse models` (default: the gear's)")
+
     training = argparse.ArgumentParser(add_help=False)
     group = training.add_argument_group("training")
-    group.add_argument("--recipe", default="cpu", help="cpu or talk (default: %(default)s)")
+    group.add_argument("--recipe", help="cpu, talk, t4 or workshop (default: the gear's)")
     group.add_argument(
         "--set",
         action="append",
@@ -94,14 +105,19 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     demo = commands.add_parser(
-        "demo", parents=[data, training], help="the whole comparison: baselines, prompting, finetuning, report"
+        "demo", parents=[data, training, machine], help="the whole comparison: baselines, prompting, finetuning, report"
+    )
+    demo.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the results as demo-GEAR.json, for the README, the slides and your notes",
     )
     demo.set_defaults(command=_demo)
-    finetune = commands.add_parser("finetune", parents=[data, training], help="train a LoRA adapter")
+    finetune = commands.add_parser("finetune", parents=[data, training, machine], help="train a LoRA adapter")
     finetune.add_argument("--out", type=Path, metavar="FOLDER", help="also put the adapter there")
     finetune.set_defaults(command=_finetune)
     evaluate = commands.add_parser(
-        "evaluate", parents=[data], help="one arm on the test rows: a prompt, or a saved adapter"
+        "evaluate", parents=[data, machine], help="one arm on the test rows: a prompt, or a saved adapter"
     )
     evaluate.add_argument(
         "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the base model, prompted)"
@@ -139,8 +155,16 @@ def _parser() -> argparse.ArgumentParser:
         help="write the predictions of a file there, as CSV (default: standard output)",
     )
     predict.set_defaults(command=_predict)
-    compare = commands.add_parser("compare", parents=[data], help="all arms kept for these test rows, side by side")
+    compare = commands.add_parser(
+        "compare", parents=[data, machine], help="all arms kept for these test rows, side by side"
+    )
     compare.set_defaults(command=_compare)
+    preflight = commands.add_parser(
+        "preflight", parents=[machine], help="look for what would go wrong, before any download"
+    )
+    preflight.set_defaults(command=_preflight)
+    listed = commands.add_parser("models", help="the models by name")
+    listed.set_defaults(command=_models)
     return parser
 
 
@@ -162,7 +186,7 @@ def _not_negative(text: str) -> int:
 
 
 def _demo(options) -> None:
-    from llmcourse import hardware, report
+    from llmcourse import files, hardware, report
 
     start = time.perf_counter()
     recipe = _recipe(options)
@@ -172,9 +196,35 @@ def _demo(options) -> None:
         demo_arms(experiment, recipe, options.resume, announce=_announce)
     results = experiment.results(peak.gib)
     path = report.write(experiment, results, _report_folder(options, experiment))
+    if options.record:
+        recorded = _record_path(results["gear"])
+        files.write_json(recorded, results)
+        print(f"Recorded: {recorded}")
     print()
     _show(results)
     print(f"\n{time.perf_counter() - start:.0f} s, peak memory {peak.gib:.1f} GiB. Report: {path}")
+
+
+def _record_path(gear: str) -> Path:
+    """Among the repository's results when run inside it, else here."""
+    folder = Path("benchmarks/results")
+    return (folder if folder.is_dir() else Path()) / f"demo-{gear}.json"
+
+
+def _preflight(options) -> None:
+    from llmcourse import gears, hardware, preflight
+
+    machine = hardware.glance()
+    print(machine.table())
+    gear = gears.GEARS[machine.gear]
+    print(f"\n{gear.describe()}\n")
+    preflight.check(gears.needs(gear))
+
+
+def _models(options) -> None:
+    from llmcourse import catalogue
+
+    print(catalogue.table())
 
 
 def demo_arms(experiment, recipe, resume: bool = True, announce=lambda arm: None) -> list:
@@ -242,7 +292,7 @@ def _evaluate(options) -> None:
 
 
 def _predict(options) -> None:
-    from llmcourse import data, files, models
+    from llmcourse import catalogue, data, files, models
     from llmcourse.tasks import Task
 
     folder = options.adapter or models.shipped_adapter(_task(options).name)
@@ -255,7 +305,7 @@ def _predict(options) -> None:
         if options.text is not None:
             raise CourseError("Give a text or --file, not both.")
         rows = data.read_all(task, options.file, _columns(options.column), labelled=False)
-    loaded = models.load()
+    loaded = models.load(catalogue.of_adapter(card["base"]["name"]))
     before, after = judge(loaded, task, folder, rows)
     if listed:
         table = _prediction_table(task, rows, before, after)
@@ -328,9 +378,14 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _recipe(options):
+    from llmcourse import gears
     from llmcourse.recipes import RECIPES
 
-    if options.recipe not in RECIPES:
+    if options.recipe is None:
+        recipe = gears.current().recipe
+    elif options.recipe in RECIPES:
+        recipe = RECIPES[options.recipe]
+    else:
         raise CourseError(f"There is no recipe {options.recipe!r}. Known: {', '.join(RECIPES)}.")
     changes = {}
     for pair in options.set:
@@ -341,27 +396,32 @@ def _recipe(options):
             changes[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             changes[name] = text
-    return RECIPES[options.recipe].changed(**changes)
+    return recipe.changed(**changes)
 
 
 def _experiment(options):
-    from llmcourse import data, models
+    from llmcourse import data, gears, models
     from llmcourse.experiment import Experiment
 
+    gear = gears.current()
+    # a source of one's own is taken whole
+    sizes = (None, None) if options.data else (gear.n_train, gear.n_test)
     # the rows first: what is wrong with them shows before a model is loaded
-    rows = data.load(
+    rows = data.load_first(
         _task(options),
-        options.data,
+        [options.data] if options.data else gear.sources,
         test=options.test,
-        n_train=options.n_train,
-        n_test=options.n_test,
+        n_train=options.n_train or sizes[0],
+        n_test=options.n_test or sizes[1],
         columns=_columns(options.column),
         seed=options.seed,
     )
-    return Experiment(rows, models.load(), options.runs, options.seed)
+    return Experiment(rows, models.load(options.model or gear.model), options.runs, options.seed)
 
 
 def _describe(experiment) -> str:
+    from llmcourse import hardware
+
     rows, report = experiment.rows, experiment.rows.report
     dropped = [
         f"{report[key]:,} {key.replace('_', ' ')}"
@@ -381,7 +441,12 @@ def _describe(experiment) -> str:
             lines.append(
                 f"Note: {report[f'{side}_wanted']:,} {side} rows were wanted; balance and distinct groups leave {sum(report[side].values()):,}."
             )
-    lines.append(f"Test set {rows.test_id}; model {experiment.loaded.base['name']}.")
+    machine = hardware.detect()
+    lines.append(
+        f"Test set {rows.test_id}; model {experiment.loaded.base['name']}; gear {machine.gear}, {machine.dtype}."
+    )
+    if experiment.loaded.note:
+        lines.append(f"Note: {experiment.loaded.note}")
     return "\n".join(lines)
 
 

@@ -99,6 +99,20 @@ def load(
     return Rows(task, name, sides["train"], sides["test"], report)
 
 
+def load_first(task: Task, sources: Sequence[str], **options) -> Rows:
+    """The rows of the first source that can be reached; `options` are those of `load`.
+
+    Raises CourseError with what each source said when none can.
+    """
+    refused = []
+    for source in sources:
+        try:
+            return load(task, source, **options)
+        except CourseError as error:
+            refused.append(str(error))
+    raise CourseError("\n".join(refused))
+
+
 def read_all(
     task: Task, path: str | Path, columns: Mapping[str, str] | None = None, labelled: bool = True
 ) -> list[dict]:

@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from llmcourse import CourseError, baselines, files, hardware, metrics
 from llmcourse import finetune as finetuning
+from llmcourse.backup import Backup
 from llmcourse.data import Rows, groups, in_order
+from llmcourse.journal import Journal
 from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, shipped_adapter
 from llmcourse.predict import Predictions, generate, score
 from llmcourse.prompts import Prompt, few_shots
@@ -47,6 +49,8 @@ class Arm:
     """Seconds, steps, losses and trained parameters (finetuned arms)."""
     adapter: Path | None = None
     folder: Path | None = None
+    answered: dict[str, Any] | None = None
+    """When, on which machine and with which versions the answers were given."""
 
     @property
     def seconds_per_row(self) -> float:
@@ -59,6 +63,7 @@ class Arm:
             "kind": self.kind,
             **self.score.as_dict(),
             "seconds_per_row": round(self.seconds_per_row, 5),
+            "answered": self.answered,
         }
         if self.training:
             entry["training_seconds"] = round(self.training["seconds"], 1)
@@ -76,10 +81,14 @@ class Experiment:
     seed: int = 0
     quiet: bool = False
     """True shows no progress bars."""
+    backup: Path | None = None
+    """A folder that gets a copy of everything kept; by default what the variable LLMCOURSE_BACKUP names, if anything."""
     arms: list[Arm] = field(default_factory=list)
 
     def __post_init__(self):
         self.folder = Path(self.folder)
+        self._backup = Backup(self.folder, self.backup)
+        self._backup.restore()
         self.task = self.rows.task
         # answers are kept in this order, so it must not depend on how the rows were drawn
         self._train, self._test = in_order(self.task, self.rows.train), in_order(self.task, self.rows.test)
@@ -131,15 +140,13 @@ class Experiment:
         more = {"adapter": files.sha256_of_file(shipped / "adapter_model.safetensors")} if shipped else {}
         spec = self._spec("generated", prompt, trained=trained, **more)
         name = name or f"LoRA r={recipe.r} ({recipe.name})"
-        found = self._find(spec, name)
-        if found:
-            return found
-        adapter, training = self.train(recipe, resume)
-        training = {**training, "recipe": recipe.as_dict()}
-        predictions, example = self._ask_adapter(adapter, prompt, "generated", name)
-        return self._keep(
-            Arm(name, "finetuned", spec, predictions, self._score(predictions), example, training, adapter)
-        )
+
+        def ask(journal: Journal):
+            adapter, training = self.train(recipe, resume)
+            more = {"training": {**training, "recipe": recipe.as_dict()}, "adapter": adapter}
+            return *self._ask_adapter(adapter, prompt, "generated", name, journal), more
+
+        return self._once(name, "finetuned", spec, ask)
 
     def train(self, recipe: Recipe, resume: bool = True) -> tuple[Path, dict[str, Any]]:
         """The recipe's adapter on the training rows: its folder and the story of its training.
@@ -170,8 +177,14 @@ class Experiment:
 
     def _train_into(self, folder: Path, work: Path, recipe: Recipe, spec: dict, resume: bool) -> None:
         with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
+            copied = None
 
             def progress(step: int, steps: int, loss: float | None) -> None:
+                nonlocal copied
+                latest = finetuning.last_checkpoint(work) if self._backup.there else None
+                if latest != copied:
+                    self._backup.keep(latest)
+                    copied = latest
                 if loss is None:
                     # the clock starts here, so that preparations do not spoil the estimate
                     bar.reset(total=steps)
@@ -188,6 +201,9 @@ class Experiment:
             "cut_rows": run.cut_rows,
             "trainable": run.trainable,
             "resumed_from": run.resumed_from,
+            "micro_rows": run.micro_rows,
+            "checkpointing": run.checkpointing,
+            "notes": run.notes,
             "losses": [round(loss, 5) for loss in run.losses],
         }
         prompt = finetuning.training_prompt(self.task, recipe)
@@ -203,8 +219,10 @@ class Experiment:
         }
         save_adapter(self.loaded, folder, card, adapter_readme(card))
         self.loaded.drop_adapter()
+        self._backup.keep(folder)
         # only now: until the adapter is kept, the last checkpoint is all there is
         shutil.rmtree(work, ignore_errors=True)
+        self._backup.drop(work)
 
     def adapter_arm(self, folder: str | Path, way: str = "generated") -> Arm:
         """A saved adapter on the test rows; its file's hash is part of the arm's name.
@@ -222,11 +240,7 @@ class Experiment:
         digest = files.sha256_of_file(Path(folder) / "adapter_model.safetensors")
         name = f"adapter {Path(folder).name} ({digest[:8]}), {way}"
         spec = self._spec(way, prompt, adapter=digest)
-        found = self._find(spec, name)
-        if found:
-            return found
-        predictions, example = self._ask_adapter(folder, prompt, way, name)
-        return self._keep(Arm(name, "finetuned", spec, predictions, self._score(predictions), example))
+        return self._once(name, "finetuned", spec, lambda log: (*self._ask_adapter(folder, prompt, way, name, log), {}))
 
     def find_all(self) -> list[Arm]:
         """All arms that the folder keeps for this task, these test rows and this base model, oldest first."""
@@ -253,30 +267,51 @@ class Experiment:
 
     def _baseline(self, name: str, answer) -> Arm:
         spec = self._spec(name, train=self._ids["train"])
-        found = self._find(spec, name)
-        if found:
-            return found
-        predictions, example = self._without_example(answer(self.task, self._train, self._asked))
-        return self._keep(Arm(name, "baseline", spec, predictions, self._score(predictions), example))
+
+        def ask(journal: Journal):
+            return *self._without_example(answer(self.task, self._train, self._asked)), {}
+
+        return self._once(name, "baseline", spec, ask)
 
     def _prompted(self, name: str, prompt: Prompt, way: str) -> Arm:
-        spec = self._spec(way, prompt)
+        self._refuse_leak(groups(self.task, prompt.shots), "The prompt's examples")
+
+        def ask(journal: Journal):
+            with self.loaded.without_adapter():
+                return *self._ask(prompt, way, name, journal), {}
+
+        return self._once(name, "prompted", self._spec(way, prompt), ask)
+
+    def _once(self, name: str, kind: str, spec: dict, ask) -> Arm:
+        """The kept arm of this spec, or what `ask(journal)` answers now: predictions, example, and what else the arm keeps.
+
+        Of two processes that want the same arm one asks, and the other waits and finds it. Answers of an interrupted evaluation
+        are not asked again.
+        """
+        folder = self.folder / "arms" / files.short_hash(spec)
         found = self._find(spec, name)
         if found:
             return found
-        self._refuse_leak(groups(self.task, prompt.shots), "The prompt's examples")
-        with self.loaded.without_adapter():
-            predictions, example = self._ask(prompt, way, name)
-        return self._keep(Arm(name, "prompted", spec, predictions, self._score(predictions), example))
+        with files.lock(folder):
+            found = self._find(spec, name)
+            if found:
+                return found
+            journal = Journal(folder.with_name(f"{folder.name}.partial.jsonl"))
+            predictions, example, more = ask(journal)
+            arm = self._keep(Arm(name, kind, spec, predictions, self._score(predictions), example, **more))
+            journal.remove()
+            return arm
 
-    def _ask_adapter(self, adapter: str | Path, prompt: Prompt, way: str, name: str) -> tuple[Predictions, str | None]:
+    def _ask_adapter(
+        self, adapter: str | Path, prompt: Prompt, way: str, name: str, journal: Journal
+    ) -> tuple[Predictions, str | None]:
         put_adapter(self.loaded, adapter)
         try:
-            return self._ask(prompt, way, name)
+            return self._ask(prompt, way, name, journal)
         finally:
             self.loaded.drop_adapter()
 
-    def _ask(self, prompt: Prompt, way: str, name: str) -> tuple[Predictions, str | None]:
+    def _ask(self, prompt: Prompt, way: str, name: str, journal: Journal) -> tuple[Predictions, str | None]:
         with tqdm(desc=name, total=len(self._asked), unit="row", disable=self.quiet, leave=False) as bar:
 
             def progress(done: int, total: int) -> None:
@@ -284,9 +319,9 @@ class Experiment:
                 bar.update(done - bar.n)
 
             if way == "generated":
-                predictions = generate(self.loaded, prompt, self._asked, progress)
+                predictions = generate(self.loaded, prompt, self._asked, progress, journal)
             else:
-                predictions = score(self.loaded, prompt, self._asked, way == "calibrated", progress)
+                predictions = score(self.loaded, prompt, self._asked, way == "calibrated", progress, journal)
         return self._without_example(predictions)
 
     def _without_example(self, predictions: Predictions) -> tuple[Predictions, str | None]:
@@ -306,6 +341,12 @@ class Experiment:
 
     def _keep(self, arm: Arm) -> Arm:
         arm.folder = self.folder / "arms" / files.short_hash(arm.spec)
+        # who answered: results.json is often written later, by another process
+        arm.answered = {
+            "date": hardware.now(),
+            "machine": hardware.detect().as_dict(),
+            "versions": hardware.versions(),
+        }
         with files.folder_aside(arm.folder) as aside:
             files.write_text(aside / "predictions.csv", self.predictions_csv(arm.predictions))
             files.write_json(
@@ -319,8 +360,10 @@ class Experiment:
                     "example": arm.example,
                     "training": arm.training,
                     "adapter": os.path.relpath(arm.adapter, self.folder) if arm.adapter else None,
+                    "answered": arm.answered,
                 },
             )
+        self._backup.keep(arm.folder)
         return self._add(arm)
 
     def _find(self, spec: dict, name: str) -> Arm | None:
@@ -331,11 +374,11 @@ class Experiment:
         predictions = self._read_predictions(folder / "predictions.csv", kept)
         adapter = self.folder / kept["adapter"] if kept["adapter"] else None
         score = self._score(predictions)
-        return self._add(
-            Arm(
-                name, kept["kind"], kept["spec"], predictions, score, kept["example"], kept["training"], adapter, folder
-            )
+        arm = Arm(
+            name, kept["kind"], kept["spec"], predictions, score, kept["example"], kept["training"], adapter, folder
         )
+        arm.answered = kept.get("answered")
+        return self._add(arm)
 
     def _add(self, arm: Arm) -> Arm:
         if any(other.name == arm.name and other.folder != arm.folder for other in self.arms):
@@ -392,6 +435,7 @@ class Experiment:
         recipe = next((arm.training["recipe"] for arm in reversed(arms) if arm.training), None)
         return {
             "date": hardware.now(),
+            "gear": hardware.detect().gear,
             "task": self.task.name,
             "data": {
                 "source": self.rows.source,

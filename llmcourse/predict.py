@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcourse import CourseError
+from llmcourse.journal import Journal
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import Prompt, parse_answer
 
@@ -43,41 +44,37 @@ class Predictions:
 
 
 def generate(
-    loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping], progress: Progress | None = None
+    loaded: LoadedModel,
+    prompt: Prompt,
+    rows: Sequence[Mapping],
+    progress: Progress | None = None,
+    journal: Journal | None = None,
 ) -> Predictions:
     """Let the model write freely (greedy, a few tokens more than the longest label) and read its answer.
 
+    Rows that the journal already answers are not asked again; new answers go into it batch by batch.
     Raises CourseError for a row whose text does not fit the prompt; the message names the row.
     """
     import torch
 
-    start = time.perf_counter()
     engine = _Engine(loaded, prompt)
-    prefix, tails = engine.encode(rows)
     longest = max(len(tokens) for tokens in engine.label_tokens())
-    texts: list[str] = [""] * len(rows)
-    done = 0
-    with torch.inference_mode():
-        cache = engine.prefill(prefix)
-        for batch in engine.batches(prefix, tails):
-            ids = torch.cat([engine.tensor([prefix]).expand(len(batch.ids), -1), batch.ids], dim=1)
-            out = loaded.model.generate(
-                input_ids=ids,
-                attention_mask=batch.mask,
-                past_key_values=_shared(cache, len(ids)),
-                max_new_tokens=longest + 4,
-                do_sample=False,
-                stopping_criteria=[_LineEnd(engine.tokenizer, ids.shape[1])],
-                pad_token_id=engine.pad,
-            )
-            answers = engine.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-            for index, text in zip(batch.rows, answers, strict=True):
-                texts[index] = text
-            done += len(batch.rows)
-            if progress:
-                progress(done, len(rows))
-    labels = [parse_answer(text, prompt.task) for text in texts]
-    return Predictions(labels, time.perf_counter() - start, texts=texts)
+
+    def write(batch: _Batch, prefix: list[int], cache) -> list[str]:
+        ids = torch.cat([engine.tensor([prefix]).expand(len(batch.ids), -1), batch.ids], dim=1)
+        out = loaded.model.generate(
+            input_ids=ids,
+            attention_mask=batch.mask,
+            past_key_values=_shared(cache, len(ids)),
+            max_new_tokens=longest + 4,
+            do_sample=False,
+            stopping_criteria=[_LineEnd(engine.tokenizer, ids.shape[1])],
+            pad_token_id=engine.pad,
+        )
+        return engine.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+
+    texts, seconds = _ask_all(engine, rows, write, progress, journal)
+    return Predictions([parse_answer(text, prompt.task) for text in texts], seconds, texts=texts)
 
 
 def score(
@@ -86,6 +83,7 @@ def score(
     rows: Sequence[Mapping],
     calibrate: bool = False,
     progress: Progress | None = None,
+    journal: Journal | None = None,
 ) -> Predictions:
     """Ask for the log-probability of each label and take the largest: every answer is valid.
 
@@ -95,11 +93,11 @@ def score(
     nor favoured, as by their mean.
 
     `calibrate` takes off the label log-probabilities of a content-free prompt, averaged over `CONTENT_FREE`: contextual
-    calibration (Zhao et al. 2021, arXiv:2102.09690, section 5, with a diagonal matrix and no bias).
+    calibration (Zhao et al. 2021, arXiv:2102.09690, section 5, with a diagonal matrix and no bias). The journal keeps what the
+    model said before that, as in `generate`.
     """
-    start = time.perf_counter()
     every = [*prompt.content_free_rows(), *rows] if calibrate else list(rows)
-    logprobs = _label_logprobs(_Engine(loaded, prompt), every, progress)
+    logprobs, seconds = _label_logprobs(_Engine(loaded, prompt), every, progress, journal)
     bias = None
     if calibrate:
         import math
@@ -109,36 +107,50 @@ def score(
         bias = [math.log(value) for value in mean]
         logprobs = [_normalised([a - b for a, b in zip(row, bias, strict=True)]) for row in logprobs[len(free) :]]
     labels = [max(range(len(row)), key=row.__getitem__) for row in logprobs]
-    return Predictions(labels, time.perf_counter() - start, logprobs=logprobs, bias=bias)
+    return Predictions(labels, seconds, logprobs=logprobs, bias=bias)
 
 
-def _label_logprobs(engine: "_Engine", rows: Sequence[Mapping], progress: Progress | None) -> list[list[float]]:
+def _label_logprobs(engine: "_Engine", rows, progress, journal) -> tuple[list[list[float]], float]:
     import torch
 
     nodes = label_choices(engine.label_tokens())
+
+    def weigh(batch: _Batch, prefix: list[int], cache) -> list[list[float]]:
+        grown = _shared(cache, len(batch.rows))
+        first = engine.forward(batch.ids, batch.mask, grown)
+        total = torch.zeros(len(batch.rows), len(engine.task.labels), dtype=torch.float64)
+        for path, choices in nodes.items():
+            logits = first
+            if path:
+                # every path goes on from the rows' own keys and values, which stay as they are
+                more = engine.tensor([path]).expand(len(batch.rows), -1)
+                mask = torch.cat([batch.mask, torch.ones_like(more)], dim=1)
+                logits = engine.forward(more, mask, _shared(grown))
+            total += choices.logprobs(logits.double().log_softmax(-1).cpu())
+        return total.tolist()
+
+    return _ask_all(engine, rows, weigh, progress, journal)
+
+
+def _ask_all(engine: "_Engine", rows, answer, progress: Progress | None, journal: Journal | None) -> tuple[list, float]:
+    """Each row's answer, and the seconds: `answer(batch, prefix, cache)` for the rows that the journal does not know."""
+    import torch
+
+    journal = journal or Journal()
+    clock = time.perf_counter()
     prefix, tails = engine.encode(rows)
-    result: list[list[float]] = [[]] * len(rows)
-    done = 0
+    unknown = [index for index in range(len(rows)) if index not in journal.answers]
+    if progress and len(unknown) < len(rows):
+        progress(len(rows) - len(unknown), len(rows))
     with torch.inference_mode():
-        cache = engine.prefill(prefix)
-        for batch in engine.batches(prefix, tails):
-            grown = _shared(cache, len(batch.rows))
-            first = engine.forward(batch.ids, batch.mask, grown)
-            total = torch.zeros(len(batch.rows), len(engine.task.labels), dtype=torch.float64)
-            for path, choices in nodes.items():
-                logits = first
-                if path:
-                    # every path goes on from the rows' own keys and values, which stay as they are
-                    more = engine.tensor([path]).expand(len(batch.rows), -1)
-                    mask = torch.cat([batch.mask, torch.ones_like(more)], dim=1)
-                    logits = engine.forward(more, mask, _shared(grown))
-                total += choices.logprobs(logits.double().log_softmax(-1).cpu())
-            for index, values in zip(batch.rows, total.tolist(), strict=True):
-                result[index] = values
-            done += len(batch.rows)
+        cache = engine.prefill(prefix) if unknown else None
+        for batch in engine.batches(prefix, tails, unknown):
+            answers = dict(zip(batch.rows, answer(batch, prefix, cache), strict=True))
+            clock, before = time.perf_counter(), clock
+            journal.add(answers, clock - before)
             if progress:
-                progress(done, len(rows))
-    return result
+                progress(len(journal.answers), len(rows))
+    return [journal.answers[index] for index in range(len(rows))], journal.seconds
 
 
 @dataclass
@@ -269,11 +281,11 @@ class _Engine:
         )
         return out.logits[:, -1].float()
 
-    def batches(self, prefix: list[int], tails: list[list[int]]) -> Iterator["_Batch"]:
-        """All rows in batches of similar length, shortest first."""
+    def batches(self, prefix: list[int], tails: list[list[int]], rows: Sequence[int]) -> Iterator["_Batch"]:
+        """These rows in batches of similar length, shortest first."""
         import torch
 
-        order = sorted(range(len(tails)), key=lambda index: len(tails[index]))
+        order = sorted(rows, key=lambda index: len(tails[index]))
         while order:
             size, shortest = 0, len(tails[order[0]])
             for index in order:

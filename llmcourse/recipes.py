@@ -1,6 +1,6 @@
 """Every number of a finetuning run, with its unit and its reason. A recipe is plain data: it is hashed, printed and kept.
 
-Presets: `CPU` is what this course trains on a laptop, `TALK` holds the talk's own numbers.
+Presets: `CPU` is what this course trains on a laptop, `TALK` holds the talk's own numbers, `T4` and `WORKSHOP` are for a free T4.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
@@ -151,4 +151,11 @@ TALK_NOTES = {
 }
 """What became of the talk's other settings: refused, ignored, or accepted with a remark (checked by tests/test_recipes.py)."""
 
-RECIPES = {recipe.name: recipe for recipe in (CPU, TALK)}
+T4 = TALK.changed(name="t4", learning_rate=1e-4, scheduler="linear", warmup=0.05, dropout=0.0)
+"""The talk's rank, alpha, batch and epochs with a learning rate that suits LoRA, for a T4 with time."""
+
+WORKSHOP = T4.changed(name="workshop", learning_rate=2e-4, epochs=1, instruction=False, max_length=256, save_steps=10)
+"""A T4 in a workshop: each row once, a short prompt, all 8 rows of a step at once when they are short. 12 minutes at most for 1,000
+rows by the planner's estimate."""
+
+RECIPES = {recipe.name: recipe for recipe in (CPU, TALK, T4, WORKSHOP)}

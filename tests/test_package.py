@@ -1,6 +1,7 @@
 """The package's outside: cheap imports, dependencies that agree, floors that only look down."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -22,10 +23,19 @@ FLOORS = {
     "tasks": 1,
     "prompts": 1,
     "metrics": 1,
+    "catalogue": 1,
+    "journal": 1,
     "recipes": 1,
+    "installed": 1,
     "embedded": 2,
+    "backup": 2,
+    "planner": 2,
     "data": 2,
     "models": 3,
+    "firstcell": 3,
+    "facts": 3,
+    "preflight": 4,
+    "gears": 4,
     "predict": 4,
     "trainer": 4,
     "baselines": 5,
@@ -50,8 +60,8 @@ def test_import_and_help_are_light(code):
     assert not loaded & {"torch", "transformers", "peft", "trl", "datasets", "numpy", "sklearn", "matplotlib"}
 
 
-def locked() -> dict[str, Version]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def locked(file: str = "constraints.txt") -> dict[str, Version]:
+    lines = (ROOT / file).read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {name.lower().replace("_", "-"): Version(version) for name, version in pins}
 
@@ -68,6 +78,17 @@ def test_lock_lies_in_the_ranges():
         assert version in requirement.specifier, f"{requirement} does not admit the locked {version}"
 
 
+def test_colab_pins_lie_in_the_ranges_too():
+    pins = locked("constraints-colab.txt")
+    ours = {requirement.name.lower(): requirement.specifier for requirement in declared()}
+    assert {"trl", "bitsandbytes", "datasets", "pyarrow", "transformers"} <= set(pins) & set(ours)
+    for name in set(pins) & set(ours):
+        assert pins[name] in ours[name], f"{name}=={pins[name]}"
+    assert "torch" not in pins  # Colab's stays, whichever it is
+    for name in ("trl", "bitsandbytes", "gguf"):  # what Colab does not bring is what is tested everywhere
+        assert pins[name] == locked()[name]
+
+
 def test_conda_installs_the_same():
     text = (ROOT / "environment.yml").read_text()
     python = re.search(r"python=([\d.]+)", text).group(1)
@@ -79,10 +100,15 @@ def test_conda_installs_the_same():
 
 
 def test_installed_versions_are_the_locked_ones():
+    """`make test-colab` and `make test-newest` say with LLMCOURSE_CONSTRAINTS what they installed; empty is nothing."""
     from importlib import metadata
 
-    for name in ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes"):
-        assert Version(metadata.version(name)).public == str(locked()[name])
+    file = os.environ.get("LLMCOURSE_CONSTRAINTS", "constraints.txt")
+    names = {requirement.name.lower() for requirement in declared()}
+    pins = {name: version for name, version in (locked(file) if file else {}).items() if name in names}
+    assert not file or {"transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes"} <= set(pins)
+    for name, version in pins.items():
+        assert Version(metadata.version(name)).public == str(version), name
 
 
 def imports_of(path: Path) -> set[str]:
