@@ -1,7 +1,8 @@
 """Keeps a run of the demo as a results file, and shows it in the README: `python benchmarks/record.py RESULTS_JSON`.
 
-Copies the file to benchmarks/results/demo.json, draws its figure, and writes the README's table between its markers. Without an
-argument it only brings figure and table up to date. A test compares the README with the results file.
+Copies the file to benchmarks/results/demo.json, draws its figure, and writes the README's tables between their markers. Without an
+argument it only brings figure and tables up to date, with what `llmcourse demo --gear t4 --record` left on a T4. A test compares the
+README with the results files.
 """
 
 import argparse
@@ -9,12 +10,12 @@ import json
 import re
 from pathlib import Path
 
-from llmcourse import figures, files, report
+from llmcourse import figures, files, gears, report
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "demo.json"
 FIGURE = RESULTS.with_suffix(".svg")
-MARKERS = "<!-- demo:start -->", "<!-- demo:end -->"
+ON_A_T4 = RESULTS.with_name("demo-t4.json")
 
 
 def block(results: dict) -> str:
@@ -33,15 +34,45 @@ the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}.
 {results["date"]}, torch {versions["torch"]}, transformers {versions["transformers"]}, trl {versions["trl"]}."""
 
 
+def gear_table() -> str:
+    """What each gear takes, and what was measured on a T4, in Markdown."""
+    lines = ["| gear | machine | model | rows | recipe | minutes |", "|---|---|---|---|---|---:|"]
+    machines = {
+        "cpu": "none needed",
+        "t4": "a GPU before Ampere, such as Colab's free T4",
+        "gpu": "Ampere or newer",
+    }
+    for gear in gears.GEARS.values():
+        rows = f"{gear.n_train:,} + {gear.n_test:,} of SARC" if gear.n_train else "the bundled corpus"
+        minutes = f"{sum(minutes for _, minutes in gear.minutes):.0f}" + ("" if gear.name == "cpu" else " (estimate)")
+        lines.append(
+            f"| `{gear.name}` | {machines[gear.name]} | {gear.model} | {rows} | `{gear.recipe.name}` | {minutes} |"
+        )
+    return "\n".join([*lines, "", on_a_t4()])
+
+
+def on_a_t4() -> str:
+    """The acceptance run on a real T4, or that nobody has made it."""
+    if not ON_A_T4.is_file():
+        return (
+            "Mistral-7B was **not yet run on a T4** with this course; minutes above `cpu` are the planner's estimate. Whoever has one:"
+            " `llmcourse demo --gear t4 --record`."
+        )
+    results = json.loads(ON_A_T4.read_text(encoding="utf-8"))
+    machine = results["machine"]
+    return f"On {machine['name']}, {results['date']}, {results['model']['name']}:\n\n{report.table(results)}"
+
+
 def rewritten(readme: str, results: dict) -> str:
-    """The README with the part between the markers made anew."""
-    start, end = map(re.escape, MARKERS)
-    text, count = re.subn(
-        f"{start}.*?{end}", lambda _: f"{MARKERS[0]}\n{block(results)}\n{MARKERS[1]}", readme, flags=re.DOTALL
-    )
-    if count != 1:
-        raise SystemExit(f"README.md must hold the markers {' and '.join(MARKERS)} once; found {count}.")
-    return text
+    """The README with the parts between their markers made anew."""
+    for name, text in (("demo", block(results)), ("gears", gear_table())):
+        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+        new = f"{start}\n{text}\n{end}"
+        pattern = f"{re.escape(start)}.*?{re.escape(end)}"
+        readme, count = re.subn(pattern, lambda _, new=new: new, readme, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"README.md must hold the markers {start} and {end} once; found {count}.")
+    return readme
 
 
 def main() -> None:

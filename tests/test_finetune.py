@@ -196,7 +196,7 @@ def test_long_rows_lose_text_never_the_label(tiny, tmp_path):
     assert RECIPE.max_length - 8 <= lengths[0] <= RECIPE.max_length
 
 
-def test_a_resumed_run_ends_with_the_same_adapter(make_tiny, tmp_path):
+def test_a_resumed_run_ends_with_the_same_adapter(make_tiny, tmp_path, monkeypatch):
     recipe = RECIPE.changed(dropout=0.1)
     whole = make_tiny(1)
     finetune.finetune(whole, SARCASM, ROWS, recipe, tmp_path / "whole")
@@ -209,8 +209,16 @@ def test_a_resumed_run_ends_with_the_same_adapter(make_tiny, tmp_path):
     with pytest.raises(finetune.Interrupted, match="after step 6 of 12"):
         finetune.finetune(broken, SARCASM, ROWS, recipe, tmp_path / "broken", progress=stop_after_five)
     assert not broken.has_adapter and last_checkpoint(tmp_path / "broken").name == "checkpoint-6"
+    real, safely = torch.load, []
+
+    def load(*args, **kwargs):
+        safely.append(kwargs.get("weights_only"))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", load)
     run = finetune.finetune(broken, SARCASM, ROWS, recipe, tmp_path / "broken")
     assert run.resumed_from == 6 and len(run.losses) == 12
+    assert len(safely) >= 3 and all(safely)  # optimiser, scheduler, random states: no pickle runs code
     first, second = adapter_of(whole), adapter_of(broken)
     assert all(torch.equal(first[name], second[name]) for name in first)
 

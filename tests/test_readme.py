@@ -27,6 +27,25 @@ def test_the_measured_part_is_the_results_file():
     assert results["recipe"] == recipes.CPU.as_dict()
 
 
+def test_a_t4_is_claimed_only_where_one_was_used():
+    ran = record().ON_A_T4
+    assert ("not yet run on a T4" in README) == (not ran.is_file())
+    if ran.is_file():
+        machine = json.loads(ran.read_text(encoding="utf-8"))["machine"]
+        assert machine["capability"] == [7, 5] and "T4" in machine["name"]
+
+
+def test_the_cpu_gears_minutes_are_those_measured():
+    from llmcourse import gears
+
+    results = json.loads(record().RESULTS.read_text(encoding="utf-8"))
+    tuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+    prompted = sum(arm["seconds_per_row"] * arm["n"] for arm in results["arms"] if arm["kind"] == "prompted")
+    said = dict(gears.GEARS["cpu"].minutes)
+    assert abs(said["training"] - tuned["training_seconds"] / 60) < 0.5
+    assert abs(said["prompted arms"] - prompted / 60) < 1.0
+
+
 def test_the_demo_did_what_the_course_says():
     results = json.loads(record().RESULTS.read_text(encoding="utf-8"))
     arms = {arm["name"]: arm for arm in results["arms"]}

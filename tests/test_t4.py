@@ -362,3 +362,37 @@ def test_other_errors_are_not_taken_for_it(make_tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(LabelTrainer, "compute_loss", broken)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         finetune.finetune(make_tiny(3), SARCASM, ROWS, RECIPE, tmp_path)
+
+
+# -- the whole demo -------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_in_the_t4_gear_is_the_demo_of_the_cpu(hub, t4, tmp_path, monkeypatch, capsys):
+    """Same command, same arms, same report: only what `hardware` says of the machine is another."""
+    import json
+
+    from llmcourse import cli
+
+    hub("mistral-7b")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(hardware.GEAR_VARIABLE, "cpu")  # --gear goes before it
+    lines = [
+        "comment,parent_comment,label",
+        *(f"Reply {i} is {'so ' * (i % 4)}nice,Parent {i},{i % 2}" for i in range(80)),
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    short = ["--data", "rows.csv", "--n-train", "16", "--n-test", "20"]
+    assert cli.main(["demo", "--gear", "t4", *short, "--record"]) == 0
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "demo-t4.json").read_text())
+    assert "gear t4, float16" in printed and "Recorded: demo-t4.json" in printed
+    assert (
+        results["gear"] == "t4"
+        and results["machine"]["capability"] == [7, 5]
+        and results["recipe"]["name"] == "workshop"
+    )
+    kinds = [arm["kind"] for arm in results["arms"]]
+    assert kinds == ["baseline"] * 2 + ["prompted"] * 5 + ["finetuned"] and {arm["n"] for arm in results["arms"]} == {
+        20
+    }
+    assert results["model"]["weights"] == "nf4" and results["arms"][-1]["trained_parameters"] > 0
