@@ -42,6 +42,11 @@ FLOORS = {
     "finetune": 5,
     "experiment": 6,
     "figures": 6,
+    "exercises": 7,
+    "fromscratch": 1,
+    "adapters": 0,
+    "corpora": 0,
+    "widgets": 7,
     "report": 7,
     "cli": 8,
     "__main__": 9,
@@ -111,18 +116,32 @@ def test_installed_versions_are_the_locked_ones():
         assert Version(metadata.version(name)).public == str(version), name
 
 
+def parts() -> dict[str, list[Path]]:
+    """Modules and packages of the library by name, each with its files."""
+    top = ROOT / "llmcourse"
+    modules = {path.stem: [path] for path in top.glob("*.py")}
+    packages = {path.parent.name: sorted(path.parent.glob("*.py")) for path in top.glob("*/__init__.py")}
+    return modules | packages
+
+
 def imports_of(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "llmcourse":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return {name for name in found if (path.parent / f"{name}.py").exists()}
+            names = node.module.split(".")
+            found |= {names[1]} if len(names) > 1 else {alias.name for alias in node.names}
+    return found
 
 
 def test_every_import_goes_down():
-    modules = {path.stem: path for path in (ROOT / "llmcourse").glob("*.py")}
+    modules = parts()
     assert set(modules) == set(FLOORS)
-    for name, path in modules.items():
-        for other in imports_of(path):
+    for name, paths in modules.items():
+        for other in {other for path in paths for other in imports_of(path)} & set(modules) - {name}:
             assert FLOORS[other] < FLOORS[name] or (name, other) in EQUALS, f"{name} imports {other}"
+
+
+def test_every_package_is_installed():
+    packages = {f"llmcourse.{path.parent.name}" for path in (ROOT / "llmcourse").glob("*/__init__.py")}
+    text = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {"llmcourse", *packages} == set(text)

@@ -1,25 +1,9 @@
-"""Figures: they draw what the floors below computed, and compute nothing themselves.
-
-One message each; colours that colour-blind readers can tell apart (Okabe and Ito 2008), and never the colour alone.
-"""
+"""Figures of an experiment: arms side by side, a training's loss, where answers go."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
-MARKS = {"baseline": "s", "prompted": "o", "finetuned": "D"}
-_TEXT, _FAINT = "#222222", "#bbbbbb"
-
-
-def _axes(width: float, height: float):
-    from matplotlib.figure import Figure
-
-    # a Figure of its own, not pyplot's: nothing to close, and a white ground that stays readable in dark pages
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_TEXT, labelsize=11)
-    return figure, axes
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of
 
 
 def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
@@ -27,8 +11,8 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
 
     `arms` are the entries of results.json. Returns a matplotlib Figure.
     """
-    figure, axes = _axes(9, 0.52 * len(arms) + 1.3)
-    axes.axvline(chance, color=_FAINT, linewidth=1.2, linestyle="--", zorder=0)
+    figure, axes = axes_of(9, 0.52 * len(arms) + 1.3)
+    axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
     for place, arm in enumerate(arms):
         low, high = arm["accuracy_ci95"]
         colour = COLOURS[arm["kind"]]
@@ -42,30 +26,30 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
             textcoords="offset points",
             va="center",
             fontsize=11,
-            color=_TEXT,
+            color=TEXT,
         )
     axes.set_yticks(range(len(arms)), [arm["name"] for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.set_xlim(0, 1.12)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel(
-        f"accuracy on {arms[0]['n']} test rows, with 95 % interval (dashed: guessing)", fontsize=11, color=_TEXT
+        f"accuracy on {arms[0]['n']} test rows, with 95 % interval (dashed: guessing)", fontsize=11, color=TEXT
     )
     return figure
 
 
 def loss_curve(losses: Sequence[float], window: int = 10):
     """Training loss of each step, and its running mean over `window` steps. Returns a matplotlib Figure."""
-    figure, axes = _axes(8, 3.4)
+    figure, axes = axes_of(8, 3.4)
     steps = range(1, len(losses) + 1)
-    axes.plot(steps, losses, color=_FAINT, linewidth=1, label="one step")
+    axes.plot(steps, losses, color=FAINT, linewidth=1, label="one step")
     means = [sum(losses[max(0, i - window) : i]) / len(losses[max(0, i - window) : i]) for i in steps]
     axes.plot(steps, means, color=COLOURS["finetuned"], linewidth=2.2, label=f"mean of the last {window}")
-    axes.set_xlabel("optimiser step", fontsize=11, color=_TEXT)
+    axes.set_xlabel("optimiser step", fontsize=11, color=TEXT)
     # logarithmic: the fall of the first steps would flatten everything after it
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylabel("loss (nats a token, log scale)", fontsize=11, color=_TEXT)
+    axes.set_ylabel("loss (nats a token, log scale)", fontsize=11, color=TEXT)
     axes.legend(frameon=False, fontsize=10)
     return figure
 
@@ -90,28 +74,14 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
                     ha="center",
                     va="center",
                     fontsize=12,
-                    color="white" if count > 0.8 * largest else _TEXT,
+                    color="white" if count > 0.8 * largest else TEXT,
                 )
         axes.set_xticks([x + 0.5 for x in range(len(names))], names, fontsize=9, rotation=20, ha="right")
         axes.set_yticks([y + 0.5 for y in range(len(labels))], labels if place == 0 else [""] * len(labels), fontsize=9)
         axes.tick_params(length=0)
         axes.spines[["left", "bottom", "top", "right"]].set_visible(False)
-        axes.set_title(title, fontsize=11, color=_TEXT)
-        axes.set_xlabel("predicted", fontsize=10, color=_TEXT)
+        axes.set_title(title, fontsize=11, color=TEXT)
+        axes.set_xlabel("predicted", fontsize=10, color=TEXT)
         if place == 0:
-            axes.set_ylabel("gold", fontsize=10, color=_TEXT)
+            axes.set_ylabel("gold", fontsize=10, color=TEXT)
     return figure
-
-
-def svg(figure) -> str:
-    """A figure as an SVG element, the same bytes for the same figure (no date, no random ids, no metadata)."""
-    import io
-    import re
-
-    import matplotlib
-
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
-    return text[text.index("<svg") :]
