@@ -45,8 +45,10 @@ def random_checkpoint(base: catalogue.Base, folder: Path, device: str) -> None:
     from llmcourse import embedded
 
     torch.manual_seed(0)
+    config = models.config_of(base)
+    config.dtype = torch.float16
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(models.config_of(base), dtype=torch.float16)
+        model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(embedded.ensure_embedded()).save_pretrained(folder)
 

@@ -292,7 +292,7 @@ def _evaluate(options) -> None:
 
 
 def _predict(options) -> None:
-    from llmcourse import catalogue, data, files, models
+    from llmcourse import catalogue, data, files, models, predict
     from llmcourse.tasks import Task
 
     folder = options.adapter or models.shipped_adapter(_task(options).name)
@@ -306,7 +306,7 @@ def _predict(options) -> None:
             raise CourseError("Give a text or --file, not both.")
         rows = data.read_all(task, options.file, _columns(options.column), labelled=False)
     loaded = models.load(catalogue.of_adapter(card["base"]["name"]))
-    before, after = judge(loaded, task, folder, rows)
+    before, after = predict.before_and_after(loaded, task, folder, rows)
     if listed:
         table = _prediction_table(task, rows, before, after)
         if options.out:
@@ -316,21 +316,6 @@ def _predict(options) -> None:
             sys.stdout.write(table)
         return
     print(f"before finetuning: {_verdict(task, before, 0)}\nafter finetuning:  {_verdict(task, after, 0)}")
-
-
-def judge(loaded, task, folder, rows):
-    """Score rows with the base model and with the adapter in `folder` on it, both with the prompts they do best with."""
-    from llmcourse import models, predict
-    from llmcourse.prompts import Prompt
-
-    card = models.put_adapter(loaded, folder)
-    try:
-        after = predict.score(loaded, Prompt(task, **card["prompt"]), rows)
-        with loaded.without_adapter():
-            before = predict.score(loaded, Prompt(task), rows)
-    finally:
-        loaded.drop_adapter()
-    return before, after
 
 
 def _compare(options) -> None:

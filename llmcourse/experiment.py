@@ -422,7 +422,12 @@ class Experiment:
 
     # -- the comparison -------------------------------------------------------------------------------------------
 
+    def test_rows(self) -> list[dict]:
+        """The test rows in the order of `gold()` and of every arm's predictions."""
+        return list(self._test)
+
     def gold(self) -> list[int]:
+        """The test rows' labels."""
         return [row["label"] for row in self._test]
 
     def p_value(self, a: Arm, b: Arm) -> float:

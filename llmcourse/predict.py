@@ -10,12 +10,14 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmcourse import CourseError
 from llmcourse.journal import Journal
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.prompts import Prompt, parse_answer
+from llmcourse.tasks import Task
 
 POSITIONS_AT_ONCE = 6144
 """Most positions of keys and values (prefix and row, times rows) that one batch holds; bounds memory, not results."""
@@ -108,6 +110,20 @@ def score(
         logprobs = [_normalised([a - b for a, b in zip(row, bias, strict=True)]) for row in logprobs[len(free) :]]
     labels = [max(range(len(row)), key=row.__getitem__) for row in logprobs]
     return Predictions(labels, seconds, logprobs=logprobs, bias=bias)
+
+
+def before_and_after(
+    loaded: LoadedModel, task: Task, adapter: str | Path, rows: Sequence[Mapping]
+) -> tuple[Predictions, Predictions]:
+    """Rows scored by the base model (zero-shot) and with a saved adapter on it (the prompt that it was trained on)."""
+    card = put_adapter(loaded, adapter)
+    try:
+        after = score(loaded, Prompt(task, **card["prompt"]), rows)
+        with loaded.without_adapter():
+            before = score(loaded, Prompt(task), rows)
+    finally:
+        loaded.drop_adapter()
+    return before, after
 
 
 def _label_logprobs(engine: "_Engine", rows, progress, journal) -> tuple[list[list[float]], float]:

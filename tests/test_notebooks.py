@@ -85,3 +85,74 @@ def test_nbval_compares_marked_cells(tmp_path):
     assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 0
     path.write_text(path.read_text().replace('"2\\n"', '"3\\n"'))
     assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_nbval_sees_each_changed_output(path, tmp_path):
+    """Each marked cell is made to print what is saved for it, and one character of what is saved is changed: all of them must fail."""
+    notebook = nbformat.read(path, as_version=4)
+    marked = [c for c in notebook.cells if c.cell_type == "code" and c.source.startswith("# NBVAL_CHECK_OUTPUT")]
+    assert len(marked) >= 5
+    for number, cell in enumerate(marked, start=1):
+        text = "".join(output.text for output in cell.outputs)
+        assert text.strip() and text.strip() != "True"
+        cell.source, cell.execution_count = f"# NBVAL_CHECK_OUTPUT\nprint({text!r}, end='')", number
+    notebook.cells = marked
+    copy = tmp_path / "saved.ipynb"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval-lax",
+        "--nbval-current-env",
+        str(copy),
+    ]
+    for changed, failures in ((False, 0), (True, len(marked))):
+        for cell in marked:
+            text = "".join(output.text for output in cell.outputs)
+            last = "y" if text.rstrip()[-1] == "x" else "x"
+            cell.outputs = [nbformat.v4.new_output("stream", text=text.rstrip()[:-1] + last if changed else text)]
+        nbformat.write(notebook, copy)
+        said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+        assert said.count("FAILED ") == failures, said[-2000:]
+
+
+AGAIN = """
+from llmcourse import finetune, models
+
+trained, model = [], models._loaded
+def count(*args, train=finetune._train, **kwargs):
+    trained.append(1)
+    return train(*args, **kwargs)
+finetune._train = count
+"""
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
+    """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second time."""
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("LLMCOURSE_USE_SHIPPED", "1")
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = list(cells)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}})
+
+    def run(source):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+        client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
+        return "".join(
+            output.get("text", "") for output in notebook.cells[-1].outputs if output.get("name") == "stdout"
+        )
+
+    with client.setup_kernel():
+        for number, cell in enumerate(cells):
+            client.execute_cell(cell, number)
+        run(AGAIN)
+        for number in [*range(len(cells)), len(cells) // 2, len(cells) * 3 // 4]:
+            client.execute_cell(cells[number], number)
+        assert run("print(len(trained), models._loaded is model)") == "0 True\n"
