@@ -15,6 +15,7 @@ from llmcourse import figures, files, gears, report
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "demo.json"
 FIGURE = RESULTS.with_suffix(".svg")
+SARC = RESULTS.with_name("sarc.json")
 ON_A_T4 = RESULTS.with_name("demo-t4.json")
 
 
@@ -32,6 +33,20 @@ def block(results: dict) -> str:
 {results["model"]["name"]}, {results["data"]["test"]} test rows of the bundled corpus (id `{results["data"]["test_id"]}`). Exact McNemar test of the finetuned arm against
 the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}. Training took {tuned["training_seconds"]:.0f} s on {machine["cores"]} cores ({machine["name"]}), peak memory {results["peak_memory_gib"]} GiB;
 {results["date"]}, torch {versions["torch"]}, transformers {versions["transformers"]}, trl {versions["trl"]}."""
+
+
+def sarc_block() -> str:
+    """The comparison on real rows, in Markdown."""
+    results = json.loads(SARC.read_text(encoding="utf-8"))
+    tuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+    words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
+    tests = {frozenset((test["a"], test["b"])): test["p"] for test in results["tests"]}
+    recipe, data, low, high = results["recipe"], results["data"], *tuned["accuracy_ci95"]
+    layers = "all layers" if recipe["upper_layers"] is None else f"the upper {recipe['upper_layers']} layers"
+    return f"""{report.table(results)}
+
+{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
+The finetuned arm reaches {tuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); against TF-IDF with logistic regression on the same rows ({words["accuracy"]:.1%}): {report.p_text(tests[frozenset((tuned["name"], words["name"]))])} (exact McNemar). {results["date"]}."""
 
 
 def gear_table() -> str:
@@ -65,7 +80,7 @@ def on_a_t4() -> str:
 
 def rewritten(readme: str, results: dict) -> str:
     """The README with the parts between their markers made anew."""
-    for name, text in (("demo", block(results)), ("gears", gear_table())):
+    for name, text in (("demo", block(results)), ("gears", gear_table()), ("sarc", sarc_block())):
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         new = f"{start}\n{text}\n{end}"
         pattern = f"{re.escape(start)}.*?{re.escape(end)}"

@@ -55,7 +55,11 @@ def normalise(notebook) -> None:
                 output.execution_count = count
             if "data" in output:
                 output.data.pop("application/vnd.jupyter.widget-view+json", None)
-                output.metadata = {}
+                # of what a notebook says about its pictures, the text for those who do not see them is the lesson's
+                kept = {
+                    kind: {"alt": about["alt"]} for kind, about in output.metadata.items() if "alt" in (about or {})
+                }
+                output.metadata = kept
 
 
 def problems(path: Path) -> list[str]:
@@ -72,6 +76,9 @@ def problems(path: Path) -> list[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
         found.append("an error among the outputs")
+    pictures = [o for cell in code for o in cell.outputs if "image/png" in o.get("data", {})]
+    if not all(o.metadata.get("image/png", {}).get("alt") for o in pictures):
+        found.append("a picture without an alternative text")
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         found.append("not run from top to bottom")
     homes = {re.escape(str(path)) for path in (Path.home(), Path.cwd().anchor + "tmp") if len(str(path)) > 3}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, figure_of
 
 
 def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
@@ -11,7 +11,9 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
 
     `arms` are the entries of results.json. Returns a matplotlib Figure.
     """
-    figure, axes = axes_of(9, 0.52 * len(arms) + 1.3)
+    told = "; ".join(f"{arm['name']} {arm['accuracy']:.0%}" for arm in arms)
+    alt = f"Accuracy of each arm on {arms[0]['n']} test rows with its 95 % interval: {told}."
+    figure, axes = axes_of(9, 0.52 * len(arms) + 1.3, alt)
     axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
     for place, arm in enumerate(arms):
         low, high = arm["accuracy_ci95"]
@@ -40,7 +42,12 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
 
 def loss_curve(losses: Sequence[float], window: int = 10):
     """Training loss of each step, and its running mean over `window` steps. Returns a matplotlib Figure."""
-    figure, axes = axes_of(8, 3.4)
+    alt = (
+        f"Training loss over {len(losses)} steps, from {losses[0]:.2f} to {losses[-1]:.2f}."
+        if losses
+        else "No loss yet."
+    )
+    figure, axes = axes_of(8, 3.4, alt)
     steps = range(1, len(losses) + 1)
     axes.plot(steps, losses, color=FAINT, linewidth=1, label="one step")
     means = [sum(losses[max(0, i - window) : i]) / len(losses[max(0, i - window) : i]) for i in steps]
@@ -56,10 +63,16 @@ def loss_curve(losses: Sequence[float], window: int = 10):
 
 def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]):
     """Gold against predicted labels, one table an arm, invalid answers in the last column. Returns a matplotlib Figure."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.4 * len(tables) + 0.8, 3.2), layout="constrained", facecolor="white")
     names = [*labels, "invalid"]
+    told = [
+        f"{title}: "
+        + "; ".join(
+            f"gold {g}: {', '.join(f'{n} {c}' for n, c in zip(names, row, strict=True))}"
+            for g, row in zip(labels, table, strict=True)
+        )
+        for title, table in tables.items()
+    ]
+    figure = figure_of(3.4 * len(tables) + 0.8, 3.2, f"Gold labels against answers. {' | '.join(told)}.")
     for place, (title, table) in enumerate(tables.items()):
         axes = figure.add_subplot(1, len(tables), place + 1)
         largest = max(max(row) for row in table) or 1
@@ -84,4 +97,30 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
         axes.set_xlabel("predicted", fontsize=10, color=TEXT)
         if place == 0:
             axes.set_ylabel("gold", fontsize=10, color=TEXT)
+    return figure
+
+
+def verdicts(answers: Mapping[str, Sequence[float]], labels: Sequence[str]):
+    """How one text is judged: for each judge the probability of every label, as a bar with its number. Returns a matplotlib Figure.
+
+    `answers` maps a judge's name to probabilities in the order of `labels`.
+    """
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{label} {p:.0%}" for label, p in zip(labels, values, strict=True))
+        for name, values in answers.items()
+    )
+    figure, axes = axes_of(8, 0.75 * len(answers) + 0.9, f"How the text is judged. {told}.")
+    shades = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442")
+    for place, values in enumerate(answers.values()):
+        start = 0.0
+        for number, (label, p) in enumerate(zip(labels, values, strict=True)):
+            axes.barh(place, p, left=start, height=0.6, color=shades[number % len(shades)], edgecolor="white")
+            if p > 0.12:
+                axes.text(start + p / 2, place, f"{label}\n{p:.0%}", ha="center", va="center", fontsize=10, color=TEXT)
+            start += p
+    axes.set_yticks(range(len(answers)), list(answers))
+    axes.set_ylim(len(answers) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes.set_xlabel("probability", fontsize=11, color=TEXT)
     return figure

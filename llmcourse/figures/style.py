@@ -1,16 +1,38 @@
-"""What all figures share: colours, axes, and the way into SVG."""
+"""What all figures share: colours, axes, a text for those who do not see them, and the way into SVG."""
+
+from html import escape
 
 COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
 MARKS = {"baseline": "s", "prompted": "o", "finetuned": "D"}
 TEXT, FAINT = "#222222", "#bbbbbb"
 
 
-def axes_of(width: float, height: float):
-    """A figure of this size in inches and its axes, on a white ground."""
+def figure_of(width: float, height: float, alt: str):
+    """A matplotlib Figure of this size in inches on a white ground, with `alt`: what it shows, for those who do not see it.
+
+    A notebook shows it as a PNG and keeps the text as the image's alternative.
+    """
     from matplotlib.figure import Figure
 
-    # a Figure of its own, not pyplot's: nothing to close, and a white ground that stays readable in dark pages
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    class Described(Figure):
+        # a Figure of its own, not pyplot's: nothing to close, and a white ground that stays readable in dark pages
+        def _repr_mimebundle_(self, include=None, exclude=None):
+            import base64
+            import io
+
+            out = io.BytesIO()
+            self.savefig(out, format="png", dpi=90)
+            data = {"image/png": base64.b64encode(out.getvalue()).decode(), "text/plain": self.alt}
+            return data, {"image/png": {"alt": self.alt}}
+
+    figure = Described(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.alt = alt
+    return figure
+
+
+def axes_of(width: float, height: float, alt: str = ""):
+    """Such a figure and its single axes."""
+    figure = figure_of(width, height, alt)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=TEXT, labelsize=11)
@@ -28,4 +50,5 @@ def svg(figure) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
-    return text[text.index("<svg") :]
+    alt = escape(getattr(figure, "alt", ""), quote=True)
+    return f'<svg role="img" aria-label="{alt}"' + text[text.index("<svg") + len("<svg") :]

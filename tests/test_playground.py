@@ -1,0 +1,47 @@
+"""Your own text: a figure first, then boxes; what cannot be judged is said, not raised."""
+
+import pytest
+
+from llmcourse import playground
+from llmcourse.data import Rows
+from llmcourse.experiment import Experiment
+from llmcourse.recipes import Recipe
+from llmcourse.tasks import SARCASM
+
+ROW = {"parent_comment": "The bus is late.", "comment": "<script>alert(1)</script> Great."}
+
+
+@pytest.fixture
+def trained(tiny, tmp_path):
+    def rows(start, count):
+        return [
+            {"parent_comment": f"P {i}", "comment": f"R {i}", "label": i % 2, "row": i}
+            for i in range(start, start + count)
+        ]
+
+    experiment = Experiment(Rows(SARCASM, "made", rows(0, 12), rows(50, 4), {}), tiny, tmp_path, quiet=True)
+    folder, _ = experiment.train(Recipe("play", r=2, alpha=4, epochs=1, batch_rows=4, learning_rate=1e-2))
+    return experiment, folder
+
+
+def test_a_figure_comes_first(trained, monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda *objects, **how: shown.extend(objects))
+    playground.playground(*trained, ROW)
+    figure, controls = shown
+    assert "prompted, zero-shot: Not Sarcasm" in figure.alt and "finetuned: Not Sarcasm" in figure.alt
+    assert "running notebook" in controls["text/plain"] and not trained[0].loaded.has_adapter
+
+
+def test_the_button_judges_and_says_what_it_cannot(trained):
+    controls = playground.Playground(*trained, ROW)
+    assert [box.value for box in controls.texts.values()] == [ROW["parent_comment"], ROW["comment"]]
+    controls.shots.value = 2
+    controls.button.click()
+    assert bytes(controls.figure.value).startswith(b"\x89PNG") and "prompted, 2-shot" in controls.said.value
+    before = controls.figure.value
+    controls.texts["comment"].value = "x" * 5000
+    controls.button.click()
+    assert "too long for a prompt" in controls.said.value and controls.figure.value == before
