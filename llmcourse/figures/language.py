@@ -1,0 +1,223 @@
+"""Figures of what a language model is: its place in AI, layers, the next token, attention, and how sizes grew."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from llmcourse.figures.style import FAINT, TEXT, axes_of, figure_of
+
+BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
+
+BOXES = (  # title, what it is, x, y, width, height, ground, border
+    (
+        "Artificial intelligence",
+        "machines that solve tasks; also by written rules (chess)",
+        0,
+        0,
+        100,
+        60,
+        "#f4f4f4",
+        "-",
+    ),
+    ("AGI", "any task, as a human would; an aim, so far empty", 57, 49.5, 41, 9, "white", "--"),
+    ("Machine learning", "learns from data (bag of words\n+ logistic regression)", 2, 2, 96, 46, "#e3eef6", "-"),
+    ("Neural networks", "layers of connected neurons", 4, 4, 92, 31, "#c6dff0", "-"),
+    ("Deep learning", "several hidden layers\n(recognises images)", 6, 6, 88, 20, "#9fcbe8", "-"),
+    ("Generative AI", "makes text, images, sound\n(Markov chains do, too)", 52, 8, 40, 37, "none", "-"),
+    ("Large language models", "predict the next token\n(SmolLM2, Mistral)", 54, 10, 36, 13, "#fbd9c0", "-"),
+)
+"""Where each field stands. Generative AI reaches out of deep learning: Shannon let Markov chains write in 1948."""
+
+
+def ai_map():
+    """Where large language models stand among the fields of AI: boxes in boxes. Returns a matplotlib Figure."""
+    from matplotlib.patches import FancyBboxPatch
+
+    alt = (
+        "Boxes in boxes: artificial intelligence holds machine learning, which holds neural networks, which hold deep learning."
+        " Generative AI overlaps the last two and reaches into machine learning. Large language models lie where it overlaps deep learning."
+        " AGI is a dashed, empty box in artificial intelligence: an aim."
+    )
+    figure, axes = axes_of(10.5, 6.2, alt)
+    for title, what, x, y, width, height, ground, line in BOXES:
+        border = ORANGE if title in ("Generative AI", "Large language models") else BLUE
+        shape = FancyBboxPatch(
+            (x, y), width, height, "round,pad=0,rounding_size=1.5", facecolor=ground, edgecolor=border, linewidth=1.8
+        )
+        shape.set_linestyle(line)
+        axes.add_patch(shape)
+        axes.text(x + 1.6, y + height - 1.5, title, fontsize=13, fontweight="bold", va="top", color=TEXT)
+        axes.text(x + 1.6, y + height - 4.8, what, fontsize=11, va="top", color=TEXT)
+    axes.set_xlim(-0.5, 100.5)
+    axes.set_ylim(-0.5, 60.5)
+    axes.axis("off")
+    return figure
+
+
+def networks(shallow: Sequence[int] = (3, 5, 2), deep: Sequence[int] = (3, 5, 5, 5, 5, 2)):
+    """Two neural networks with these numbers of neurons a layer, input on the left. Returns a matplotlib Figure."""
+    alt = (
+        f"Two networks, input on the left, output on the right: one with {len(shallow) - 2} hidden layer,"
+        f" a deep one with {len(deep) - 2}. Every neuron is connected to every neuron of the next layer."
+    )
+    figure = figure_of(9, 2.6, alt)
+    grid = figure.add_gridspec(1, 2, width_ratios=[len(shallow), len(deep)])
+    for place, layers in enumerate((shallow, deep)):
+        axes = figure.add_subplot(grid[0, place])
+        spots = [[(x, y - (size - 1) / 2) for y in range(size)] for x, size in enumerate(layers)]
+        for left, right in pairwise(spots):
+            for start in left:
+                for end in right:
+                    axes.plot(*zip(start, end, strict=True), color=FAINT, linewidth=0.6, zorder=0)
+        for x, layer in enumerate(spots):
+            colour = GREEN if x == 0 else ORANGE if x == len(layers) - 1 else BLUE
+            axes.scatter(*zip(*layer, strict=True), s=130, color=colour, edgecolor="white", zorder=1)
+            name = "input" if x == 0 else "output" if x == len(layers) - 1 else "hidden"
+            axes.text(x, -max(layers) / 2 - 0.5, name, ha="center", fontsize=11, color=TEXT)
+        axes.set_title(
+            "one hidden layer" if len(layers) == 3 else "deep: several hidden layers", fontsize=12, color=TEXT
+        )
+        axes.set_xlim(-0.5, len(layers) - 0.5)
+        axes.set_ylim(-max(layers) / 2 - 1, max(layers) / 2)
+        axes.axis("off")
+    return figure
+
+
+def token_bars(tokens: Sequence[str], panels: Mapping[str, Sequence[float]], context: str = ""):
+    """How probable each token is as the next one, a panel for each way to ask. Returns a matplotlib Figure.
+
+    `panels` gives each title its probabilities, as many as `tokens`; a token with probability 0 was cut off and says so.
+    """
+    told = "; ".join(
+        f"{title}: " + ", ".join(f"{t!r} {p:.1%}" for t, p in zip(tokens, values, strict=True))
+        for title, values in panels.items()
+    )
+    start = f"Probability of the next token after {context!r}. " if context else "Probability of the next token. "
+    figure = figure_of(3.3 + 2.5 * len(panels), 0.36 * len(tokens) + 1.5, start + told)
+    largest = max(max(values) for values in panels.values())
+    for place, (title, values) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        axes.barh(range(len(tokens)), values, color=BLUE, height=0.7)
+        for y, value in enumerate(values):
+            text = f"{value:.1%}" if value > 0 else "cut off"
+            axes.text(value + largest * 0.03, y, text, va="center", fontsize=11, color=TEXT if value > 0 else "#6b6b6b")
+        names = [repr(token) for token in tokens] if place == 0 else [""] * len(tokens)
+        axes.set_yticks(range(len(tokens)), names, fontsize=12)
+        axes.set_xlim(0, largest * 1.4)
+        axes.set_xticks([])
+        axes.set_ylim(len(tokens) - 0.4, -0.6)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(length=0, colors=TEXT)
+        axes.set_title(title, fontsize=12, color=TEXT)
+    if context:
+        figure.suptitle(f"{context} …", fontsize=13, color=TEXT, x=0.01, ha="left")
+    return figure
+
+
+def attention_heads(tokens: Sequence[str], panels: Mapping[str, Any]):
+    """Attention weights (length, length) of some heads: from each token (row) to those it may see. Returns a matplotlib Figure."""
+    told = []
+    for title, weights in panels.items():
+        row = [float(value) for value in weights[-1]]
+        best = max(range(len(row)), key=row.__getitem__)
+        told.append(f"{title}: the last token looks most at {tokens[best].strip()!r}, {row[best]:.0%}")
+    figure = figure_of(
+        3.9 * len(panels) + 1.2, 4.9, "Attention of heads, from each token to those before it. " + "; ".join(told)
+    )
+    names = [token.strip() or repr(token) for token in tokens]
+    for place, (title, weights) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        drawn = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=10)
+        axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), fontsize=10)
+        axes.tick_params(length=0, colors=TEXT)
+        axes.set_title(title, fontsize=11, color=TEXT)
+        axes.set_xlabel("looks at", fontsize=11, color=TEXT)
+        if place == 0:
+            axes.set_ylabel("token", fontsize=11, color=TEXT)
+    figure.colorbar(drawn, ax=figure.axes, shrink=0.7, label="attention weight")
+    return figure
+
+
+def head_maps(panels: Mapping[str, Any]):
+    """One number a head, (layers, heads) for each title: where in the model a habit is found. Returns a matplotlib Figure."""
+    told = "; ".join(
+        f"{title}: on average {float(v.mean()):.0%}, at most {float(v.max()):.0%}" for title, v in panels.items()
+    )
+    figure = figure_of(3.2 * len(panels) + 1, 5.2, f"Share of attention of every head, by layer. {told}")
+    for place, (title, values) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        drawn = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_title(title, fontsize=11, color=TEXT)
+        axes.set_xlabel("head", fontsize=11, color=TEXT)
+        axes.set_ylabel("layer" if place == 0 else "", fontsize=11, color=TEXT)
+        axes.tick_params(colors=TEXT)
+    figure.colorbar(drawn, ax=figure.axes, shrink=0.7, label="share of attention")
+    return figure
+
+
+NAMED = {  # where each label stands, in points from its mark
+    "GPT-1": (8, -3),
+    "GPT-2 XL": (8, -3),
+    "Megatron-LM 8.3B": (8, -12),
+    "GPT-3 (davinci)": (-8, 6),
+    "Switch-C": (-8, 6),
+    "PaLM": (8, 4),
+    "Mistral 7B": (8, -12),
+    "Llama 3.1 405B": (-8, 8),
+    "SmolLM2-1.7B": (8, -3),
+    "DeepSeek-V3": (-6, 9),
+    "Kimi K2": (-8, 8),
+    "DeepSeek-V4-Pro": (-8, 9),
+    "Gemma 4 31B": (4, -19),
+}
+
+
+def sizes(models: Sequence[Mapping[str, Any]], band: tuple[float, float] = (7, 8)):
+    """Parameters of language models over time, on a log axis. Returns a matplotlib Figure.
+
+    `models` have `name`, `year` (2020.5 is the middle of 2020), `billion` (None where it was not disclosed) and `sparse`. What was not
+    disclosed has no height: it is a mark on the lower edge. `band` is a range to point out, in billions.
+    """
+    known = [model for model in models if model["billion"] is not None]
+    silent = [model for model in models if model["billion"] is None]
+    first, largest = min(known, key=lambda m: m["year"]), max(known, key=lambda m: m["billion"])
+    alt = (
+        f"{len(known)} models with disclosed sizes, from {first['name']} with {first['billion']:g} to {largest['name']} with"
+        f" {largest['billion']:g} billion parameters; {len(silent)} without a disclosed size as marks on the lower edge."
+        f" A band at {band[0]:g} to {band[1]:g} billion."
+    )
+    figure, axes = axes_of(10.5, 5.6, alt)
+    axes.axhspan(*band, color=GREEN, alpha=0.3, linewidth=0)
+    axes.text(2017.9, band[1] * 1.08, f"{band[0]:g} to {band[1]:g} B", fontsize=11, color="#00634a", va="bottom")
+    for sparse, mark, colour, label in (
+        (False, "o", BLUE, "dense"),
+        (True, "D", ORANGE, "sparse (mixture of experts)"),
+    ):
+        some = [model for model in known if bool(model["sparse"]) == sparse]
+        face = colour if not sparse else "white"
+        axes.plot(
+            [m["year"] for m in some], [m["billion"] for m in some], mark, color=colour, markerfacecolor=face,
+            markeredgewidth=1.8, markersize=7, label=label,
+        )  # fmt: skip
+    axes.plot(
+        [m["year"] for m in silent], [0.07] * len(silent), "x", color=TEXT, markersize=7, label="size not disclosed"
+    )
+    for model in known:
+        if model["name"] in NAMED:
+            offset = NAMED[model["name"]]
+            side = "left" if offset[0] > 0 else "right"
+            axes.annotate(
+                model["name"], (model["year"], model["billion"]), offset, textcoords="offset points", fontsize=10,
+                ha=side, color=TEXT,
+            )  # fmt: skip
+    axes.set_yscale("log")
+    axes.set_ylim(0.05, 4000)
+    axes.set_xlim(2017.8, max(model["year"] for model in models) + 0.5)
+    axes.set_yticks([0.1, 1, 10, 100, 1000], ["0.1 B", "1 B", "10 B", "100 B", "1,000 B"])
+    axes.set_ylabel("parameters (log scale)", fontsize=11, color=TEXT)
+    axes.set_xlabel("released", fontsize=11, color=TEXT)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=11, loc="lower right", bbox_to_anchor=(1, 0.06))
+    return figure

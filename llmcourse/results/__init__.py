@@ -1,0 +1,19 @@
+"""Results files that notebooks read, so that they travel with the package: each is written by a script in benchmarks/.
+
+prompting.json      benchmarks/prompting.py     accuracy against the number of shots, and against their order
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+
+def path(name: str) -> Path:
+    """Where a results file lies; for the script that writes it."""
+    return Path(str(resources.files(__name__) / f"{name}.json"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """A results file, for the notebook that shows it."""
+    return json.loads(path(name).read_text(encoding="utf-8"))
