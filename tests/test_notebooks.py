@@ -131,7 +131,15 @@ finetune._train = count
 """
 
 
-@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+# those that load or train what must not be loaded or trained twice, and those that only take time to run twice more
+QUICK = ("00_start_here", "05_sarcasm_demo")
+AGAIN_AND_AGAIN = [
+    pytest.param(path, marks=[] if path.stem in QUICK else [pytest.mark.slow, pytest.mark.timeout(1200)], id=path.stem)
+    for path in SAVED
+]
+
+
+@pytest.mark.parametrize("path", AGAIN_AND_AGAIN)
 def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
     """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second time."""
     from nbclient import NotebookClient
