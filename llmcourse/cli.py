@@ -218,7 +218,7 @@ def _preflight(options) -> None:
     print(machine.table())
     gear = gears.GEARS[machine.gear]
     print(f"\n{gear.describe()}\n")
-    preflight.check(gears.needs(gear))
+    preflight.check(gears.needs(gear, options.model))
 
 
 def _models(options) -> None:

@@ -39,7 +39,7 @@ class Gear:
 
 def _big(name: str, recipe: Recipe, n_train: int, n_test: int, tflops: float) -> Gear:
     model = catalogue.base("mistral-7b")
-    download = 13.5 / 0.06 / 60  # at 60 MiB/s
+    download = model.download_gib * 1024 / 60 / 60  # at 60 MiB/s
     minutes = (
         ("download", round(download, 1)),
         ("load and quantise", 2.0),
@@ -73,9 +73,9 @@ GEARS = {
 """By name. The talk's sizes, 1,000 and 100 rows, on a T4."""
 
 
-def needs(gear: Gear) -> Needs:
-    """What preflight looks for before this gear starts."""
-    model = catalogue.base(gear.model)
+def needs(gear: Gear, model_name: str | None = None) -> Needs:
+    """What preflight looks for before this gear starts, with its own model or another one. Raises CourseError for an unknown name."""
+    model = catalogue.base(model_name or gear.model)
     gpu = planner.plan(model, gear.recipe, 1, ROW_TOKENS).gib if model.repo else 0.0
     return Needs(
         model=model.name,

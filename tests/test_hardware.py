@@ -82,6 +82,13 @@ def test_gears_choose_what_exists_and_fits(name):
         assert needs.gpu_gib < planner.T4_GIB
 
 
+def test_preflight_looks_at_the_model_that_is_asked_for():
+    needs = gears.needs(gears.GEARS["t4"], "phi-3-mini")
+    assert (needs.repo, needs.gated, needs.download_gib) == ("microsoft/Phi-3-mini-4k-instruct", False, 7.1)
+    with pytest.raises(CourseError, match="no model named 'gpt-6'"):
+        gears.needs(gears.GEARS["t4"], "gpt-6")
+
+
 def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
     model = catalogue.base("mistral-7b")
     assert planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS) <= 12
