@@ -7,12 +7,11 @@ emulated (a T4).
 import os
 import platform
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
-from llmcourse import CourseError
+from llmcourse import CourseError, installed
 
 GEARS = ("cpu", "t4", "gpu")
 """The three ways to run the course; `llmcourse.gears` says what each one chooses."""
@@ -134,8 +133,7 @@ def _rest() -> dict:
         "ram_gib": memory.total / 2**30,
         "ram_free_gib": memory.available / 2**30,
         "disk_free_gib": shutil.disk_usage(".").free / 2**30,
-        # Colab's kernels have the module; COLAB_RELEASE_TAG also reaches a shell that a notebook starts
-        "colab": "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ,
+        "colab": installed.on_colab(),
     }
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from llmcourse import CourseError, figures, predict
 from llmcourse.experiment import Experiment
+from llmcourse.figures.style import png
 from llmcourse.models import put_adapter
 from llmcourse.prompts import Prompt
+from llmcourse.widgets import show
 
 MOST_SHOTS = 8
 
@@ -29,19 +31,10 @@ def judged(experiment: Experiment, adapter: str | Path, row: Mapping[str, str], 
 
 def playground(experiment: Experiment, adapter: str | Path, row: Mapping[str, str]) -> None:
     """Show how a row is judged, as a figure and below it with boxes for its texts. The figure is what a page without a kernel shows."""
-    from IPython.display import display
-
-    display(judged(experiment, adapter, row))
-    display(
-        {
-            "application/vnd.jupyter.widget-view+json": {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": Playground(experiment, adapter, row).box.model_id,
-            },
-            "text/plain": "In a running notebook there are boxes here for your own text, and a slider for the examples in the prompt.",
-        },
-        raw=True,
+    show(
+        judged(experiment, adapter, row),
+        Playground(experiment, adapter, row).box,
+        "In a running notebook there are boxes here for your own text, and a slider for the examples in the prompt.",
     )
 
 
@@ -66,14 +59,10 @@ class Playground:
         self.button.on_click(self._judge)
 
     def _judge(self, _button=None) -> None:
-        import io
-
         row = {column: box.value for column, box in self.texts.items()}
         try:
             figure = judged(self.experiment, self.adapter, row, self.shots.value)
         except CourseError as error:  # a text that is too long, or too few rows for the examples: said, not raised
             self.said.value = str(error)
             return
-        out = io.BytesIO()
-        figure.savefig(out, format="png", dpi=90)
-        self.said.value, self.figure.value, self.figure.layout.display = figure.alt, out.getvalue(), ""
+        self.said.value, self.figure.value, self.figure.layout.display = figure.alt, png(figure), ""

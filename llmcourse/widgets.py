@@ -3,6 +3,7 @@
 from typing import Any
 
 from llmcourse import figures
+from llmcourse.figures.style import png
 from llmcourse.fromscratch import sampling
 
 SHOWN = 8
@@ -17,17 +18,20 @@ def next_token(loaded: Any, text: str) -> None:
     The figure is what a page without a kernel shows. "Write a token" draws one under the settings and puts it behind the text. The
     model is asked only when the text changes. For ipywidgets 7.7 and 8.
     """
+    show(
+        bars(loaded, text),
+        Explorer(loaded, text).box,
+        "In a running notebook there are sliders here, for temperature and top-p, and a button that writes on.",
+    )
+
+
+def show(figure: Any, box: Any, instead: str) -> None:
+    """A static figure, then a widget's box; where nothing is interactive, the sentence `instead` stands for the box."""
     from IPython.display import display
 
-    display(bars(loaded, text))
-    controls = Explorer(loaded, text)
-    display(
-        {
-            WIDGET: {"version_major": 2, "version_minor": 0, "model_id": controls.box.model_id},
-            "text/plain": "In a running notebook there are sliders here, for temperature and top-p, and a button that writes on.",
-        },
-        raw=True,
-    )
+    display(figure)
+    reference = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({WIDGET: reference, "text/plain": instead}, raw=True)
 
 
 def bars(loaded: Any, text: str, temperature: float = 1.0, p: float = 1.0, logits=None):
@@ -87,14 +91,10 @@ class Explorer:
         self._draw()
 
     def _draw(self, _change=None) -> None:
-        import io
-
         if not self.text.value:
             return
-        out = io.BytesIO()
         figure = bars(self.loaded, self.text.value, self.temperature.value, self.p.value, self._ask())
-        figure.savefig(out, format="png", dpi=90)
-        self.figure.value, self.figure.layout.display = out.getvalue(), ""
+        self.figure.value, self.figure.layout.display = png(figure), ""
 
     def _write(self, _button) -> None:
         import torch

@@ -68,23 +68,19 @@ def test_a_failing_cell_leaves_the_file_as_it_was(tmp_path):
     assert path.read_bytes() == before
 
 
+def nbval(path):
+    """What `make test` does with a notebook, in a process of its own."""
+    options = ["-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+    command = [sys.executable, "-m", "pytest", *options, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=path.parent)
+
+
 def test_nbval_compares_marked_cells(tmp_path):
     path = made(tmp_path, "# NBVAL_CHECK_OUTPUT\nprint(1 + 1)", "import time; print(time.time())")
     notebooks.run(path)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval-lax",
-        "--nbval-current-env",
-        str(path),
-    ]
-    assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 0
+    assert nbval(path).returncode == 0
     path.write_text(path.read_text().replace('"2\\n"', '"3\\n"'))
-    assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 1
+    assert nbval(path).returncode == 1
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
@@ -99,24 +95,13 @@ def test_nbval_sees_each_changed_output(path, tmp_path):
         cell.source, cell.execution_count = f"# NBVAL_CHECK_OUTPUT\nprint({text!r}, end='')", number
     notebook.cells = marked
     copy = tmp_path / "saved.ipynb"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval-lax",
-        "--nbval-current-env",
-        str(copy),
-    ]
     for changed, failures in ((False, 0), (True, len(marked))):
         for cell in marked:
             text = "".join(output.text for output in cell.outputs)
             last = "y" if text.rstrip()[-1] == "x" else "x"
             cell.outputs = [nbformat.v4.new_output("stream", text=text.rstrip()[:-1] + last if changed else text)]
         nbformat.write(notebook, copy)
-        said = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+        said = nbval(copy).stdout
         assert said.count("FAILED ") == failures, said[-2000:]
 
 

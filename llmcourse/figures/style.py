@@ -18,11 +18,8 @@ def figure_of(width: float, height: float, alt: str):
         # a Figure of its own, not pyplot's: nothing to close, and a white ground that stays readable in dark pages
         def _repr_mimebundle_(self, include=None, exclude=None):
             import base64
-            import io
 
-            out = io.BytesIO()
-            self.savefig(out, format="png", dpi=90)
-            data = {"image/png": base64.b64encode(out.getvalue()).decode(), "text/plain": self.alt}
+            data = {"image/png": base64.b64encode(png(self)).decode(), "text/plain": self.alt}
             return data, {"image/png": {"alt": self.alt}}
 
     figure = Described(figsize=(width, height), layout="constrained", facecolor="white")
@@ -37,6 +34,15 @@ def axes_of(width: float, height: float, alt: str = ""):
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=TEXT, labelsize=11)
     return figure, axes
+
+
+def png(figure) -> bytes:
+    """A figure as a PNG of the size that notebooks show."""
+    import io
+
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=90)
+    return out.getvalue()
 
 
 def svg(figure) -> str:
