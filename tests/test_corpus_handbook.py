@@ -118,8 +118,10 @@ def test_the_paraphrase_shares_few_words_with_question_and_passage():
     with_passage = {
         key: [shared(q[key], PASSAGES[q["passage"]]["text"]) for q in QUESTIONS] for key in ("question", "paraphrase")
     }
-    assert np.mean(with_question) < 0.15 and max(with_question) <= 0.5
-    assert np.mean(with_passage["paraphrase"]) < np.mean(with_passage["question"]) - 0.2
+    assert np.mean(with_question) < 0.05 and max(with_question) <= 0.34
+    # where a question uses the passage's own words, a search by words is enough: a third of them must not
+    assert sum(share <= 0.5 for share in with_passage["question"]) >= 20
+    assert np.mean(with_passage["paraphrase"]) < 0.3 < 0.45 < np.mean(with_passage["question"])
 
 
 def test_lengths():
