@@ -85,6 +85,26 @@ def plan(
     return Plan(model.name, recipe, rows, length, parts)
 
 
+def plan_full(model: Base, rows: int, length: int, dtype: str = "float16", checkpointing: bool = False) -> Plan:
+    """What a step of full finetuning with Adam needs on a GPU: every parameter learns, none is quantised.
+
+    In 16 bits 16 bytes a parameter last through the run: weights and gradients 2 each, and in float32 a copy of the weights and Adam's
+    two moments (Rajbhandari et al. 2020, section 3.1). In float32 the copy is not needed, and it is 16 as well.
+    """
+    # a matrix that learns keeps its input, as one with an adapter does; the adapter of rank 1 itself is a rounding error
+    learns = Recipe("full", r=1, alpha=1, checkpointing=checkpointing)
+    size = BYTES[dtype]
+    parts = {
+        "weights": model.parameters * size,
+        "gradients": model.parameters * size,
+        "optimiser": model.parameters * (16 - 2 * size),
+        "activations": activations(model, learns, rows, length, dtype),
+        "logits, or a layer's gradients": passing(model, learns, rows, length, dtype),
+        "CUDA context": int(CONTEXT_GIB * GIB),
+    }
+    return Plan(model.name, learns, rows, length, parts)
+
+
 def weights(model: Base, dtype: str, nf4: bool = True) -> int:
     """Bytes of the base model's weights and quantisation constants."""
     if not nf4:

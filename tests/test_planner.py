@@ -111,6 +111,30 @@ def test_adapter_and_optimiser_within_5_percent_of_what_is_allocated(optimizer):
     assert planner.optimiser(small, recipe) == pytest.approx(allocated, rel=0.05)
 
 
+def test_full_finetuning_is_sixteen_bytes_a_parameter():
+    """Weights, gradients and Adam's moments as torch allocates them in float32; by arithmetic in 16 bits."""
+    from transformers import AutoModelForCausalLM
+
+    small = replace(
+        catalogue.base("mistral-7b"), hidden=64, intermediate=160, layers=2, heads=4, kv_heads=2, head_dim=16
+    )
+    made = AutoModelForCausalLM.from_config(models.config_of(small))
+    adam = torch.optim.AdamW(made.parameters())
+    made(torch.ones(1, 4, dtype=torch.long), labels=torch.ones(1, 4, dtype=torch.long)).loss.backward()
+    adam.step()
+    lasting = [t for p in made.parameters() for t in (p, p.grad, *adam.state[p].values())]
+    allocated = sum(tensor.untyped_storage().nbytes() for tensor in lasting)
+    for dtype in ("float32", "float16"):
+        parts = planner.plan_full(small, 1, 16, dtype).parts
+        assert sum(parts[n] for n in ("weights", "gradients", "optimiser")) == pytest.approx(allocated, rel=0.001)
+    mistral = planner.plan_full(catalogue.base("mistral-7b"), 1, 256)
+    assert mistral.gib > 16 * 7.24e9 / planner.GIB and not mistral.fits(80)
+    assert (
+        planner.plan_full(catalogue.base("mistral-7b"), 4, 256, checkpointing=True).gib
+        < planner.plan_full(catalogue.base("mistral-7b"), 4, 256).gib
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     "changes",
