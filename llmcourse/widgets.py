@@ -1,8 +1,9 @@
 """Widgets of the notebooks: sliders and boxes, each with a static figure that stands in for it where nothing is interactive."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmcourse import figures
+from llmcourse import CourseError, figures
 from llmcourse.figures.style import png
 from llmcourse.fromscratch import sampling
 
@@ -32,6 +33,43 @@ def show(figure: Any, box: Any, instead: str) -> None:
     display(figure)
     reference = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     display({WIDGET: reference, "text/plain": instead}, raw=True)
+
+
+def choices(draw: Callable[..., Any], options: Mapping[str, Sequence], start: Mapping[str, Any]) -> None:
+    """Show the figure `draw(**start)`, and below it a control for each option that draws it anew.
+
+    `options` gives each argument of `draw` the values to choose from. A choice that makes no sense, a CourseError, is said below them.
+    """
+    names = ", ".join(f"{name} ({', '.join(map(str, values))})" for name, values in options.items())
+    show(draw(**start), Choices(draw, options, start).box, f"In a running notebook there are controls here: {names}.")
+
+
+class Choices:
+    """The controls and the figure that follows them. For ipywidgets 7.7 and 8."""
+
+    def __init__(self, draw: Callable[..., Any], options: Mapping[str, Sequence], start: Mapping[str, Any]):
+        import ipywidgets
+
+        wide, style = ipywidgets.Layout(width="420px"), {"description_width": "110px"}
+        self.draw = draw
+        self.controls = {}
+        for name, values in options.items():
+            kind = ipywidgets.Dropdown if isinstance(values[0], str) else ipywidgets.SelectionSlider
+            self.controls[name] = kind(
+                options=list(values), value=start[name], description=name, layout=wide, style=style
+            )
+            self.controls[name].observe(self._draw, "value")
+        self.said = ipywidgets.Label()
+        self.figure = ipywidgets.Image(format="png", layout=ipywidgets.Layout(display="none", max_width="100%"))
+        self.box = ipywidgets.VBox([*self.controls.values(), self.said, self.figure])
+
+    def _draw(self, _change=None) -> None:
+        try:
+            figure = self.draw(**{name: control.value for name, control in self.controls.items()})
+        except CourseError as error:
+            self.said.value = str(error)
+            return
+        self.said.value, self.figure.value, self.figure.layout.display = figure.alt, png(figure), ""
 
 
 def bars(loaded: Any, text: str, temperature: float = 1.0, p: float = 1.0, logits=None):

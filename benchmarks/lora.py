@@ -1,0 +1,240 @@
+"""What rank does a finetuning need? `python benchmarks/lora.py` measures it for notebook 04.
+
+The embedded model is finetuned on support messages (the task of notebook 06), on training rows only: 240 to learn from and 60 to validate. Once
+in full, and the singular values of what that changed are kept, with those of noise of the same size beside them; then with LoRA,
+at several ranks and several alphas, and at one rank on weights in NF4. One seed each.
+
+Results go into the package, llmcourse/results/lora.json, after each run: a script that was interrupted goes on. About 20 minutes on 2 cores.
+"""
+
+import argparse
+import copy
+import json
+import math
+import random
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmcourse import data, embedded, files, finetune, hardware, metrics, models, predict, results
+from llmcourse.models import LoadedModel
+from llmcourse.prompts import few_shots
+from llmcourse.recipes import CPU, Recipe
+from llmcourse.tasks import SUPPORT, Task
+
+VALIDATION = 60
+SEED = 0
+FULL_RATE = 5e-5
+"""Learning rate of full finetuning: that of LoRA would wreck the model."""
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+ALPHAS = (0.25, 1, 4, 16)
+"""alpha / r, beside the 2 of the ranks' runs."""
+ALPHA_RANK = 8
+NF4_RANK = 8
+SHOWN_LAYER = 20
+SHOWN = ("q_proj", "v_proj", "down_proj")
+
+
+def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapping]]:
+    """Training rows and validation rows: as many of each label, chosen by the seed."""
+    rows = data.in_order(task, rows)
+    validation = list(few_shots(task, rows, VALIDATION, SEED))
+    chosen = {row[task.columns[-1]] for row in validation}
+    return [row for row in rows if row[task.columns[-1]] not in chosen], validation
+
+
+def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Mapping]) -> dict[str, Any]:
+    """Accuracy and mean log-probability of the right label, scored."""
+    answers = predict.score(loaded, finetune.training_prompt(task, recipe), rows)
+    gold = [row["label"] for row in rows]
+    score = metrics.evaluate(gold, answers.labels, task.labels)
+    right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]
+    return {
+        "accuracy": score.accuracy,
+        "accuracy_ci95": [round(bound, 4) for bound in score.accuracy_ci95],
+        "log_probability": round(sum(right) / len(right), 4),
+    }
+
+
+def full(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], recipe: Recipe) -> list[float]:
+    """Finetune every parameter of `loaded` in place, on the batches and the loss of the recipe. Returns the losses."""
+    import torch
+
+    from llmcourse.trainer import row_losses
+
+    examples, _ = finetune.training_rows(loaded, task, rows, recipe)
+    tokens = loaded.tokenizer
+    prompts = [tokens(e["prompt"]).input_ids for e in examples]
+    answers = [[*tokens(e["completion"]).input_ids, tokens.eos_token_id] for e in examples]
+    order, luck = list(range(len(rows))), random.Random(recipe.seed)
+    steps = math.ceil(recipe.epochs) * math.ceil(len(rows) / recipe.batch_rows)
+    optimiser = torch.optim.AdamW(
+        loaded.model.parameters(), lr=recipe.learning_rate, betas=(0.9, recipe.beta2), weight_decay=0
+    )
+    falling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, steps)
+    losses = []
+    loaded.model.requires_grad_(True).train()
+    for _ in range(math.ceil(recipe.epochs)):
+        luck.shuffle(order)
+        for start in range(0, len(order), recipe.batch_rows):
+            batch = order[start : start + recipe.batch_rows]
+            longest = max(len(prompts[i]) + len(answers[i]) for i in batch)
+            ids = torch.zeros(len(batch), longest, dtype=torch.long)
+            labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+            for place, i in enumerate(batch):
+                begin, end = len(prompts[i]), len(prompts[i]) + len(answers[i])
+                ids[place, :end] = torch.tensor(prompts[i] + answers[i])
+                labels[place, begin:end] = ids[place, begin:end]
+                mask[place, :end] = 1
+            optimiser.zero_grad()
+            loss = row_losses(loaded.model, labels, input_ids=ids, attention_mask=mask).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(loaded.model.parameters(), 1.0)
+            optimiser.step()
+            falling.step()
+            losses.append(round(float(loss.detach()), 4))
+    loaded.model.requires_grad_(False).eval()
+    return losses
+
+
+def spectrum(delta) -> list[float]:
+    """Singular values, largest first."""
+    import torch
+
+    return torch.linalg.svdvals(delta.double()).tolist()
+
+
+def rank_for(values: Sequence[float], share: float) -> int:
+    """How many singular values hold a share of the energy (the sum of their squares)."""
+    energy, total = 0.0, sum(value**2 for value in values)
+    for rank, value in enumerate(values, start=1):
+        energy += value**2
+        if energy >= share * total:
+            return rank
+    return len(values)
+
+
+def change(before: Mapping, after: Mapping, layers: int) -> dict[str, Any]:
+    """What full finetuning did to the matrices: their spectra, and the ranks that hold half and nine tenths of the energy."""
+    import torch
+
+    every = []
+    shown = {}
+    luck = torch.Generator().manual_seed(SEED)
+    for layer in range(layers):
+        for name in SHOWN:
+            key = next(k for k in before if f"layers.{layer}." in k and k.endswith(f"{name}.weight"))
+            delta = after[key] - before[key]
+            values = spectrum(delta)
+            noise = torch.randn(delta.shape, generator=luck)
+            noisy = spectrum(noise * (delta.norm() / noise.norm()))
+            entry = {"layer": layer, "matrix": name, "shape": list(delta.shape)}
+            entry |= {"change": float(delta.norm() / before[key].norm())}
+            entry |= {f"rank{int(s * 100)}": rank_for(values, s) for s in (0.5, 0.9)}
+            entry |= {f"noise_rank{int(s * 100)}": rank_for(noisy, s) for s in (0.5, 0.9)}
+            every.append(entry)
+            if layer == min(SHOWN_LAYER, layers - 1):
+                largest = values[0]
+                shown[name] = {
+                    "shape": list(delta.shape),
+                    "change": [round(value / largest, 5) for value in values],
+                    "noise": [round(value / largest, 5) for value in noisy],
+                }
+    return {"matrices": every, "layer": min(SHOWN_LAYER, layers - 1), "spectra": shown}
+
+
+def in_nf4(loaded: LoadedModel) -> LoadedModel:
+    """The embedded model once more, its matrices in NF4."""
+    from transformers import AutoModelForCausalLM
+
+    with models.quiet_bars():
+        model = AutoModelForCausalLM.from_pretrained(
+            embedded.ensure_embedded(), dtype="float32", quantization_config=models.quantization_config()
+        )
+    return LoadedModel(f"{loaded.name}, NF4", {**loaded.base, "weights": "nf4"}, model.eval(), loaded.tokenizer)
+
+
+def measure(loaded: LoadedModel, source: data.Rows, recipe: Recipe, out: Path, ranks=RANKS, alphas=ALPHAS, say=print):
+    """Measure whatever `out` does not hold yet, keep it after each run, and return all of it.
+
+    A file about other rows, another model or another recipe is begun anew.
+    """
+    task = source.task
+    train, validation = split(task, source.train)
+    about = {
+        "task": task.name,
+        "model": loaded.base,
+        "recipe": recipe.as_dict(),
+        "train": len(train),
+        "train_id": data.rows_id(task, train),
+        "validation": len(validation),
+        "validation_id": data.rows_id(task, validation),
+    }
+    kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    if any(kept.get(key) != value for key, value in about.items()):
+        kept = {"runs": []}
+
+    def keep() -> dict[str, Any]:
+        machine = {"machine": hardware.detect().as_dict(), "versions": hardware.versions()}
+        whole = {"date": hardware.now(), **about, **machine, **{k: v for k, v in kept.items() if k in ("full", "runs")}}
+        files.write_json(out, whole)
+        return whole
+
+    if "full" not in kept:
+        import torch
+
+        loaded.drop_adapter()
+        twin = LoadedModel(loaded.name, loaded.base, copy.deepcopy(loaded.model), loaded.tokenizer)
+        before = {name: p.detach().clone() for name, p in twin.model.named_parameters()}
+        rated = recipe.changed(learning_rate=FULL_RATE)
+        torch.manual_seed(recipe.seed)
+        start = time.perf_counter()
+        losses = full(twin, task, train, rated)
+        seconds = round(time.perf_counter() - start, 1)
+        after = dict(twin.model.named_parameters())
+        kept["full"] = {
+            "learning_rate": FULL_RATE,
+            "trained": sum(p.numel() for p in twin.model.parameters()),
+            "seconds": seconds,
+            "losses": losses,
+            **validated(twin, recipe, task, validation),
+            **change(before, after, twin.model.config.num_hidden_layers),
+        }
+        keep()
+        say(f"full: {kept['full']['accuracy']:.0%}, {seconds} s")
+    wanted = [{"r": r, "alpha": 2 * r, "weights": "float32"} for r in ranks]
+    wanted += [{"r": ALPHA_RANK, "alpha": int(a * ALPHA_RANK), "weights": "float32"} for a in alphas]
+    wanted += [{"r": NF4_RANK, "alpha": 2 * NF4_RANK, "weights": "nf4"}]
+    for one in wanted:
+        if any(all(run[key] == value for key, value in one.items()) for run in kept["runs"]):
+            continue
+        base = loaded if one["weights"] == "float32" else in_nf4(loaded)
+        tried = recipe.changed(r=one["r"], alpha=one["alpha"])
+        with tempfile.TemporaryDirectory() as folder:
+            run = finetune.finetune(base, task, train, tried, folder)
+        kept["runs"].append(
+            {
+                **one,
+                "trained": run.trainable,
+                "seconds": round(run.seconds, 1),
+                "loss_last_10": round(sum(run.losses[-10:]) / len(run.losses[-10:]), 4),
+                **validated(base, tried, task, validation),
+            }
+        )
+        base.drop_adapter()
+        keep()
+        say(*[f"{key}: {value}" for key, value in kept["runs"][-1].items()], sep="; ")
+    return keep()
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=results.path("lora"), help="the results file")
+    options = parser.parse_args(arguments)
+    measure(models.load(), data.load(SUPPORT), CPU, options.out)
+
+
+if __name__ == "__main__":
+    main()
