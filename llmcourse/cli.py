@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     training = argparse.ArgumentParser(add_help=False)
     group = training.add_argument_group("training")
-    group.add_argument("--recipe", help="cpu, talk, t4 or workshop (default: the gear's)")
+    group.add_argument("--recipe", help="cpu, few, talk, t4 or workshop (default: the gear's)")
     group.add_argument(
         "--set",
         action="append",
@@ -388,13 +388,13 @@ def _experiment(options):
     from llmcourse import data, gears, models
     from llmcourse.experiment import Experiment
 
-    gear = gears.current()
+    task, gear = _task(options), gears.current()
     # a source of one's own is taken whole
     sizes = (None, None) if options.data else (gear.n_train, gear.n_test)
     # the rows first: what is wrong with them shows before a model is loaded
     rows = data.load_first(
-        _task(options),
-        [options.data] if options.data else gear.sources,
+        task,
+        [options.data] if options.data else gear.sources_of(task),
         test=options.test,
         n_train=options.n_train or sizes[0],
         n_test=options.n_test or sizes[1],
@@ -426,6 +426,11 @@ def _describe(experiment) -> str:
             lines.append(
                 f"Note: {report[f'{side}_wanted']:,} {side} rows were wanted; balance and distinct groups leave {sum(report[side].values()):,}."
             )
+    if report.get("shared_with_test"):
+        shared = experiment.task.group_column or "text"
+        lines.append(
+            f"Note: {report['shared_with_test']:,} training rows share a {shared} with the test file; they are left out."
+        )
     machine = hardware.detect()
     lines.append(
         f"Test set {rows.test_id}; model {experiment.loaded.base['name']}; gear {machine.gear}, {machine.dtype}."

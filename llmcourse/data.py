@@ -81,7 +81,8 @@ def load(
     are apart. `columns` maps the task's column names to the file's own: `{"comment": "body", "label": "is_sarcastic"}`.
     `n_train` and `n_test` are rows in all, the same number of each label; None takes all that balance allows.
 
-    Rows that share the task's group column all fall on one side. Raises CourseError with file and row for anything that the
+    Rows that share the task's group column all fall on one side: training rows that share it with a test file are left out and
+    counted (`report["shared_with_test"]`; those with the same texts are duplicates besides). Raises CourseError with file and row for anything that the
     user can put right.
     """
     paths = [_locate(task, source), *([Path(test)] if test is not None else [])]
@@ -383,6 +384,11 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
     }
     used = sum(report[key] for key in ("no_label", "empty", "too_long", "contradictory", "kept"))
     report["duplicates"] = total - used
+    if len(paths) == 2:
+        report["shared_with_test"] = one(
+            f"""SELECT count(*) FROM rows WHERE part = 0 AND {usable}
+                AND group_hash IN (SELECT group_hash FROM kept WHERE part = 1)"""
+        ).fetchone()[0]
     present = {label for (label,) in one("SELECT DISTINCT label FROM kept").fetchall()}
     if len(present) < 2:
         named = ", ".join(repr(task.labels[label]) for label in sorted(present)) or "none"

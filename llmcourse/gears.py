@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llmcourse import catalogue, hardware, planner
 from llmcourse.facts import Needs
 from llmcourse.recipes import CPU, T4, WORKSHOP, Recipe
+from llmcourse.tasks import Task
 
 ROW_TOKENS = 80
 """Padded tokens of a row of SARC in a short prompt, for estimates (the notes of public runs say 60 to 150)."""
@@ -29,6 +30,10 @@ class Gear:
     """The steps of a run with the minutes that they should take."""
     ram_gib: float
     """Main memory that loading and running wants."""
+
+    def sources_of(self, task: Task) -> tuple[str, ...]:
+        """Where this gear takes a task's rows from: its own sources as far as the task has them, else all of the task's."""
+        return tuple(source for source in self.sources if source in task.sources) or tuple(task.sources)
 
     def describe(self) -> str:
         """The gear in one line."""

@@ -1,4 +1,4 @@
-"""What a task is, and the course's own tasks. A task is data, not code: this is the only module that knows sarcasm.
+"""What a task is, and the course's own tasks. A task is data, not code: this is the only module that knows sarcasm, or a customer.
 
 To teach the course another domain, make another `Task` (two or more label words) and give its rows to the loaders of
 `llmcourse.data`; everything after them stays as it is.
@@ -102,4 +102,16 @@ SARCASM = Task(
     },
 )
 
-TASKS = {task.name: task for task in (SARCASM,)}
+SUPPORT = Task(
+    name="support",
+    instruction=(
+        "You read the messages that customers write to an online shop. Your task is to say what the writer wants, and to"
+        " sort the message into one of these categories:"
+    ),
+    fields={"message": "message"},
+    # an answer; a repair; out; nothing at all
+    labels=("Question", "Problem", "Cancellation", "Praise"),
+    sources={"bundled": "the course's own corpus, written for teaching (CC BY 4.0)"},
+)
+
+TASKS = {task.name: task for task in (SARCASM, SUPPORT)}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llmcourse import cli, models
+from llmcourse import cli, gears, models, tasks
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,8 @@ BAD = {
     ),
     "no such mapping": (["finetune", "--data", "rows.csv", "--column", "body=comment"], "no column 'body' to map"),
     "bad mapping": (["demo", "--column", "comment"], "NAME=COLUMN"),
-    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Known: sarcasm"),
-    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Known: cpu, talk"),
+    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Known: sarcasm, support"),
+    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Known: cpu, few, talk"),
     "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
     "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; int is needed"),
     "half a layer": (["demo", "--set", "upper_layers=2.5"], "int | None is needed"),
@@ -132,6 +132,41 @@ def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
     monkeypatch.setattr("sys.stdin", io.StringIO("one text\n\nanother\n"))
     assert run("predict", "-", "--adapter", "mine") == 0
     assert [line["comment"] for line in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["one text", "another"]
+
+
+def test_a_task_with_four_labels(capsys, tmp_path, tiny_instead):
+    """Rows, arms, report, adapter and predictions of the other task, on rows of one's own with words for labels."""
+    words = tasks.SUPPORT.labels
+    with open("mine.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["kind", "body"], *([words[i % 4].upper(), f"text {i}"] for i in range(60))])
+    with open("test.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["kind", "body"], *([words[i % 4], f"TEXT {i}"] for i in range(56, 68))])
+    mine = ("--task", "support", "--data", "mine.csv", "--column", "message=body", "--column", "label=kind")
+    mine += ("--test", "test.csv", "--recipe", "few")
+    small = [part for value in ("r=2", "epochs=1", "upper_layers=1") for part in ("--set", value)]
+    assert run("demo", *mine, *small) == 0
+    printed = capsys.readouterr().out
+    assert "4 training rows share a text with the test file; they are left out" in printed
+    assert "56 to train on, 12 to test on" in printed and "LoRA r=2 (few)" in printed
+    page = next((tmp_path / "runs").glob("support-*/report.html")).read_text(encoding="utf-8")
+    assert all(word in page for word in words) and "majority 25%" in page
+    assert run("finetune", *mine, *small, "--out", "mine") == 0
+    capsys.readouterr()
+    assert run("predict", "Where is it?", "--adapter", "mine") == 0
+    assert capsys.readouterr().out.splitlines()[1].split(": ")[1].strip().split(" (")[0] in words
+    assert (
+        run("predict", "--file", "test.csv", "--column", "message=body", "--adapter", "mine", "--out", "out.csv") == 0
+    )
+    with open("out.csv", newline="") as file:
+        assert {line["after"] for line in csv.DictReader(file)} <= set(words)
+
+
+def test_every_gear_finds_rows_of_every_task():
+    for gear in gears.GEARS.values():
+        for task in tasks.TASKS.values():
+            assert set(gear.sources_of(task)) <= set(task.sources) and gear.sources_of(task)
+    assert gears.GEARS["t4"].sources_of(tasks.SARCASM) == gears.GEARS["t4"].sources
+    assert gears.GEARS["t4"].sources_of(tasks.SUPPORT) == ("bundled",)
 
 
 def test_an_adapter_of_another_base(capsys, monkeypatch, make_tiny):

@@ -35,6 +35,12 @@ def cross_validated(model, features) -> float:
     return float(np.mean([cross_val_score(model, features, LABELS, groups=PARENTS, cv=folds) for folds in draws]))
 
 
+def skeleton(text: str) -> str:
+    """The order of function words and marks, with everything else blanked out."""
+    tokens = re.findall(r"[\w']+|[.,!?]", text.lower())
+    return re.sub(r"(_ )+", "_ ", " ".join(t if t in FUNCTION_WORDS or t in PUNCTUATION else "_" for t in tokens) + " ")
+
+
 def similarity(texts: list[str]) -> np.ndarray:
     vectors = TfidfVectorizer(ngram_range=(1, 2)).fit_transform(texts)
     near = (vectors @ vectors.T).toarray()
@@ -88,14 +94,6 @@ def test_punctuation_tells_little(mark):
 def test_no_opening_and_no_skeleton_is_repeated():
     openings = Counter(" ".join(words(reply)[:2]) for reply in REPLIES)
     assert openings.most_common(1)[0][1] <= 12
-    # a skeleton: the order of function words and marks, with everything else blanked out
-
-    def skeleton(text: str) -> str:
-        tokens = re.findall(r"[\w']+|[.,!?]", text.lower())
-        return re.sub(
-            r"(_ )+", "_ ", " ".join(t if t in FUNCTION_WORDS or t in PUNCTUATION else "_" for t in tokens) + " "
-        )
-
     # very short replies ("Good for you!") share a skeleton because there is little to share
     common = Counter(skeleton(reply) for reply in REPLIES if len(words(reply)) >= 6)
     assert common.most_common(1)[0][1] <= 12

@@ -103,6 +103,17 @@ def test_a_test_file_of_its_own_takes_its_groups_with_it(tmp_path):
     found = data.load(SARCASM, train, test=test)
     assert len(found.test) == 20 and set(found.test["row"]) == set(range(1, 21))
     assert set(found.train["parent_comment"]) <= {f"parent {n}" for n in range(5, 10)} and len(found.train) == 16
+    assert found.report["shared_with_test"] == 20 and found.report["duplicates"] == 0
+    assert "shared_with_test" not in data.load(SARCASM, train).report
+
+
+def test_a_row_of_the_test_file_among_the_training_rows_is_counted(tmp_path):
+    """Without a group column the same text is the same row, whatever its letter case and white space."""
+    train = write_csv(tmp_path / "train.csv", [[i % 2, f"text {i}"] for i in range(20)], ["label", "text"])
+    test = write_csv(tmp_path / "test.csv", [[i % 2, f" TEXT  {i}"] for i in range(16, 24)], ["label", "text"])
+    found = data.load(Task("plain", "Sort it.", {"text": "text"}, ("a", "b")), train, test=test)
+    assert found.report["shared_with_test"] == found.report["duplicates"] == 4
+    assert len(found.train) == 16 and len(found.test) == 8
 
 
 def test_more_than_two_labels(tmp_path):

@@ -50,6 +50,7 @@ FLOORS = {
     "results": 0,
     "widgets": 7,
     "playground": 8,
+    "error_browser": 8,
     "report": 7,
     "cli": 8,
     "__main__": 9,

@@ -3,7 +3,7 @@
 One message each; colours that colour-blind readers can tell apart (Okabe and Ito 2008), and never the colour alone.
 """
 
-from llmcourse.figures.experiment import confusions, loss_curve, verdicts, waterfall
+from llmcourse.figures.experiment import confusions, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
 from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
 from llmcourse.figures.style import svg
@@ -25,4 +25,5 @@ __all__ = [
     "token_bars",
     "verdicts",
     "waterfall",
+    "wrong_rows",
 ]

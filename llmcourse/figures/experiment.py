@@ -1,5 +1,6 @@
 """Figures of an experiment: arms side by side, a training's loss, where answers go."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,4 +124,35 @@ def verdicts(answers: Mapping[str, Sequence[float]], labels: Sequence[str]):
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     axes.set_xlabel("probability", fontsize=11, color=TEXT)
+    return figure
+
+
+def wrong_rows(rows: Sequence[tuple[str, str, str]], title: str, left: int = 0):
+    """Rows that were answered wrong, as a table: the text, the right label, the answer. Returns a matplotlib Figure.
+
+    `rows` are (text, right, answered); `left` is how many more there are.
+    """
+    wrapped = [textwrap.wrap(text, 78) or [""] for text, _, _ in rows]
+    wrapped = [lines[:3] + ["…"] * (len(lines) > 3) for lines in wrapped]
+    told = "; ".join(f"“{text}” is {right}, answered {answered}" for text, right, answered in rows)
+    height = 0.27 * sum(len(lines) + 0.7 for lines in wrapped) + 1.1
+    figure = figure_of(11, height, f"{title}. {told or 'None'}.")
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_xlim(0, 1)
+    y, plain = 0.0, {"va": "top", "fontsize": 11, "color": TEXT, "linespacing": 1.35, "parse_math": False}  # a $ is a $
+    for x, name in ((0, "text"), (0.70, "right"), (0.86, "answered")):
+        axes.text(x, y, name, **plain | {"color": "#666666"})
+    y += 1.5
+    for lines, (_, right, answered) in zip(wrapped, rows, strict=True):
+        axes.axhline(y - 0.3, color=FAINT, linewidth=0.8)
+        axes.text(0, y, "\n".join(lines), **plain)
+        axes.text(0.70, y, right, **plain)
+        axes.text(0.86, y, answered, **plain | {"fontweight": "bold", "color": COLOURS["finetuned"]})
+        y += len(lines) + 0.7
+    if left:
+        axes.text(0, y, f"and {left} more", **plain | {"color": "#666666"})
+        y += 1
+    axes.set_ylim(y, 0)
+    axes.set_title(title, fontsize=12, color=TEXT, loc="left", parse_math=False)
     return figure
