@@ -17,6 +17,10 @@ MADE = {
         lambda: figures.confusions({"a": [[1, 2, 3], [4, 5, 6]]}, ["no", "yes"]),
         "gold yes: no 4, yes 5, invalid 6",
     ),
+    "wrong_rows": (
+        lambda: figures.wrong_rows([("costs $5 & $6", "no", "yes"), ("word " * 99, "no", "invalid")], "a: 3 wrong", left=1),
+        "a: 3 wrong. “costs $5 &",
+    ),
 }
 
 

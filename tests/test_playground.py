@@ -6,7 +6,7 @@ from llmcourse import playground
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
 from llmcourse.recipes import Recipe
-from llmcourse.tasks import SARCASM
+from llmcourse.tasks import SARCASM, SUPPORT
 
 ROW = {"parent_comment": "The bus is late.", "comment": "<script>alert(1)</script> Great."}
 
@@ -45,3 +45,16 @@ def test_the_button_judges_and_says_what_it_cannot(trained):
     controls.texts["comment"].value = "x" * 5000
     controls.button.click()
     assert "too long for a prompt" in controls.said.value and controls.figure.value == before
+
+
+def test_a_task_with_four_labels_and_one_text(tiny, tmp_path):
+    def rows(start, count):
+        return [{"message": f"M {i}", "label": i % 4, "row": i} for i in range(start, start + count)]
+
+    experiment = Experiment(Rows(SUPPORT, "made", rows(0, 12), rows(52, 4), {}), tiny, tmp_path, quiet=True)
+    folder, _ = experiment.train(Recipe("play", r=2, alpha=4, epochs=1, batch_rows=4, learning_rate=1e-2))
+    controls = playground.Playground(experiment, folder, {"message": "Where is it?"})
+    controls.shots.value = 4
+    controls.button.click()
+    assert list(controls.texts) == ["message"] and "prompted, 4-shot: Question" in controls.said.value
+    assert all(word in controls.said.value for word in SUPPORT.labels)
