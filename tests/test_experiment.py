@@ -3,11 +3,13 @@
 import csv
 import json
 import re
+from pathlib import Path
 
+import nbformat
 import pytest
 from datasets import Dataset
 
-from llmcourse import CourseError, cli, experiment, models, report
+from llmcourse import CourseError, cli, experiment, figures, gears, models, report
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
 from llmcourse.prompts import Prompt, few_shots
@@ -99,6 +101,39 @@ def test_a_changed_number_adds_an_arm(study):
     assert len({arm.folder for arm in study.arms}) == 4 and first.adapter != second.adapter
     study.finetuned(RECIPE)
     assert len(study.arms) == 4
+
+
+def test_a_changed_value_in_notebook_05_adds_an_arm_beside_the_old_one(tiny, tmp_path):
+    """The notebook's own cells, on a tiny model: run, one value changed, run again."""
+    study = Experiment(some_rows(n_train=8, n_test=2), tiny, tmp_path / "runs", quiet=True)
+    path = Path(__file__).parents[1] / "notebooks" / "05_sarcasm_demo.ipynb"
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+    def cell(text):
+        (found,) = [source for source in sources if text in source]
+        return found
+
+    names = {"experiment": study, "SARCASM": SARCASM, "model": study.loaded, "rows": study.rows, "recipe": RECIPE}
+    names |= {"gear": gears.GEARS["cpu"]}
+
+    def run(*cells):
+        for source in cells:
+            exec(source, names)
+        return [arm.name for arm in study.arms]
+
+    ask = cell("experiment.prompt(k=4)"), cell("experiment.generated(prompt)")
+    train = cell("experiment.finetuned(recipe)\n")
+    before = run(*ask, train)
+    assert before[-1] == "LoRA r=2 (test)" and "4-shot, generated" in before
+    names["recipe"] = RECIPE.changed(r=16)
+    assert run(train) == [*before, "LoRA r=16 (test)"]
+    changed = [source.replace("k=4", "k=2") for source in ask]
+    after = run(*changed)
+    assert after[: len(before) + 1] == [*before, "LoRA r=16 (test)"]
+    assert {"2-shot, generated"} <= set(after[len(before) + 1 :])
+    assert run(*ask, train) == after  # what was asked or trained is found
+    shown = figures.waterfall([arm.as_dict() for arm in study.arms]).alt
+    assert all(name in shown for name in after)
 
 
 def test_drawing_with_another_seed_finds_the_same_answers(tiny, tmp_path, bundled):
