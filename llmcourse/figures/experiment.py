@@ -90,14 +90,16 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
                     fontsize=12,
                     color="white" if count > 0.8 * largest else TEXT,
                 )
-        axes.set_xticks([x + 0.5 for x in range(len(names))], names, fontsize=9, rotation=20, ha="right")
-        axes.set_yticks([y + 0.5 for y in range(len(labels))], labels if place == 0 else [""] * len(labels), fontsize=9)
+        axes.set_xticks([x + 0.5 for x in range(len(names))], names, fontsize=11, rotation=20, ha="right")
+        axes.set_yticks(
+            [y + 0.5 for y in range(len(labels))], labels if place == 0 else [""] * len(labels), fontsize=11
+        )
         axes.tick_params(length=0)
         axes.spines[["left", "bottom", "top", "right"]].set_visible(False)
         axes.set_title(title, fontsize=11, color=TEXT)
-        axes.set_xlabel("predicted", fontsize=10, color=TEXT)
+        axes.set_xlabel("predicted", fontsize=11, color=TEXT)
         if place == 0:
-            axes.set_ylabel("gold", fontsize=10, color=TEXT)
+            axes.set_ylabel("gold", fontsize=11, color=TEXT)
     return figure
 
 

@@ -62,7 +62,8 @@ def order_effect(results: Mapping[str, Any], chance: float = 0.5):
         for x, place in enumerate(places):
             point = by_way[way][place]
             share = point["answers"][word] / results["rows"]
-            upper.bar(x + side * 0.2, share, 0.36, color=colour, label=way if not x else None)
+            hatch = "//" if way == "calibrated" else None  # told apart without colour, as the marks below are
+            upper.bar(x + side * 0.2, share, 0.36, color=colour, hatch=hatch, edgecolor="white", label="" if x else way)
             _mark(lower, x + side * 0.16, point, colour, mark)
     for axes in (upper, lower):
         axes.axhline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
