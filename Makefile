@@ -44,7 +44,7 @@ lint: $(VENV)/ready-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-# Trains the adapter that ships with the package, with the cpu recipe on the bundled corpus, and stores it in float16.
+# Trains the adapters that ship with the package, on the bundled corpora, and stores them in float16.
 adapter: $(VENV)/ready
 	$(RUN) -m llmcourse.ship
 

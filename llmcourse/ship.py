@@ -1,17 +1,22 @@
-"""Makes the adapter that ships with the package: `make adapter`.
+"""Makes the adapters that ship with the package, one for each of the course's tasks: `make adapter`.
 
-The `cpu` recipe on the bundled corpus, stored in float16 (half the size; its answers are checked after the rounding).
+Each is trained on the bundled corpus and stored in float16 (half the size; its answers are checked after the rounding).
 """
 
+import argparse
 from pathlib import Path
 
 from llmcourse import cli, data, files, finetune, metrics, models, predict, recipes, tasks
 from llmcourse.experiment import Experiment, adapter_readme
+from llmcourse.recipes import Recipe
+from llmcourse.tasks import Task
+
+SHIPPED = {"sarcasm": recipes.CPU, "support": recipes.FEW}
+"""The recipe of each task's adapter: that of its notebook on a CPU, 05 and 06."""
 
 
-def main(runs: Path = Path("runs")) -> Path:
-    """Train (or find) the adapter, round it, measure it on the test rows, and put it into the package."""
-    task, recipe = tasks.SARCASM, recipes.CPU
+def ship(task: Task, recipe: Recipe, runs: Path = Path("runs")) -> Path:
+    """Train (or find) a task's adapter, round it, measure it on the test rows, and put it into the package."""
     rows = data.load(task)
     experiment = Experiment(rows, models.load(), runs)
     folder, _ = experiment.train(recipe)
@@ -19,7 +24,7 @@ def main(runs: Path = Path("runs")) -> Path:
     for name, parameter in experiment.loaded.model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.half().float()
-    answers = predict.generate(experiment.loaded, finetune.training_prompt(task, recipe), list(rows.test))
+    answers = predict.generate(experiment.loaded, finetune.training_prompt(task, recipe), experiment.test_rows())
     score = metrics.evaluate(experiment.gold(), answers.labels, task.labels)
     card["results"] = {"test": rows.test_id, **score.as_dict()}
     card.pop("base")
@@ -31,6 +36,17 @@ def main(runs: Path = Path("runs")) -> Path:
         f"{target.name}: accuracy {score.accuracy:.1%}, {score.invalid} invalid, {size:.1f} MB, {files.sha256_of_file(target / 'adapter_model.safetensors')[:12]}"
     )
     return target
+
+
+def main(arguments=None) -> None:
+    """Ship the adapters of the tasks named on the command line; of all, if none is named."""
+    parser = argparse.ArgumentParser(prog="python -m llmcourse.ship", description="Make the adapters that ship.")
+    parser.add_argument("task", nargs="*", help=f"{', '.join(SHIPPED)} (default: all)")
+    names = parser.parse_args(arguments).task or list(SHIPPED)
+    if unknown := set(names) - set(SHIPPED):
+        parser.error(f"no adapter ships for {sorted(unknown)[0]!r}")
+    for name in names:
+        ship(tasks.TASKS[name], SHIPPED[name])
 
 
 if __name__ == "__main__":

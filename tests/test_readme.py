@@ -5,7 +5,9 @@ import json
 import re
 from pathlib import Path
 
-from llmcourse import cli, data, experiment, models, recipes, tasks
+import pytest
+
+from llmcourse import cli, data, experiment, models, recipes, ship, tasks
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,11 +75,18 @@ def test_commands_are_understood():
         parser.parse_args(shlex.split(command, comments=True))
 
 
-def test_the_shipped_adapter_is_what_make_adapter_would_make():
-    card = models.read_card(models.shipped_adapter("sarcasm"))
-    rows = data.load(tasks.SARCASM)
+@pytest.mark.parametrize("name", ship.SHIPPED)
+def test_the_shipped_adapter_is_what_make_adapter_would_make(name):
+    task, folder = tasks.TASKS[name], models.shipped_adapter(name)
+    card, rows = models.read_card(folder), data.load(task)
     base = {"name": "SmolLM2-135M-Instruct", "sha256": card["base"]["sha256"]}
-    assert card["spec"] == experiment.training_spec(tasks.SARCASM, rows.train_id, base, recipes.CPU)
+    assert card["spec"] == experiment.training_spec(task, rows.train_id, base, ship.SHIPPED[name])
     assert card["results"]["test"] == rows.test_id and card["results"]["invalid"] == 0
-    size = (models.shipped_adapter("sarcasm") / "adapter_model.safetensors").stat().st_size
-    assert size < 6e6
+    assert set(card["groups"]) == data.groups(task, rows.train) and not set(card["groups"]) & data.groups(
+        task, rows.test
+    )
+    assert (folder / "adapter_model.safetensors").stat().st_size < 6e6
+
+
+def test_an_adapter_ships_for_every_task():
+    assert set(ship.SHIPPED) == set(tasks.TASKS)
