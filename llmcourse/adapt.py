@@ -9,9 +9,10 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from llmcourse import files
 from llmcourse.answers import prompt_of
 from llmcourse.handbook import Question
 from llmcourse.models import LoadedModel
@@ -105,10 +106,26 @@ def train(
     return result
 
 
+_kept: dict[str, Trained] = {}
+
+
+def once(base: LoadedModel, rows: Sequence[tuple[list[int], list[int]]], settings: Settings) -> Trained:
+    """`train`, or what it gave for the same base, rows and settings before in this process: a cell may be run twice.
+
+    The last four are kept; each holds a copy of the model.
+    """
+    name = files.short_hash([base.base, rows, asdict(settings)])
+    if name not in _kept:
+        while len(_kept) >= 4:
+            del _kept[next(iter(_kept))]
+        _kept[name] = train(base, rows, settings)
+    return _kept[name]
+
+
 def trainable_copy(base: LoadedModel, settings: Settings):
     """A copy of the base model with gradients where `settings.way` wants them, and nowhere else."""
     with base.without_adapter():
-        model = copy.deepcopy(base.model)
+        model = copy.deepcopy(base.model).float()  # on a GPU the base is in 16 bits, in which AdamW loses small steps
     if settings.way == "full":
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model

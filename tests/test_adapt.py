@@ -45,6 +45,16 @@ def test_the_same_seed_gives_the_same_weights(tiny):
     assert first == second != adapt.train(tiny, rows, Settings("lora", 1e-2, epochs=2, rows=2, r=4, seed=1)).losses
 
 
+def test_once_trains_once(tiny, monkeypatch):
+    monkeypatch.setattr(adapt, "_kept", {})
+    rows = adapt.passage_rows(tiny.tokenizer, TEXTS)
+    first = adapt.once(tiny, rows, WAYS["lora"])
+    assert adapt.once(tiny, rows, WAYS["lora"]) is first
+    others = [Settings("lora", 1e-2, epochs=1, rows=2, r=4, seed=seed) for seed in range(4)]
+    assert len({id(adapt.once(tiny, rows, other)) for other in others}) == 4 == len(adapt._kept)
+    assert adapt.once(tiny, rows, WAYS["lora"]) is not first  # the oldest has made room
+
+
 def test_what_is_learned_is_the_passage_or_the_answer_alone(tokenizer):
     ((ids, labels),) = adapt.passage_rows(tokenizer, TEXTS[:1])
     assert ids == labels and tokenizer.decode(ids) == TEXTS[0]
