@@ -2,7 +2,7 @@
 
 The embedded model and the handbook of a company that does not exist. Arms: the model as it is, with retrieval (right, wrong and
 retrieved passage), continued pretraining on 48 passages, and finetuning on 30 questions with their answers, each of the last two
-whole and by LoRA. After each epoch: perplexity on the 12 passages that no arm reads, and on general passages how far the model has
+whole and by LoRA. On the way: perplexity on the 12 passages that no arm reads, and on general passages how far the model has
 moved; at the end answers to all questions, and to those general facts that the model knew before.
 
 Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/results/adaptation.json,
@@ -104,10 +104,13 @@ class Bench:
         return run
 
     def trained(self, settings: Settings, rows, kept: dict, paraphrases: bool = False) -> dict[str, Any]:
-        """Train a copy, follow it epoch by epoch, and measure it at the end."""
+        """Train a copy, follow it (passages epoch by epoch, answers at the end), and measure it."""
         epochs = []
+        followed = {settings.epochs} if paraphrases else set(range(1, settings.epochs + 1))
 
         def after(trained: adapt.Trained, epoch: int) -> None:
+            if epoch not in followed:
+                return
             last = len(trained.losses) // epoch
             follow = {
                 "epoch": epoch,
