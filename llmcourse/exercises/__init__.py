@@ -19,7 +19,7 @@ from typing import Any
 
 from llmcourse import CourseError
 
-MODULES = ("start", "background", "prompting", "demo")
+MODULES = ("start", "background", "prompting", "demo", "own_task")
 """The exercises of notebooks 00, 01, 02 and 05."""
 
 
