@@ -117,7 +117,7 @@ finetune._train = count
 
 
 # those that load or train what must not be loaded or trained twice, and those that only take time to run twice more
-QUICK = ("00_start_here", "05_sarcasm_demo")
+QUICK = ("00_start_here", "01_llm_background", "05_sarcasm_demo")
 AGAIN_AND_AGAIN = [
     pytest.param(path, marks=[] if path.stem in QUICK else [pytest.mark.slow, pytest.mark.timeout(1200)], id=path.stem)
     for path in SAVED
