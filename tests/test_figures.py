@@ -18,7 +18,9 @@ MADE = {
         "gold yes: no 4, yes 5, invalid 6",
     ),
     "wrong_rows": (
-        lambda: figures.wrong_rows([("costs $5 & $6", "no", "yes"), ("word " * 99, "no", "invalid")], "a: 3 wrong", left=1),
+        lambda: figures.wrong_rows(
+            [("costs $5 & $6", "no", "yes"), ("word " * 99, "no", "invalid")], "a: 3 wrong", left=1
+        ),
         "a: 3 wrong. “costs $5 &",
     ),
 }
