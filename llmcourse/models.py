@@ -97,7 +97,14 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
-def _load_embedded(wanted: Base) -> LoadedModel:
+def embedded_in_nf4() -> LoadedModel:
+    """The embedded model with its layers' matrices in NF4, beside whatever `load` has in memory: to see on a CPU what 4 bits change."""
+    loaded = _load_embedded(catalogue.base(EMBEDDED), quantization_config=quantization_config())
+    loaded.base = {**loaded.base, "weights": "nf4"}
+    return loaded
+
+
+def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -105,10 +112,14 @@ def _load_embedded(wanted: Base) -> LoadedModel:
     machine = hardware.detect()
     with quiet_bars():
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, machine.dtype), attn_implementation=attention(machine)
+            folder,
+            dtype=getattr(torch, machine.dtype),
+            attn_implementation=attention(machine),
+            device_map={"": 0} if machine.device == "cuda" else None,
+            **how,
         )
     base = {"name": embedded.NAME, "sha256": embedded.SHA256}
-    return LoadedModel(wanted.name, base, model.to(machine.device).eval(), AutoTokenizer.from_pretrained(folder))
+    return LoadedModel(wanted.name, base, model.eval(), AutoTokenizer.from_pretrained(folder))
 
 
 def _load_from_hub(wanted: Base) -> LoadedModel:

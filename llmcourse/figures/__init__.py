@@ -3,8 +3,10 @@
 One message each; colours that colour-blind readers can tell apart (Okabe and Ito 2008), and never the colour alone.
 """
 
+from llmcourse.figures.domain import answer_rates, forgetting
 from llmcourse.figures.experiment import confusions, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
+from llmcourse.figures.lora import levels, lora_picture, memory, ranks, reduced_parameters, spectra
 from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
 from llmcourse.figures.style import svg
 from llmcourse.figures.tokens import loss_mask
@@ -12,15 +14,23 @@ from llmcourse.figures.tokens import loss_mask
 __all__ = [
     "ablation",
     "ai_map",
+    "answer_rates",
     "attention_heads",
     "confusions",
+    "forgetting",
     "head_maps",
+    "levels",
+    "lora_picture",
     "loss_curve",
     "loss_mask",
+    "memory",
     "networks",
     "order_effect",
+    "ranks",
+    "reduced_parameters",
     "shots_and_draws",
     "sizes",
+    "spectra",
     "svg",
     "token_bars",
     "verdicts",

@@ -35,9 +35,8 @@ class LoRALinear(nn.Module):
         device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), None)
         self.A = nn.Parameter(torch.empty(r, base.in_features, device=device))
         self.B = nn.Parameter(torch.zeros(base.out_features, r, device=device))
-        nn.init.kaiming_uniform_(
-            self.A, a=math.sqrt(5)
-        )  # the paper draws from a Gaussian; PEFT, and we, as nn.Linear does
+        # the paper draws from a Gaussian; PEFT, and we, as nn.Linear does
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
     def forward(self, x):
         update = self.dropout(x).to(self.A.dtype) @ self.A.T @ self.B.T
@@ -73,6 +72,26 @@ def add_lora(model: nn.Module, names: Sequence[str], r: int, alpha: float, dropo
     for parent, name in places:
         added.append(LoRALinear(getattr(parent, name), r, alpha, dropout))
         setattr(parent, name, added[-1])
+    return added
+
+
+def like_peft(model: nn.Module, peft_model: nn.Module, name: str = "default") -> list[LoRALinear]:
+    """Put LoRA on `model` wherever PEFT has it on `peft_model`, with copies of PEFT's A and B, in place. Returns what was added.
+
+    `model` is the same base without PEFT. For tests and for notebook 04, where the two are compared.
+    """
+    added = []
+    model.requires_grad_(False)
+    for path, theirs in peft_model.named_modules():
+        if hasattr(theirs, "lora_A") and name in theirs.lora_A:
+            parent, _, last = path.removeprefix("base_model.model.").rpartition(".")
+            base = model.get_submodule(parent).get_submodule(last)
+            layer = LoRALinear(base, theirs.r[name], theirs.lora_alpha[name])
+            with torch.no_grad():
+                layer.A.copy_(theirs.lora_A[name].weight)
+                layer.B.copy_(theirs.lora_B[name].weight)
+            setattr(model.get_submodule(parent), last, layer)
+            added.append(layer)
     return added
 
 

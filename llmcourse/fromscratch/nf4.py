@@ -68,7 +68,7 @@ def quantise(weights, levels=None, block: int = BLOCK) -> Quantised:
     """
     import torch
 
-    levels = nf4_levels() if levels is None else levels
+    levels = (nf4_levels() if levels is None else levels).to(weights.device)
     if not weights.isfinite().all():
         raise CourseError("A weight that is infinite or no number has no level; all weights must be finite.")
     flat = weights.detach().reshape(-1).float()
