@@ -8,8 +8,6 @@ The embedding model comes from PyPI inside a wheel, so that no model hub is need
 its files are loaded only if they are, byte for byte, the ones that many projects have pinned.
 """
 
-import contextlib
-import io
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -112,8 +110,13 @@ def _encoder():
     global _kept
     if _kept is None:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
-        place = folder()
-        with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that lasts a second
+        place, bars = folder(), logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # it lasts a second, and a notebook would keep it
+        try:
             _kept = AutoModel.from_pretrained(place, use_safetensors=True).eval(), AutoTokenizer.from_pretrained(place)
+        finally:
+            if bars:
+                logging.enable_progress_bar()
     return _kept
