@@ -22,6 +22,8 @@ def both(base: nn.Linear, r: int, alpha: int, seed: int):
     torch.manual_seed(seed)
     ours = lora.LoRALinear(copy.deepcopy(base), r, alpha)
     theirs = Linear(copy.deepcopy(base), "default", config=LoraConfig(r=r, lora_alpha=alpha), r=r, lora_alpha=alpha)
+    # the base in 16 bits, the adapter in 32, as in QLoRA
+    theirs.lora_A.float(), theirs.lora_B.float()
     with torch.no_grad():
         ours.B.normal_()
         theirs.lora_A["default"].weight.copy_(ours.A)
@@ -43,12 +45,10 @@ def both(base: nn.Linear, r: int, alpha: int, seed: int):
 def test_forward_gradients_and_merge_are_those_of_peft(inputs, outputs, r, alpha, bias, lead, dtype, seed):
     torch.manual_seed(seed)
     ours, theirs = both(nn.Linear(inputs, outputs, bias, dtype=dtype), r, alpha, seed)
-    # the base in 16 bits, the adapter in 32, as in QLoRA
-    theirs.lora_A.float(), theirs.lora_B.float()
     x = torch.randn(*lead, inputs, dtype=dtype, requires_grad=True)
     x2 = x.detach().clone().requires_grad_()
-    # in bfloat16 the two may round once more or less: 1/256 of the largest number
-    near = 1e-4 if dtype != torch.bfloat16 else 1 / 128
+    # in bfloat16 the two may round a few times more or less, each time by up to 1/256
+    near = 1e-4 if dtype != torch.bfloat16 else 1 / 64
 
     def close(mine, other):
         return (mine - other).abs().max() <= near * other.abs().max().clamp(min=1)
