@@ -19,8 +19,8 @@ from typing import Any
 
 from llmcourse import CourseError
 
-MODULES = ("start", "background", "prompting", "demo", "own_task")
-"""The exercises of notebooks 00, 01, 02 and 05."""
+MODULES = ("start", "background", "prompting", "domain", "lora", "demo", "own_task")
+"""The exercises of notebooks 00 to 06, a module each."""
 
 
 @dataclass(frozen=True)
