@@ -6,7 +6,7 @@ whole and by LoRA. On the way: perplexity on the 12 passages that no arm reads, 
 moved; at the end answers to all questions, and to those general facts that the model knew before.
 
 Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/results/adaptation.json,
-when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 15 minutes on two free cores.
+when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 16 minutes on one core.
 """
 
 import argparse
