@@ -1,7 +1,5 @@
 """Explorers of notebook 04: the rank of LoRA, the levels of 4 bits, and whether a finetuning fits a GPU. Choices, and a figure that follows them."""
 
-from collections.abc import Sequence
-
 from llmcourse import CourseError, catalogue, figures, planner
 from llmcourse.fromscratch import nf4
 from llmcourse.recipes import ALL_LINEAR, T4
@@ -15,7 +13,7 @@ LEVELS = {"NF4": nf4.nf4_levels, "int4": nf4.int4_levels}
 
 
 def rank_picture(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8):
-    """One matrix of a model of the catalogue with LoRA beside it, to scale. Returns a matplotlib Figure.
+    """One matrix of a model of the catalogue with LoRA beside it. Returns a matplotlib Figure.
 
     Raises CourseError for a matrix that the model does not have (Phi-3 keeps query, key and value in one).
     """
@@ -26,23 +24,26 @@ def rank_picture(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8):
 
 
 def rank_explorer(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) -> None:
-    """Choose a model, one of its matrices and a rank, and see what is frozen and what learns, to scale."""
+    """Choose a model, one of its matrices and a rank, and see what is frozen and what learns."""
     models = [base.name for base in catalogue.BASES.values() if not base.prequantised]
     options = {"model": models, "matrix": [*ALL_LINEAR, "qkv_proj", "gate_up_proj"], "r": RANKS}
     choices(rank_picture, options, {"model": model, "matrix": matrix, "r": r})
 
 
-def rounded(weights, block: int, kinds: Sequence[str] = ("NF4", "int4")):
-    """Weights in 4 bits, with every type's levels and error. Returns a matplotlib Figure."""
+def rounded(weights, block: int, spread: float | None = None):
+    """Weights in 4 bits, with every type's levels and error, in units of their own spread or of another. Returns a matplotlib Figure."""
     scales = nf4.quantise(weights, block=block).scales.repeat_interleave(block)[: weights.numel()]
     scaled = (weights.reshape(-1) / scales).tolist()
-    tables = {kind: LEVELS[kind]() for kind in kinds}
-    errors = {kind: nf4.relative_error(weights, nf4.quantise(weights, table, block)) for kind, table in tables.items()}
+    tables = {kind: make() for kind, make in LEVELS.items()}
+    errors = {
+        kind: nf4.relative_error(weights, nf4.dequantise(nf4.quantise(weights, table, block)), spread)
+        for kind, table in tables.items()
+    }
     return figures.levels(scaled, {kind: table.tolist() for kind, table in tables.items()}, errors)
 
 
 def gaussian(outlier: float = 0.0, n: int = 65_536):
-    """Weights as initialisation draws them, and every 1,000th `outlier` standard deviations from 0 (none for 0): (n,), float32."""
+    """Weights as initialisation draws them, of spread 1, and every 1,000th at `outlier` (none for 0): (n,), float32."""
     import torch
 
     weights = torch.randn(n, generator=torch.Generator().manual_seed(0))
@@ -54,7 +55,9 @@ def gaussian(outlier: float = 0.0, n: int = 65_536):
 def nf4_explorer(block: int = nf4.BLOCK, outlier: float = 0.0) -> None:
     """Choose the size of a block and how far one weight in a thousand stands out, and see levels and errors of NF4 and of int4."""
     choices(
-        lambda block, outlier: rounded(gaussian(outlier), block),
+        lambda block, outlier: rounded(
+            gaussian(outlier), block, spread=1.0
+        ),  # that of the weights that do not stand out
         {"block": (32, 64, 128, 256, 1024, 4096), "outlier": (0.0, 5.0, 10.0, 20.0, 50.0)},
         {"block": block, "outlier": outlier},
     )

@@ -5,7 +5,6 @@ The learner sees the real objects: `lora_config` and `sft_config` return PEFT's 
 """
 
 import contextlib
-import logging
 import math
 import re
 import shutil
@@ -24,9 +23,6 @@ from llmcourse.predict import encode_text, render
 from llmcourse.prompts import MAX_CHARACTERS, Prompt
 from llmcourse.recipes import Recipe
 from llmcourse.tasks import Task
-
-# at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 MANIFEST = "complete.json"
 """Written last into a checkpoint: names its files and sizes. A checkpoint without it was cut short and is not used."""

@@ -8,6 +8,8 @@ time: loading another frees it.
 import contextlib
 import gc
 import json
+import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -16,6 +18,9 @@ from typing import Any
 
 from llmcourse import CourseError, catalogue, embedded, files, hardware
 from llmcourse.catalogue import EMBEDDED, Base
+
+# at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 NO_GQA = "sdpa_without_gqa"
 """The name under which `attention_without_gqa` is known to transformers."""
@@ -363,7 +368,10 @@ def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:
     loaded.drop_adapter()
     try:
         weights = load_file(folder / "adapter_model.safetensors")
-        loaded.model = PeftModel(loaded.model, PeftConfig.from_pretrained(str(folder)))
+        with warnings.catch_warnings():
+            # PEFT asks for gradient checkpointing by the name that transformers 5.23 gave up
+            warnings.simplefilter("ignore", FutureWarning)
+            loaded.model = PeftModel(loaded.model, PeftConfig.from_pretrained(str(folder)))
         wrong = set_peft_model_state_dict(loaded.model, weights)
         lost = [*wrong.unexpected_keys, *(key for key in wrong.missing_keys if "lora_" in key)]
         if lost:

@@ -54,11 +54,16 @@ def test_errors_are_those_of_the_weights():
         assert f"{name}: {len(table)} levels, error {error:.1%}" in alt
 
 
-def test_a_larger_block_suffers_more_from_an_outlier():
-    weights = explorers.gaussian(20.0)
-    small, large = (nf4.relative_error(weights, nf4.quantise(weights, block=block)) for block in (64, 4096))
-    assert large > 2 * small
-    assert (weights == 20).sum() == 66 and torch.equal(explorers.gaussian(), explorers.gaussian())
+def test_the_further_an_outlier_and_the_larger_its_block_the_worse():
+    def error(outlier, block, table):
+        weights = explorers.gaussian(outlier)
+        return nf4.relative_error(weights, nf4.dequantise(nf4.quantise(weights, table, block)), spread=1.0)
+
+    for table in (nf4.nf4_levels(), nf4.int4_levels()):
+        errors = [error(outlier, 64, table) for outlier in (0.0, 5.0, 10.0, 20.0, 50.0)]
+        assert errors == sorted(errors) and errors[-1] > 2 * errors[0]
+        assert error(20.0, 4096, table) > 2 * error(20.0, 64, table)
+    assert (explorers.gaussian(20.0) == 20).sum() == 66 and torch.equal(explorers.gaussian(), explorers.gaussian())
 
 
 def test_what_fits_is_what_the_planner_says():

@@ -6,28 +6,33 @@ from typing import Any
 from llmcourse.figures.style import FAINT, TEXT, axes_of, figure_of
 
 FROZEN, LEARNS, SCALES = "#7a7a7a", "#D55E00", "#0072B2"
+THINNEST = 0.004
+"""The least thickness of a matrix in a picture, as a share of the longest side."""
 
 
 def lora_picture(shape: tuple[int, int], r: int, name: str = "W"):
-    """A frozen matrix of `shape` (out, in) and the two that learn beside it, drawn to scale. Returns a matplotlib Figure."""
+    """A frozen matrix of `shape` (out, in) and the two that learn beside it, drawn to scale as far as they can be seen. Returns a matplotlib Figure."""
     from matplotlib.patches import Rectangle
 
     rows, columns = shape
     full, lora = rows * columns, r * (rows + columns)
+    unit = 1 / max(rows, columns)
+    scale = (
+        "Drawn to scale" if r * unit >= THINNEST else "Drawn to scale, but for B and A, which would be too thin to see"
+    )
     alt = (
-        f"Drawn to scale: the frozen matrix {name}, {rows} times {columns}, {full:,} numbers; beside it B, {rows} times {r}, and A, {r} times {columns},"
+        f"{scale}: the frozen matrix {name}, {rows} times {columns}, {full:,} numbers; beside it B, {rows} times {r}, and A, {r} times {columns},"
         f" together {lora:,} numbers that learn, {lora / full:.2%} of {name}."
     )
     figure, axes = axes_of(10, 4.6, alt)
-    unit = 1 / max(rows, columns)
-    height, width, thin = rows * unit, columns * unit, max(r * unit, 0.004)
+    height, width, thin = rows * unit, columns * unit, max(r * unit, THINNEST)
     axes.add_patch(
         Rectangle((0, -height), width, height, facecolor="#e6e6e6", edgecolor=FROZEN, hatch="//", linewidth=1.5)
     )
     left = width + 0.35
-    axes.add_patch(Rectangle((left, -height), thin, height, facecolor=LEARNS, edgecolor=LEARNS))
+    axes.add_patch(Rectangle((left, -height), thin, height, facecolor=LEARNS, linewidth=0))
     right = left + thin + 0.22
-    axes.add_patch(Rectangle((right, -thin), width, thin, facecolor=SCALES, edgecolor=SCALES))
+    axes.add_patch(Rectangle((right, -thin), width, thin, facecolor=SCALES, linewidth=0))
     text = {"ha": "center", "va": "center", "color": TEXT}
     axes.text(
         width / 2,
@@ -69,7 +74,13 @@ def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]):
         axes.plot(n, place, "s" if in_full else "D", color=FROZEN if in_full else LEARNS, markersize=10)
         share = "" if in_full else f"  ({n / total:.2%})"
         axes.annotate(
-            f"{n:,}{share}", (n, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=11, color=TEXT
+            f"{n:,}{share}",
+            (n, place),
+            xytext=(12, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=11,
+            color=TEXT,
         )
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
@@ -105,8 +116,9 @@ def spectra(full: Mapping[str, Any], share: float = 0.9):
             axes.annotate(
                 f"{rank}",
                 (rank, values[kind][rank - 1]),
-                xytext=(5, 6),
+                xytext=(-8, -14) if kind == "change" else (5, 6),
                 textcoords="offset points",
+                ha="right" if kind == "change" else "left",
                 fontsize=11,
                 color=TEXT,
             )
@@ -120,7 +132,7 @@ def spectra(full: Mapping[str, Any], share: float = 0.9):
         axes.set_xlabel("singular value number", fontsize=11, color=TEXT)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("size, largest = 1", fontsize=11, color=TEXT)
-    panels[0].legend(frameon=False, fontsize=10, loc="lower left", title=f"mark: {share:.0%} of the energy")
+    panels[0].legend(frameon=False, fontsize=10, loc="lower left", title=f"mark: {share:.0%} of the sum of squares")
     return figure
 
 
@@ -149,7 +161,7 @@ def ranks(results: Mapping[str, Any], labels: int = 4):
         (left, by_rank, lambda run: run["r"]),
         (right, by_alpha, lambda run: run["alpha"] / run["r"]),
     ):
-        axes.axhline(-log(labels), color=FAINT, linestyle="--", linewidth=1.2)
+        axes.axhline(-log(labels), color=FROZEN, linestyle="--", linewidth=1.2)
         axes.plot([place(run) for run in runs], [run["log_probability"] for run in runs], "-", color=FAINT)
         axes.axhline(results["full"]["log_probability"], color=FROZEN, linestyle=":", linewidth=1.8)
         for run in runs:
@@ -157,7 +169,7 @@ def ranks(results: Mapping[str, Any], labels: int = 4):
             axes.annotate(
                 f"{run['accuracy']:.0%}",
                 (place(run), run["log_probability"]),
-                xytext=(0, 10),
+                xytext=(0, -20),
                 textcoords="offset points",
                 ha="center",
                 fontsize=11,
@@ -168,12 +180,11 @@ def ranks(results: Mapping[str, Any], labels: int = 4):
         axes.spines[["top", "right"]].set_visible(False)
     left.set_xlabel("rank r, with α = 2r", fontsize=11, color=TEXT)
     right.set_xlabel(f"α / r, with r = {r}", fontsize=11, color=TEXT)
-    left.set_ylabel(
-        "log-probability of the right label\n(higher is better; dashed: guessing;\ndotted: full finetuning)",
-        fontsize=11,
-        color=TEXT,
-    )
-    left.margins(y=0.2)
+    left.set_ylabel("log-probability of the right label", fontsize=11, color=TEXT)
+    left.margins(y=0.25)
+    for height, what in ((-log(labels), "guessing"), (results["full"]["log_probability"], "full finetuning")):
+        start = left.get_xlim()[0] * 1.1
+        left.annotate(what, (start, height), xytext=(0, 4), textcoords="offset points", fontsize=10, color=TEXT)
     return figure
 
 
@@ -207,11 +218,11 @@ def levels(scaled: Sequence[float], tables: Mapping[str, Sequence[float]], error
 
 PARTS = {
     "weights": ("#7a7a7a", "//"),
-    "gradients": ("#D55E00", ""),
+    "gradients": ("#D55E00", "xx"),
     "optimiser": ("#E69F00", "\\\\"),
-    "adapter": ("#009E73", ""),
+    "adapter": ("#009E73", "++"),
     "activations": ("#56B4E9", ".."),
-    "rest": ("#CC79A7", ""),
+    "rest": ("#CC79A7", "||"),
 }
 """Colour and hatching of the parts of a plan."""
 
@@ -270,6 +281,6 @@ def memory(plans: Mapping[str, Any], gpu_gib: float, gpu: str = "T4"):
         frameon=False,
         fontsize=10,
         loc="upper center",
-        bbox_to_anchor=(0.45, -0.28 / max(1, 0.35 * len(plans))),
+        bbox_to_anchor=(0.45, -0.2),
     )
     return figure

@@ -4,7 +4,8 @@
                                        └────────────────────────────────────────────┘
 
 Houlsby et al. 2019 (arXiv:1902.00751, section 2.1 and figure 2): two adapters in each layer of a transformer, one behind attention's output matrix
-and one behind the feed-forward block, each before the residual connection. PEFT has no such adapter; tests/test_fromscratch_adapter.py holds it
+and one behind the feed-forward block, each before the residual connection. (The paper trains
+the layers' norms too; here all of the model is frozen.) PEFT has no such adapter; tests/test_fromscratch_adapter.py holds it
 against the same network put together from torch's parts.
 """
 

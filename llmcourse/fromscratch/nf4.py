@@ -1,4 +1,4 @@
-"""NF4: a weight in 4 bits, as QLoRA keeps it. Written to be read; bitsandbytes does the same, bit for bit.
+"""NF4: a weight in 4 bits, as QLoRA keeps it. Written to be read; on whole blocks bitsandbytes gives the same, bit for bit.
 
     weights ──▶ blocks of 64 ──▶ divide by the block's largest |w| ──▶ nearest of 16 levels ──▶ codes (4 bits) + one scale a block
     codes ──▶ levels ──▶ times the block's scale ──▶ weights again, nearly
@@ -87,9 +87,10 @@ def dequantise(q: Quantised):
     return values.reshape(-1)[: len(q.codes)].reshape(q.shape).to(q.dtype)
 
 
-def relative_error(weights, q: Quantised) -> float:
-    """Root mean square of what quantisation changed, as a share of the weights' standard deviation."""
-    return float((dequantise(q).float() - weights.float()).pow(2).mean().sqrt() / weights.float().std())
+def relative_error(weights, back, spread: float | None = None) -> float:
+    """Root mean square of what quantisation changed, as a share of the weights' standard deviation, or of another `spread`."""
+    error = (back.float() - weights.float()).pow(2).mean().sqrt()
+    return float(error / (weights.float().std() if spread is None else spread))
 
 
 def minmax_int4(weights, block: int = 32):
@@ -132,7 +133,7 @@ def double_dequantise(q: Quantised, mean):
 def dynamic_levels():
     """256 levels in which small numbers have a small error: (256,), float32 (Dettmers 2015, "dynamic tree" data type).
 
-    Seven decades from 1e-6 to 1; each has twice as many levels as the one below. With 0, and 1 itself.
+    Seven decades from 1e-7 to 1; each has twice as many levels as the one below. With 0, and 1 itself.
     """
     import torch
 
@@ -158,7 +159,7 @@ def _in_blocks(flat, block: int):
 
 
 def linear(weight, double: bool = False):
-    """A frozen linear layer that keeps `weight` (out, in) as NF4 and computes in its dtype: x (..., in) -> (..., out).
+    """A frozen linear layer, without bias, that keeps `weight` (out, in) as NF4 and computes in its dtype: x (..., in) -> (..., out).
 
     With LoRA on it (`llmcourse.fromscratch.lora.LoRALinear`) that is QLoRA: 4 bits are stored, W is dequantised for every product, and the
     gradient goes through it to A and B (QLoRA, section 3, equation 5). `double` quantises the scales too.
