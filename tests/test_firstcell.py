@@ -120,7 +120,14 @@ def test_on_colab_the_least_is_installed(monkeypatch):
     install, model, embedding, torchao = firstcell.steps()
     words = install.split()[1:]
     new = {word for word in words if "==" in word}
-    ours = {"trl==1.16.0", "bitsandbytes==0.50.2", "bm25s==0.3.16", "gguf==0.19.0", "datasets==4.7.0", "pyarrow==21.0.0"}
+    ours = {
+        "trl==1.16.0",
+        "bitsandbytes==0.50.2",
+        "bm25s==0.3.16",
+        "gguf==0.19.0",
+        "datasets==4.7.0",
+        "pyarrow==21.0.0",
+    }
     ours |= {"transformers==5.17.0", "tokenizers==0.23.3"}
     assert new == ours | {"torch==2.11.0+cu128", "numpy==2.1.3"}  # the last two hold what is there
     assert any(word.startswith("'peft<1") for word in words)
