@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmcourse import CourseError
 from llmcourse.fromscratch import attention, sampling
@@ -15,21 +17,32 @@ def logits():
     return 3 * torch.randn(4, 500, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 1.5, 10.0])
-def test_temperature_is_that_of_transformers(logits, temperature):
-    from transformers import TemperatureLogitsWarper
-
-    expected = TemperatureLogitsWarper(temperature)(None, logits).softmax(-1)
-    assert torch.allclose(sampling.probabilities(logits, temperature), expected, atol=1e-7)
+DTYPES = st.sampled_from((torch.float32, torch.float16, torch.bfloat16))
 
 
-@pytest.mark.parametrize("p", [0.01, 0.3, 0.5, 0.9, 0.99])
-def test_top_p_is_that_of_transformers(logits, p):
-    from transformers import TopPLogitsWarper
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(2, 300)),
+    dtype=DTYPES,
+    temperature=st.floats(0.05, 20.0),
+    p=st.floats(0.01, 0.99),
+    seed=st.integers(0, 10_000),
+)
+def test_temperature_and_top_p_are_those_of_transformers(shape, dtype, temperature, p, seed):
+    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
-    expected = TopPLogitsWarper(p)(None, logits).softmax(-1)
-    found = sampling.top_p(sampling.probabilities(logits), p)
-    assert torch.equal(found > 0, expected > 0) and torch.allclose(found, expected, atol=1e-6)
+    scores = (3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
+    expected = TemperatureLogitsWarper(temperature)(None, scores.float()).softmax(-1)
+    probs = sampling.probabilities(scores, temperature)
+    assert probs.dtype == torch.float32 and torch.allclose(probs, expected, atol=1e-6)
+    # scores that are equal, as they often are in 16 bits, may be kept or dropped in another order: rank by what is different
+    scores = scores.float() + torch.linspace(0, 1e-3, shape[1])
+    plain = sampling.probabilities(scores)
+    edge = (plain.sort(-1, descending=True).values.cumsum(-1) - p).abs().min()
+    kept, expected = sampling.top_p(plain, p), TopPLogitsWarper(p)(None, scores).softmax(-1)
+    if edge > 1e-5:  # where the sum meets p to the last digits, either answer is right
+        assert torch.equal(kept > 0, expected > 0) and torch.allclose(kept, expected, atol=1e-6)
+    assert torch.allclose(kept.sum(-1), torch.ones(shape[0]))
 
 
 def test_a_share_of_one_keeps_everything(logits):
@@ -142,6 +155,56 @@ def test_attention_is_that_of_the_architecture(kind, changes, tokenizer):
         ours = attention.self_attention(module, hidden)
         assert torch.allclose(ours.output, output, atol=1e-5) and torch.allclose(ours.weights, weights[0], atol=1e-5)
         assert torch.allclose(ours.weights.sum(-1), torch.ones(ours.weights.shape[:2]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(("llama", "mistral", "qwen3")),
+    kv_heads=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    head_dim=st.sampled_from((4, 8, 16)),
+    length=st.integers(1, 12),
+    window=st.none() | st.integers(1, 12),
+    dtype=st.sampled_from((torch.float32, torch.float64, torch.bfloat16)),
+    seed=st.integers(0, 10_000),
+)
+def test_attention_over_random_shapes(kind, kv_heads, groups, head_dim, length, window, dtype, seed):
+    """One layer alone, against the eager implementation's output and weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=50,
+        hidden_size=72,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=kv_heads * groups,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        initializer_range=0.1
+        if dtype == torch.bfloat16
+        else 0.3,  # large scores have large errors in 8 bits of precision
+        rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
+        pad_token_id=2,
+        **({"sliding_window": window} if kind == "mistral" else {}),
+    )
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    ids = torch.randint(0, 50, (1, length))
+    found = []
+    layer = model.model.layers[0].self_attn
+    layer.register_forward_hook(
+        lambda module, args, kwargs, out: found.append((kwargs["hidden_states"][0], out[0][0])), with_kwargs=True
+    )
+    with torch.no_grad():
+        weights = model(ids, output_attentions=True, use_cache=False).attentions[0][0]
+    hidden, output = found[0]
+    ours = attention.self_attention(layer, hidden)
+    near = 1e-5 if dtype != torch.bfloat16 else 2**-5
+    assert ours.output.shape == (length, 72) and ours.weights.shape == (kv_heads * groups, length, length)
+    assert (ours.output - output).abs().max() <= near * output.abs().max()
+    assert (ours.weights - weights.float()).abs().max() <= near
 
 
 def test_attention_is_that_of_the_embedded_model(embedded_model):
