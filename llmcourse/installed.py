@@ -107,8 +107,10 @@ def _requirements(name: str) -> list[Requirement]:
 
 
 def _same(one: str, other: str) -> bool:
+    """2026.05.20 is 2026.5.20, and 2026.10.19 of a module that forgot that it is 2026.10.19.post1; builds (+cu128) are told apart."""
     try:
-        return Version(one) == Version(other)  # 2026.05.20 is 2026.5.20
+        a, b = Version(one), Version(other)
+        return Version(a.base_version) == Version(b.base_version) and a.local == b.local
     except InvalidVersion:
         return one == other
 

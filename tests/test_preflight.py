@@ -347,6 +347,23 @@ def test_swaps_are_seen_by_name_or_by_another(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("loaded", "now", "same"),
+    [
+        ("2026.05.20", "2026.5.20", True),
+        ("2026.10.19", "2026.10.19.post1", True),  # certifi
+        ("2.1", "2.1.0", True),
+        ("2.1.3", "2.1.4", False),
+        ("2.11.0+cu128", "2.11.0+cpu", False),
+        ("2.11.0+cu128", "2.11.0+cu128", True),
+        ("unknown", "unknown", True),
+        ("unknown", "1.0", False),
+    ],
+)
+def test_which_versions_are_the_same(loaded, now, same):
+    assert installed._same(loaded, now) is same
+
+
+@pytest.mark.parametrize(
     ("script", "expected"),
     [("echo 'GPU 0: Tesla T4 (UUID: x)'; echo 'GPU 1: Tesla T4 (UUID: y)'", (2, False)), ("exit 9", (0, True))],
 )
