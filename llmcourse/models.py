@@ -301,10 +301,12 @@ def save_adapter(loaded: LoadedModel, folder: str | Path, card: dict, readme: st
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    config = loaded.model.peft_config["default"].to_dict()
-    config["base_model_name_or_path"] = identity(loaded.base)
+    config, said = loaded.model.peft_config["default"], ("peft_type", "task_type")
+    # what is at its default goes unsaid: an older PEFT, as on Colab, warns of each setting that it does not know
+    defaults = type(config)().to_dict()
+    config = {key: value for key, value in config.to_dict().items() if key in said or value != defaults[key]}
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    config["inference_mode"] = True
+    config |= {"base_model_name_or_path": identity(loaded.base), "inference_mode": True}
     weights = {
         key: value.detach().to("cpu", getattr(torch, dtype)).contiguous()
         for key, value in get_peft_model_state_dict(loaded.model, save_embedding_layers=False).items()
