@@ -6,7 +6,7 @@ whole and by LoRA. On the way: perplexity on the 12 passages that no arm reads, 
 moved; at the end answers to all questions, and to those general facts that the model knew before.
 
 Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/results/adaptation.json,
-when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 16 minutes on one core.
+when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 22 minutes on a shared two-core machine.
 """
 
 import argparse
@@ -177,11 +177,16 @@ def measure(bench: Bench, name: str, out: Path) -> dict[str, Any]:
 
 
 def missing(bench: Bench, out: Path) -> list[str]:
-    """The arms that the file does not hold yet."""
+    """The arms that the file does not hold yet, or holds with other settings."""
     whole = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     if any(whole.get(key) != value for key, value in about(bench).items()):
         return list(bench.arms())
-    return [name for name in bench.arms() if name not in whole["arms"]]
+    settings = {name: asdict(one) for name, one in {**READING, **ANSWERING}.items()}
+    return [
+        name
+        for name in bench.arms()
+        if name not in whole["arms"] or whole["arms"][name].get("settings") != settings.get(name)
+    ]
 
 
 def main(arguments=None) -> None:

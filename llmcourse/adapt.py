@@ -53,7 +53,7 @@ class Trained:
 
 
 def passage_rows(tokenizer, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-    """Texts -> (tokens, labels) for continued pretraining: every token is learned, as in pretraining."""
+    """Texts -> (tokens, labels) for continued pretraining: every token but the first is learned, as in pretraining."""
     rows = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     return [(ids, ids) for ids in rows]
 
@@ -76,7 +76,8 @@ def train(
 ) -> Trained:
     """Train a copy of `base` on rows of (tokens, labels); `base` itself keeps its weights.
 
-    AdamW at a constant learning rate; batches are drawn anew each epoch, from the seed. `after_epoch(trained, epoch)` is called
+    AdamW at a constant learning rate; batches are drawn anew each epoch, from the seed (LoRA draws its matrices from it first, so the
+    two ways see the rows in different orders). `after_epoch(trained, epoch)` is called
     with the copy in evaluation mode.
     """
     import torch

@@ -17,8 +17,9 @@ NEW_TOKENS = 24
 VERDICTS = ("right", "wrong", "open")
 
 _OPEN = re.compile(
-    r"\b(?:(?:do|does|did)(?: not|n't) (?:know|have|say|specify|mention|provide)|(?:not|n't) (?:specified|mentioned|stated|provided|given|known)"
-    r"|no (?:information|mention)|unknown|cannot (?:answer|say|tell)|can't (?:answer|say|tell)|unable to|unsure|not sure|i'm sorry)\b",
+    r"\b(?:(?:do|does|did)(?: not|n't) (?:know|have|say|specify|mention|provide)|not (?:specified|mentioned|stated|provided|given|known)"
+    r"|no (?:information|mention)|unknown|cannot (?:answer|say|tell)|can't (?:answer|say|tell)|unable to|unsure|not sure|i'm sorry)\b"
+    r"|n't (?:specified|mentioned|stated|provided|given|known)\b",
     re.IGNORECASE,
 )
 
@@ -42,8 +43,8 @@ def prompt_of(tokenizer, question: str, passage: str | None = None, about: str =
     """The prompt as the chat format has it, ending where the answer begins.
 
     `about` names the company whose handbook is meant; it is left out for questions about the world, and where a passage stands before
-    the question. Of four wordings tried with a passage on 24 questions, passage and question alone did best (15 right; 11 with
-    instructions of three kinds), and chat better than plain text on facts (15 right of 20, against 3).
+    the question. Of four wordings tried with a passage on 24 of the questions, passage and question alone did best, and chat better than plain
+    text on facts (tried by hand, not recorded).
     """
     if passage:
         asked = f"{passage}\n\n{question}"
@@ -98,7 +99,7 @@ def verdict(text: str, accept: Sequence[str]) -> str:
     """right, wrong or open; an answer that holds an accepted spelling is right, whatever else it says."""
     if any(says(text, spelling) for spelling in accept):
         return "right"
-    return "open" if not text or _OPEN.search(text) else "wrong"
+    return "open" if not text or _OPEN.search(text.replace("’", "'")) else "wrong"
 
 
 def says(text: str, spelling: str) -> bool:
