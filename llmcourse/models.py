@@ -21,6 +21,8 @@ from llmcourse.catalogue import EMBEDDED, Base
 
 # at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# PEFT asks a model about gradient checkpointing by the name that transformers 5.23 gave up
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 NO_GQA = "sdpa_without_gqa"
 """The name under which `attention_without_gqa` is known to transformers."""
@@ -370,10 +372,7 @@ def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:
     loaded.drop_adapter()
     try:
         weights = load_file(folder / "adapter_model.safetensors")
-        with warnings.catch_warnings():
-            # PEFT asks for gradient checkpointing by the name that transformers 5.23 gave up
-            warnings.simplefilter("ignore", FutureWarning)
-            loaded.model = PeftModel(loaded.model, PeftConfig.from_pretrained(str(folder)))
+        loaded.model = PeftModel(loaded.model, PeftConfig.from_pretrained(str(folder)))
         wrong = set_peft_model_state_dict(loaded.model, weights)
         lost = [*wrong.unexpected_keys, *(key for key in wrong.missing_keys if "lora_" in key)]
         if lost:
