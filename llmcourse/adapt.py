@@ -16,11 +16,10 @@ from llmcourse import files
 from llmcourse.answers import prompt_of
 from llmcourse.handbook import Question
 from llmcourse.models import LoadedModel
+from llmcourse.recipes import ALL_LINEAR
 
 IGNORED = -100
 """The label of a token that is read and not learned, as PyTorch's cross-entropy has it."""
-
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def trainable_copy(base: LoadedModel, settings: Settings):
         return model.requires_grad_(True)
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=settings.r, lora_alpha=settings.alpha, target_modules=list(MATRICES), task_type="CAUSAL_LM")
+    config = LoraConfig(r=settings.r, lora_alpha=settings.alpha, target_modules=list(ALL_LINEAR), task_type="CAUSAL_LM")
     return get_peft_model(model, config)
 
 

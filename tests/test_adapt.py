@@ -8,6 +8,7 @@ import torch
 from llmcourse import adapt
 from llmcourse.adapt import IGNORED, Settings
 from llmcourse.handbook import Question
+from llmcourse.recipes import ALL_LINEAR
 
 TEXTS = ["The mast is nine metres high.", "Visitors park in the yard, and sign the book.", "The tide turns at six."]
 WAYS = {"full": Settings("full", 3e-3, epochs=2, rows=2), "lora": Settings("lora", 1e-2, epochs=2, rows=2, r=4)}
@@ -36,7 +37,7 @@ def test_lora_trains_its_matrices_and_nothing_else(tiny):
     lora = adapt.trainable_copy(tiny, WAYS["lora"])
     trained = {name for name, parameter in lora.named_parameters() if parameter.requires_grad}
     assert len(trained) == 2 * 7 * 2 and all("lora_" in name for name in trained)  # A and B, seven matrices, two layers
-    assert {matrix for matrix in adapt.MATRICES if any(matrix in name for name in trained)} == set(adapt.MATRICES)
+    assert {matrix for matrix in ALL_LINEAR if any(matrix in name for name in trained)} == set(ALL_LINEAR)
 
 
 def test_the_same_seed_gives_the_same_weights(tiny):
