@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmcourse import engine
 from llmcourse.handbook import Question
 from llmcourse.models import LoadedModel
 
-ROWS_AT_ONCE = 10
 NEW_TOKENS = 24
 VERDICTS = ("right", "wrong", "open")
 
@@ -74,25 +74,13 @@ def written(loaded: LoadedModel, prompts: Sequence[str], tokens: int = NEW_TOKEN
     """What the model writes after each prompt: the first line, at most `tokens` tokens, always the likeliest one."""
     import torch
 
-    tokenizer, model, texts = loaded.tokenizer, loaded.model, []
-    # similar lengths together, so that little is padding
-    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        rows = [tokenizer(prompts[place], add_special_tokens=False).input_ids for place in order[start:][:ROWS_AT_ONCE]]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[tokenizer.eos_token_id] * (longest - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                max_new_tokens=tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.eos_token_id,
-            )
-        texts += tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
-    lines = [text.strip().partition("\n")[0].strip() for text in texts]
-    return [lines[order.index(place)] for place in range(len(prompts))]
+    ids = [loaded.tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
+    lines = [""] * len(prompts)
+    with torch.inference_mode():
+        for batch in engine.batches(loaded, ids, range(len(ids))):
+            for row, text in zip(batch.rows, engine.write(loaded, batch, tokens), strict=True):
+                lines[row] = text.strip().partition("\n")[0].strip()
+    return lines
 
 
 def verdict(text: str, accept: Sequence[str]) -> str:

@@ -117,6 +117,7 @@ def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
 
     folder = embedded.ensure_embedded()
     machine = hardware.detect()
+    hardware.settle_products()
     with quiet_bars():
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -198,6 +199,7 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     machine = hardware.detect()
+    hardware.settle_products()
     quantise = machine.capability is not None and not wanted.prequantised
     try:
         tokenizer = AutoTokenizer.from_pretrained(wanted.repo, revision=wanted.revision)

@@ -1,29 +1,19 @@
 """Rows + prompt + model -> predictions: free generation, or the log-probability of each label.
 
-Few-shot prompts repeat the same few hundred tokens for every row. Here the tokens that all prompts begin with go
-through the model once; their keys and values are shared by all rows. What is left of each row is run in batches of
-similar length. A shorter row is padded on the left, between prefix and row, and the padding is masked and takes no
-position: every row sees exactly the tokens and the positions that it would see alone, and all end at the same column.
+What the prompts have in common is computed once: see `engine`.
 """
 
-import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from llmcourse import CourseError
+from llmcourse import CourseError, engine
+from llmcourse.engine import Batch
 from llmcourse.journal import Journal
 from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.prompts import Prompt, parse_answer
 from llmcourse.tasks import Task
-
-POSITIONS_AT_ONCE = 6144
-"""Most positions of keys and values (prefix and row, times rows) that one batch holds; bounds memory, not results."""
-
-TOKENS_AT_ONCE = 1024
-"""Most tokens (rows times their padded length) that go through the model at once."""
 
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
@@ -57,25 +47,13 @@ def generate(
     Rows that the journal already answers are not asked again; new answers go into it batch by batch.
     Raises CourseError for a row whose text does not fit the prompt; the message names the row.
     """
-    import torch
+    labels = label_tokens(loaded, prompt)
+    new_tokens = max(map(len, labels)) + 4
 
-    engine = _Engine(loaded, prompt)
-    longest = max(len(tokens) for tokens in engine.label_tokens())
+    def write(batch: Batch) -> list[str]:
+        return engine.write(loaded, batch, new_tokens, likely=labels)
 
-    def write(batch: _Batch, prefix: list[int], cache) -> list[str]:
-        ids = torch.cat([engine.tensor([prefix]).expand(len(batch.ids), -1), batch.ids], dim=1)
-        out = loaded.model.generate(
-            input_ids=ids,
-            attention_mask=batch.mask,
-            past_key_values=_shared(cache, len(ids)),
-            max_new_tokens=longest + 4,
-            do_sample=False,
-            stopping_criteria=[_LineEnd(engine.tokenizer, ids.shape[1])],
-            pad_token_id=engine.pad,
-        )
-        return engine.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
-
-    texts, seconds = _ask_all(engine, rows, write, progress, journal)
+    texts, seconds = _ask_all(loaded, prompt, rows, write, progress, journal)
     return Predictions([parse_answer(text, prompt.task) for text in texts], seconds, texts=texts)
 
 
@@ -99,7 +77,7 @@ def score(
     model said before that, as in `generate`.
     """
     every = [*prompt.content_free_rows(), *rows] if calibrate else list(rows)
-    logprobs, seconds = _label_logprobs(_Engine(loaded, prompt), every, progress, journal)
+    logprobs, seconds = _label_logprobs(loaded, prompt, every, progress, journal)
     bias = None
     if calibrate:
         import math
@@ -126,42 +104,36 @@ def before_and_after(
     return before, after
 
 
-def _label_logprobs(engine: "_Engine", rows, progress, journal) -> tuple[list[list[float]], float]:
+def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[float]], float]:
     import torch
 
-    nodes = label_choices(engine.label_tokens())
+    nodes = label_choices(label_tokens(loaded, prompt))
 
-    def weigh(batch: _Batch, prefix: list[int], cache) -> list[list[float]]:
-        grown = _shared(cache, len(batch.rows))
-        first = engine.forward(batch.ids, batch.mask, grown)
-        total = torch.zeros(len(batch.rows), len(engine.task.labels), dtype=torch.float64)
+    def weigh(batch: Batch) -> list[list[float]]:
+        first = engine.next_logits(loaded, batch)
+        total = torch.zeros(len(batch.rows), len(prompt.task.labels), dtype=torch.float64)
         for path, choices in nodes.items():
-            logits = first
-            if path:
-                # every path goes on from the rows' own keys and values, which stay as they are
-                more = engine.tensor([path]).expand(len(batch.rows), -1)
-                mask = torch.cat([batch.mask, torch.ones_like(more)], dim=1)
-                logits = engine.forward(more, mask, _shared(grown))
+            # every path goes on from the rows' own keys and values, which stay as they are
+            logits = engine.next_logits(loaded, engine.followed_by(loaded, batch, path)) if path else first
             total += choices.logprobs(logits.double().log_softmax(-1).cpu())
         return total.tolist()
 
-    return _ask_all(engine, rows, weigh, progress, journal)
+    return _ask_all(loaded, prompt, rows, weigh, progress, journal)
 
 
-def _ask_all(engine: "_Engine", rows, answer, progress: Progress | None, journal: Journal | None) -> tuple[list, float]:
-    """Each row's answer, and the seconds: `answer(batch, prefix, cache)` for the rows that the journal does not know."""
+def _ask_all(loaded, prompt, rows, answer, progress: Progress | None, journal: Journal | None) -> tuple[list, float]:
+    """Each row's answer, and the seconds: `answer(batch)` for the rows that the journal does not know."""
     import torch
 
     journal = journal or Journal()
     clock = time.perf_counter()
-    prefix, tails = engine.encode(rows)
+    prompts = encode(loaded, prompt, rows)
     unknown = [index for index in range(len(rows)) if index not in journal.answers]
     if progress and len(unknown) < len(rows):
         progress(len(rows) - len(unknown), len(rows))
     with torch.inference_mode():
-        cache = engine.prefill(prefix) if unknown else None
-        for batch in engine.batches(prefix, tails, unknown):
-            answers = dict(zip(batch.rows, answer(batch, prefix, cache), strict=True))
+        for batch in engine.batches(loaded, prompts, unknown):
+            answers = dict(zip(batch.rows, answer(batch), strict=True))
             clock, before = time.perf_counter(), clock
             journal.add(answers, clock - before)
             if progress:
@@ -223,116 +195,6 @@ def _normalised(logs: Sequence[float]) -> list[float]:
     return [value - total for value in logs]
 
 
-class _Engine:
-    """Tokens in, logits out, for one model and one prompt."""
-
-    def __init__(self, loaded: LoadedModel, prompt: Prompt):
-        self.loaded, self.prompt, self.task = loaded, prompt, prompt.task
-        self.tokenizer = loaded.tokenizer
-        self.pad = (
-            self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        )
-
-    def tensor(self, ids):
-        import torch
-
-        return torch.tensor(ids, dtype=torch.long, device=self.loaded.model.device)
-
-    def text(self, row: Mapping) -> str:
-        return render(self.tokenizer, self.prompt, row)
-
-    def encode(self, rows: Sequence[Mapping]) -> tuple[list[int], list[list[int]]]:
-        """Token ids of the common prefix, and of each row's rest (at least one token)."""
-        texts = []
-        for number, row in enumerate(rows):
-            try:
-                texts.append(self.text(row))
-            except CourseError as error:
-                raise CourseError(f"Row {row.get('row', number)}: {error}") from None
-        if not texts:
-            return [], []
-        ids = encode_text(self.tokenizer, self.prompt, texts)
-        low, high = min(ids), max(ids)
-        common = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-        common = min(common, min(map(len, ids)) - 1)
-        limit = getattr(self.loaded.model.config, "max_position_embeddings", None)
-        longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-        if limit and len(ids[longest]) + 16 > limit:
-            raise CourseError(
-                f"The prompt of row {rows[longest].get('row', longest)} has {len(ids[longest]):,} tokens; the model takes {limit:,}. Use fewer shots."
-            )
-        return ids[0][:common], [tokens[common:] for tokens in ids]
-
-    def label_tokens(self) -> list[list[int]]:
-        """Each label's tokens as they follow the prompt."""
-        blank = dict.fromkeys(self.task.fields, "x")
-        text = self.text(blank)
-        texts = [text, *(text + self.prompt.answer(label) for label in range(len(self.task.labels)))]
-        start, *whole = encode_text(self.tokenizer, self.prompt, texts)
-        if any(tokens[: len(start)] != start for tokens in whole):
-            raise CourseError(
-                "The tokenizer joins the end of the prompt with the beginning of a label. End the task's answer_name with a letter."
-            )
-        return [tokens[len(start) :] for tokens in whole]
-
-    def prefill(self, prefix: list[int]):
-        """Keys and values of the common prefix, for one row."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache(config=self.loaded.model.config)
-        if prefix:
-            self.loaded.model(self.tensor([prefix]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return cache
-
-    def forward(self, ids, mask, cache):
-        """Logits of the last position, (rows, vocabulary), in float32; `cache` grows by these tokens."""
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        out = self.loaded.model(
-            ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return out.logits[:, -1].float()
-
-    def batches(self, prefix: list[int], tails: list[list[int]], rows: Sequence[int]) -> Iterator["_Batch"]:
-        """These rows in batches of similar length, shortest first."""
-        import torch
-
-        order = sorted(rows, key=lambda index: len(tails[index]))
-        while order:
-            size, shortest = 0, len(tails[order[0]])
-            for index in order:
-                length = len(tails[index])
-                rows = size + 1
-                if size and (
-                    rows * length > TOKENS_AT_ONCE
-                    or rows * (len(prefix) + length) > POSITIONS_AT_ONCE
-                    or length > 1.25 * shortest + 4
-                ):
-                    break
-                size = rows
-            part, order = order[:size], order[size:]
-            longest = max(len(tails[index]) for index in part)
-            ids = self.tensor([[self.pad] * (longest - len(tails[index])) + tails[index] for index in part])
-            lengths = self.tensor([len(tails[index]) for index in part])
-            seen = torch.arange(longest, device=ids.device) >= longest - lengths[:, None]
-            mask = torch.cat([torch.ones(len(part), len(prefix), dtype=torch.bool, device=ids.device), seen], dim=1)
-            yield _Batch(part, ids, mask.long())
-
-
-@dataclass
-class _Batch:
-    rows: list[int]
-    """Indices of the rows."""
-    ids: Any
-    """Their own tokens, padded on the left: (rows, length)."""
-    mask: Any
-    """1 for prefix and row, 0 for padding: (rows, prefix + length)."""
-
-
 def render(tokenizer, prompt: Prompt, row: Mapping) -> str:
     """A row's whole prompt, in the model's chat format if the prompt asks for it.
 
@@ -352,29 +214,37 @@ def encode_text(tokenizer, prompt: Prompt, texts: list[str]) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=not prompt.chat).input_ids
 
 
-def _shared(cache, rows: int | None = None):
-    """A cache that begins as `cache` and may grow on its own; `rows` repeats its single row without copying it.
+def encode(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) -> list[list[int]]:
+    """Token ids of each row's whole prompt.
 
-    Growing a dynamic cache makes new tensors, so the original keeps its length.
+    Raises CourseError for a row that does not fit the prompt, or the model; the message names the row.
     """
-    twin = copy.copy(cache)
-    twin.layers = [copy.copy(layer) for layer in cache.layers]
-    if rows is not None:
-        for layer in twin.layers:
-            if getattr(layer, "keys", None) is not None and layer.keys.numel():
-                layer.keys = layer.keys.expand(rows, -1, -1, -1)
-                layer.values = layer.values.expand(rows, -1, -1, -1)
-    return twin
+    texts = []
+    for number, row in enumerate(rows):
+        try:
+            texts.append(render(loaded.tokenizer, prompt, row))
+        except CourseError as error:
+            raise CourseError(f"Row {row.get('row', number)}: {error}") from None
+    ids = encode_text(loaded.tokenizer, prompt, texts) if texts else []
+    limit = getattr(loaded.model.config, "max_position_embeddings", None)
+    longest = max(range(len(ids)), key=lambda index: len(ids[index]), default=None)
+    if limit and ids and len(ids[longest]) + 16 > limit:
+        raise CourseError(
+            f"The prompt of row {rows[longest].get('row', longest)} has {len(ids[longest]):,} tokens; the model takes {limit:,}. Use fewer shots."
+        )
+    return ids
 
 
-class _LineEnd:
-    """Stops a row of a generation after its first line that is not empty: what follows is not read."""
+def label_tokens(loaded: LoadedModel, prompt: Prompt) -> list[list[int]]:
+    """Each label's tokens as they follow the prompt.
 
-    def __init__(self, tokenizer, prompt_length: int):
-        self.tokenizer, self.prompt_length = tokenizer, prompt_length
-
-    def __call__(self, input_ids, scores, **kwargs):
-        import torch
-
-        texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_length :])
-        return torch.tensor(["\n" in text.lstrip() for text in texts], device=input_ids.device)
+    Raises CourseError where the tokenizer joins the prompt's end with a label's beginning.
+    """
+    text = render(loaded.tokenizer, prompt, dict.fromkeys(prompt.task.fields, "x"))
+    texts = [text, *(text + prompt.answer(label) for label in range(len(prompt.task.labels)))]
+    start, *whole = encode_text(loaded.tokenizer, prompt, texts)
+    if any(tokens[: len(start)] != start for tokens in whole):
+        raise CourseError(
+            "The tokenizer joins the end of the prompt with the beginning of a label. End the task's answer_name with a letter."
+        )
+    return [tokens[len(start) :] for tokens in whole]

@@ -97,3 +97,63 @@ def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
     assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= WORKSHOP.micro_batch_tokens
     twice = planner.training_minutes(model, WORKSHOP.changed(epochs=2), 1000, gears.ROW_TOKENS)
     assert twice == pytest.approx(2 * planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS))
+
+
+AMD = {"vendor_id": "AuthenticAMD", "flags": "fpu avx2 avx512f avx512_bf16"}
+
+
+@pytest.fixture
+def precision():
+    """torch's setting for products as it comes, and back to what it was."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield torch.get_float32_matmul_precision
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "settled"),
+    [
+        (AMD, True),
+        ({**AMD, "vendor_id": "GenuineIntel"}, False),
+        ({**AMD, "flags": "fpu avx2"}, False),
+        ({**AMD, "flags": AMD["flags"] + " amx_bf16 amx_tile"}, False),  # there, less than float32 would be used
+        ({}, False),  # not Linux
+    ],
+    ids=["AMD", "Intel", "old AMD", "AMX", "unknown"],
+)
+def test_products_go_to_onednn_where_mkl_is_slow(cpu, settled, precision, monkeypatch):
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: cpu)
+    assert hardware.settle_products() is settled
+    assert precision() == ("medium" if settled else "highest")
+    assert hardware.settle_products() is settled
+
+
+def test_products_stay_in_float32(precision, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: AMD)
+    if not hardware.settle_products():
+        pytest.skip("this processor would use less than float32, and was left alone")
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(200, 576, generator=generator), torch.randn(576, 300, generator=generator)
+    exact = a.double() @ b.double()
+    assert float((a @ b - exact).abs().max()) < 1e-6 * float(exact.abs().max()) * 576**0.5
+
+
+def test_less_than_float32_is_not_accepted(precision, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: AMD)
+    monkeypatch.setattr(torch, "equal", lambda a, b: False)  # as a processor would give that rounds to bfloat16
+    assert hardware.settle_products() is False and precision() == "highest"
+
+
+def test_what_the_user_chose_stays(precision, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(hardware, "_cpuinfo", lambda: AMD)
+    torch.set_float32_matmul_precision("high")
+    assert hardware.settle_products() is False and precision() == "high"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llmcourse import CourseError, finetune, predict
+from llmcourse import CourseError, engine, finetune, predict
 from llmcourse.backup import Backup
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
@@ -38,7 +38,7 @@ def stop_after(batches: int):
 
 @pytest.mark.parametrize("way", ["generate", "score", "calibrate"])
 def test_an_interrupted_evaluation_asks_only_what_is_missing(way, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "TOKENS_AT_ONCE", 120)
+    monkeypatch.setattr(engine, "TOKENS_AT_ONCE", 120)
 
     def ask(journal, progress=None):
         if way == "generate":
@@ -52,11 +52,9 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(way, tiny, tmp_path
     known = set(kept.answers)
     assert 3 <= len(known) < 12 and kept.seconds > 0
     asked = []
-    real = predict._Engine.batches
+    real = engine.batches
     monkeypatch.setattr(
-        predict._Engine,
-        "batches",
-        lambda self, prefix, tails, todo: asked.extend(todo) or real(self, prefix, tails, todo),
+        engine, "batches", lambda loaded, prompts, todo: asked.extend(todo) or real(loaded, prompts, todo)
     )
     resumed = ask(kept)
     assert asked and not known & set(asked)
@@ -96,7 +94,7 @@ def experiment(loaded, folder, **options):
 
 
 def test_an_arm_goes_on_and_leaves_no_journal(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "TOKENS_AT_ONCE", 120)
+    monkeypatch.setattr(engine, "TOKENS_AT_ONCE", 120)
     first = experiment(tiny, tmp_path)
     real = Journal.add
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcourse import CourseError, predict
+from llmcourse import CourseError, engine, predict
 from llmcourse.models import LoadedModel
 from llmcourse.predict import label_choices
 from llmcourse.prompts import Prompt, few_shots
@@ -104,7 +104,7 @@ def test_the_embedded_model_scores_in_batches_as_alone(embedded_model, bundled):
 def test_small_batches_change_nothing(make_tiny, monkeypatch):
     loaded = make_tiny(4)
     whole = predict.score(loaded, PROMPTS[0], ROWS).logprobs
-    monkeypatch.setattr(predict, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(engine, "TOKENS_AT_ONCE", 1)
     steps = []
     one_by_one = predict.score(loaded, PROMPTS[0], ROWS, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(n, 5) for n in range(1, 6)]
