@@ -8,6 +8,8 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -175,6 +177,19 @@ def settle_products() -> bool:
         torch.set_float32_matmul_precision("highest")
         return False
     return True
+
+
+@contextmanager
+def mkl_products() -> Iterator[None]:
+    """Matrix products as torch computes them by itself, whatever `settle_products` has chosen."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class PeakMemory:

@@ -16,16 +16,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmcourse import CourseError, catalogue, embedded, files, hardware
+from llmcourse import CourseError, attention, catalogue, embedded, files, hardware
 from llmcourse.catalogue import EMBEDDED, Base
 
 # at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # PEFT asks a model about gradient checkpointing by the name that transformers 5.23 gave up
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-
-NO_GQA = "sdpa_without_gqa"
-"""The name under which `attention_without_gqa` is known to transformers."""
 
 
 @dataclass
@@ -117,12 +114,11 @@ def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
 
     folder = embedded.ensure_embedded()
     machine = hardware.detect()
-    hardware.settle_products()
     with quiet_bars():
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, machine.dtype),
-            attn_implementation=attention(machine),
+            attn_implementation=attention.choose(machine),
             device_map={"": 0} if machine.device == "cuda" else None,
             **how,
         )
@@ -199,7 +195,6 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     machine = hardware.detect()
-    hardware.settle_products()
     quantise = machine.capability is not None and not wanted.prequantised
     try:
         tokenizer = AutoTokenizer.from_pretrained(wanted.repo, revision=wanted.revision)
@@ -207,7 +202,7 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
             wanted.repo,
             revision=wanted.revision,
             dtype=getattr(torch, machine.dtype),
-            attn_implementation=attention(machine),
+            attn_implementation=attention.choose(machine),
             device_map={"": 0} if machine.device == "cuda" else None,
             use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
             # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
@@ -255,36 +250,6 @@ def settle_dtype(model, dtype: str):
             module.compute_dtype, module.compute_type_is_set = wanted, True
             module.weight.quant_state.dtype = wanted  # what the backward pass dequantises to
     return model
-
-
-def attention(machine: hardware.Hardware) -> str:
-    """The attention that transformers shall use: torch's SDPA, without grouped queries on a GPU before Ampere."""
-    if machine.capability is None or machine.capability >= hardware.AMPERE:
-        return "sdpa"
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-
-    AttentionInterface.register(NO_GQA, attention_without_gqa)
-    AttentionMaskInterface.register(NO_GQA, sdpa_mask)
-    return NO_GQA
-
-
-def attention_without_gqa(module, query, key, value, attention_mask, **kwargs):
-    """SDPA with keys and values repeated for each of the heads that share them, instead of `enable_gqa`.
-
-    torch has grouped queries in its flash kernel, which needs Ampere, and in the plain one, which keeps all scores in float32:
-    on a T4 generation in batches was 1.6 to 1.8 times slower with it (huggingface/transformers#45776). transformers takes it
-    whenever there is no mask. Shapes: query (rows, heads, length, head_dim), key and value (rows, kv_heads, length, head_dim).
-    """
-    from types import SimpleNamespace
-
-    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-
-    groups = getattr(module, "num_key_value_groups", 1)
-    if groups > 1 and attention_mask is None:
-        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-        module = SimpleNamespace(is_causal=getattr(module, "is_causal", True), num_key_value_groups=1)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
 ADAPTER_MARK = "llmcourse.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 import bitsandbytes.nn.modules
 import pytest
 
-from llmcourse import catalogue, hardware, models
+from llmcourse import attention, catalogue, hardware, models
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_check.py"
 
@@ -27,7 +27,7 @@ def test_gpu_check_on_tiny_sizes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, "load", watched)
     main = runpy.run_path(str(SCRIPT))["main"]
     results = main(["--tiny", "--steps", "2", "--prompts", "5", "--out", str(tmp_path / "gpu_check.json")])
-    assert seen == [("float16", models.NO_GQA, True)]  # the T4's choices were taken
+    assert seen == [("float16", attention.NO_GQA, True)]  # the T4's choices were taken
     assert (hardware.detect, catalogue.base("mistral-7b")) == before
     assert json.loads((tmp_path / "gpu_check.json").read_text()) == results
     assert {name: run["steps"] for name, run in results["training"].items()} == {"talk": 2, "t4": 2, "workshop": 2}

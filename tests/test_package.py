@@ -28,6 +28,7 @@ FLOORS = {
     "journal": 1,
     "recipes": 1,
     "installed": 1,
+    "attention": 2,
     "embedded": 2,
     "handbook": 1,
     "retrieval": 2,

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmcourse import CourseError, catalogue, finetune, hardware, models, predict
+from llmcourse import CourseError, attention, catalogue, finetune, hardware, models, predict
 from llmcourse.prompts import Prompt
 from llmcourse.recipes import CPU, TALK, Recipe
 from llmcourse.tasks import SARCASM
@@ -115,7 +115,7 @@ def with_trls_loss(patch):
 
 
 def with_transformers_attention(patch):
-    patch.setattr(models, "attention", lambda machine: "sdpa")
+    patch.setattr(attention, "choose", lambda machine: "sdpa")
 
 
 def with_default_quantisation(patch):
@@ -195,7 +195,7 @@ def test_canary_transformers_groups_queries_without_looking_at_the_gpu():
     from transformers.integrations.sdpa_attention import use_gqa_in_sdpa
 
     key = torch.zeros(1, 2, 4, 8)
-    assert use_gqa_in_sdpa(None, key, key), "transformers looks at the GPU now: attention_without_gqa may go"
+    assert use_gqa_in_sdpa(None, key, key), "transformers looks at the GPU now: attention.without_gqa may go"
 
 
 def test_canary_a_checkpoints_own_quantisation_wins(hub, t4):
@@ -237,7 +237,7 @@ def test_each_architecture_learns_in_nf4(name, hub, t4, tmp_path):
 def test_attention_without_gqa_is_the_same_attention(name, hub, t4):
     hub(name)
     loaded = models.load(name)
-    assert loaded.model.config._attn_implementation == models.NO_GQA
+    assert loaded.model.config._attn_implementation == attention.NO_GQA
     ids = torch.arange(24).view(2, 12) + 7
     mask = torch.ones_like(ids)
     padded = mask.clone()
