@@ -30,12 +30,12 @@ class LabelTrainer(SFTTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean over rows of `row_losses`; `num_items_in_batch` is the number of rows in the whole step."""
-        ids, mask, labels = inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+        ids, mask, labels = to_the_right(*(inputs[name] for name in ("input_ids", "attention_mask", "labels")))
         if self.frozen is None:
-            losses = row_losses(model, labels, input_ids=ids, attention_mask=mask)
+            losses = row_losses(model, labels, mask, input_ids=ids)
         else:
             with self.frozen.skipped():
-                losses = row_losses(model, labels, inputs_embeds=self.frozen.states(ids, mask), attention_mask=mask)
+                losses = row_losses(model, labels, mask, inputs_embeds=self.frozen.states(ids, mask))
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -45,18 +45,27 @@ class LabelTrainer(SFTTrainer):
         return (loss, None) if return_outputs else loss
 
 
-def row_losses(model, labels, **inputs):
+def to_the_right(ids, mask, labels):
+    """Tokens, mask and labels, (rows, length) each, with the padding on the left: all rows end, with their labels, at the same column."""
+    length = mask.shape[1]
+    places = (torch.arange(length, device=mask.device) + mask.sum(dim=1, keepdim=True)) % length
+    return tuple(values.gather(1, places) for values in (ids, mask, labels))
+
+
+def row_losses(model, labels, mask, **inputs):
     """Mean cross-entropy over each row's labelled tokens, in nats: shape (rows,).
 
-    `labels` is -100 where nothing is to be learned, else the token at that position: shape (rows, length). `inputs` are what the
-    model takes (tokens or embeddings, and a mask). Only the columns in which some row has a label are projected onto the vocabulary.
+    `labels` is -100 where nothing is to be learned, else the token at that position, `mask` 0 for padding: both (rows, length).
+    `inputs` are the tokens or their embeddings. Only the columns in which some row has a label are projected onto the
+    vocabulary: a few, if all rows end at the same one.
     """
     targets = labels[:, 1:]
     labelled = targets != -100
     columns = labelled.any(dim=0).nonzero().squeeze(-1)
-    logits = model(**inputs, logits_to_keep=columns, use_cache=False).logits
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    out = model(**inputs, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
     labelled, targets = labelled[:, columns], targets[:, columns]
-    losses = torch.nn.functional.cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")
+    losses = torch.nn.functional.cross_entropy(out.logits[labelled].float(), targets[labelled], reduction="none")
     rows = labelled.nonzero()[:, 0]
     return torch.zeros(len(labels), device=losses.device).index_add(0, rows, losses) / labelled.sum(dim=1)
 
@@ -96,13 +105,11 @@ class FrozenLayers:
             self.kept[row] = state[: len(row)].cpu().clone()
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The kept states of a batch that is padded on the right: (rows, length, hidden_size), zero where it is padded."""
-        kept = [
-            self.kept[tuple(row[:length].tolist())] for row, length in zip(ids, mask.sum(dim=1).tolist(), strict=True)
-        ]
+        """The kept states of a batch that is padded on the left: (rows, length, hidden_size), zero where it is padded."""
+        kept = [self.kept[tuple(row[seen].tolist())] for row, seen in zip(ids, mask.bool(), strict=True)]
         out = kept[0].new_zeros(*ids.shape, kept[0].shape[-1])
         for place, state in enumerate(kept):
-            out[place, : len(state)] = state
+            out[place, -len(state) :] = state
         return out.to(ids.device)
 
     @contextlib.contextmanager

@@ -123,12 +123,26 @@ def test_only_labelled_columns_are_projected(tiny):
     hook = tiny.model.lm_head.register_forward_hook(
         lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
     )
-    losses = row_losses(tiny.model, labels, input_ids=ids, attention_mask=torch.ones_like(ids))
+    losses = row_losses(tiny.model, labels, torch.ones_like(ids), input_ids=ids)
     hook.remove()
     assert shapes == [(3, 4)]
     logs = tiny.model(ids).logits.log_softmax(-1)
     assert losses[2].item() == pytest.approx(-logs[2, 10, ids[2, 11]].item(), abs=1e-5)
     assert losses[1].item() == pytest.approx(-(logs[1, 7, ids[1, 8]] + logs[1, 8, ids[1, 9]]).item() / 2, abs=1e-5)
+
+
+def test_rows_of_any_length_are_projected_where_they_end(tiny, tmp_path):
+    """Rows of 30 to 80 tokens, labels of 4 and 5: five columns go onto the vocabulary, not all in which some row has a label."""
+    trainer = trainer_for(tiny, tmp_path)
+    rows = [{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(6)]
+    assert len({len(row["input_ids"]) for row in rows}) > 3
+    shapes = []
+    hook = tiny.model.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
+    )
+    trainer.compute_loss(trainer.model, trainer.data_collator(rows))
+    hook.remove()
+    assert shapes == [(6, 5)]
 
 
 def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path, monkeypatch):
