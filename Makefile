@@ -1,4 +1,4 @@
-# make demo    the whole comparison, set-up included      make test    all tests
+# make demo    the whole comparison, set-up included      make test    all tests      make bench    speed beside others
 # PYTHON=python3.12        the Python that makes .venv
 # TORCH_INDEX=URL          another package index for torch: on Linux the default torch carries CUDA, gigabytes; pytorch.org
 #                          names an index with CPU builds
@@ -18,7 +18,11 @@ TESTS = $(PYTEST) --dist worksteal
 # A notebook's cells stay on one worker, in their order. The shipped adapter stands in for training.
 NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
-.PHONY: demo test test-slow test-colab test-newest notebooks lint adapter wheel origin clean
+# The peers that the benchmarks run beside the course; litgpt needs an environment of its own.
+BENCH := .venv-bench
+LITGPT := .venv-litgpt
+
+.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -45,6 +49,28 @@ test-newest:
 	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
 	LLMCOURSE_CONSTRAINTS= $(TESTS) $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
+
+# Speed beside others: an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.
+bench: $(BENCH)/ready-peers $(LITGPT)/ready
+	for script in scoring generating startup scaling; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
+	$(BENCH)/bin/python benchmarks/finetuning.py --litgpt $(LITGPT)/bin/python
+	$(BENCH)/bin/python benchmarks/record.py
+
+# The same on a few rows, in five minutes: does all of it run? Keeps nothing.
+bench-quick: $(BENCH)/ready-peers
+	for script in scoring generating startup scaling finetuning; do \
+		$(BENCH)/bin/python benchmarks/$$script.py --quick || exit 1; done
+
+$(BENCH)/ready-peers:
+	$(MAKE) VENV=$(BENCH) $(BENCH)/ready
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement benchmarks/peers.txt
+	@touch $@
+
+$(LITGPT)/ready:
+	$(PYTHON) -m venv $(LITGPT)
+	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/litgpt.txt
+	@touch $@
 
 lint: $(VENV)/ready-dev
 	$(RUN) -m ruff check .
@@ -79,4 +105,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-colab .venv-newest runs
+	rm -rf $(VENV) .venv-colab .venv-newest $(BENCH) $(LITGPT) runs

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmcourse import adapt, data, files, finetune, hardware, metrics, models, predict, results
+from measure import validated
+
+from llmcourse import adapt, data, files, finetune, hardware, models, results
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import few_shots
 from llmcourse.recipes import FEW, Recipe
@@ -40,19 +42,6 @@ def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapp
     validation = list(few_shots(task, rows, VALIDATION, SEED))
     chosen = {row[task.columns[-1]] for row in validation}
     return [row for row in rows if row[task.columns[-1]] not in chosen], validation
-
-
-def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Mapping]) -> dict[str, Any]:
-    """Accuracy and mean log-probability of the right label, scored."""
-    answers = predict.score(loaded, finetune.training_prompt(task, recipe), rows)
-    gold = [row["label"] for row in rows]
-    score = metrics.evaluate(gold, answers.labels, task.labels)
-    right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]
-    return {
-        "accuracy": score.accuracy,
-        "accuracy_ci95": [round(bound, 4) for bound in score.accuracy_ci95],
-        "log_probability": round(sum(right) / len(right), 4),
-    }
 
 
 def labelled(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], recipe: Recipe) -> list[tuple[list, list]]:

@@ -1,8 +1,8 @@
 """Keeps a run of the demo as a results file, and shows it in the README: `python benchmarks/record.py RESULTS_JSON`.
 
 Copies the file to benchmarks/results/demo.json, draws its figure, and writes the README's tables between their markers. Without an
-argument it only brings figure and tables up to date, with what `llmcourse demo --gear t4 --record` left on a T4. A test compares the
-README with the results files.
+argument it only brings figures and tables up to date, with what `llmcourse demo --gear t4 --record` left on a T4 and what the
+benchmarks left; those of speed stand in benchmarks/README.md too. A test compares both with the results files.
 """
 
 import argparse
@@ -78,16 +78,213 @@ def on_a_t4() -> str:
     return f"On {machine['name']}, {results['date']}, {results['model']['name']}:\n\n{report.table(results)}"
 
 
-def rewritten(readme: str, results: dict) -> str:
-    """The README with the parts between their markers made anew."""
-    for name, text in (("demo", block(results)), ("gears", gear_table()), ("sarc", sarc_block())):
+SPEED_FIGURE = RESULTS.with_name("speed.svg")
+SHOTS_FIGURE = RESULTS.with_name("shots.svg")
+PANELS = {"scoring": "Scoring few-shot rows", "generating": "Generating answers", "finetuning": "Finetuning with LoRA"}
+
+
+def speed() -> dict[str, dict]:
+    """The results files of the benchmarks, by name."""
+    names = (*PANELS, "scaling", "startup", "recipes")
+    return {name: json.loads(RESULTS.with_name(f"{name}.json").read_text(encoding="utf-8")) for name in names}
+
+
+def ratios(results: dict, name: str) -> dict[str, dict | float]:
+    """Of each side but ours, how many times the time of `llmcourse` it takes."""
+    return {
+        side: one["times_slower"] for side, one in results[name]["sides"].items() if not side.startswith("llmcourse")
+    }
+
+
+def speed_figures(results: dict) -> dict[Path, str]:
+    """The figures of speed, as SVG."""
+    shots = results["scaling"]["shots"]
+    lines = {
+        "one generate a row": "one_generate_a_row_ms",
+        "llmcourse, generated": "generated_ms",
+        "llmcourse, scored": "scored_ms",
+    }
+    cost = figures.cost_of_shots(
+        [int(k) for k in shots], {name: [one[key] for one in shots.values()] for name, key in lines.items()}
+    )
+    panels = {title: ratios(results, name) for name, title in PANELS.items()}
+    return {SPEED_FIGURE: figures.svg(figures.times_slower(panels)), SHOTS_FIGURE: figures.svg(cost)}
+
+
+def middle(ratio: dict | float) -> float:
+    return ratio["median"] if isinstance(ratio, dict) else ratio
+
+
+def goals(results: dict) -> list[tuple[str, float, str]]:
+    """What was aimed at: work, measured, aim (the first number of which is the bound)."""
+    scoring, generating, finetuning = (ratios(results, name) for name in PANELS)
+    file = results["scaling"]["file"]
+    return [
+        ("scoring against full forwards", middle(scoring["full forwards"]), "at least 4 times faster"),
+        ("scoring against lm-evaluation-harness", middle(scoring["lm-evaluation-harness"]), "at least 3 times faster"),
+        (
+            "generating against one `generate` a row",
+            middle(generating["one generate a row"]),
+            "at least 10 times faster",
+        ),
+        ("generating against transformers' pipeline", middle(generating["pipeline"]), "at least 4 times faster"),
+        ("generating against llama.cpp", middle(generating["llama.cpp, 4 bits"]), "at least 1 times faster"),
+        ("finetuning against TRL as in the talk", finetuning["TRL as in the talk"], "at least 6 times faster"),
+        (
+            "finetuning against TRL at its best, like adapters",
+            finetuning["TRL, best, cpu's adapter"],
+            "at least 1.3 times faster",
+        ),
+        (
+            "finetuning, share of the rate of matrix products",
+            results["finetuning"]["sides"]["llmcourse, cpu"]["share_of_product_rate"],
+            "at least 0.7",
+        ),
+        (
+            "a million rows against pyarrow's reader",
+            file["times_slower_than_pyarrow"]["median"],
+            "at most 3 times slower",
+        ),
+        ("a million rows, peak memory in GiB", file["llmcourse"]["peak_memory_gib"]["max"], "at most 1"),
+    ]
+
+
+def met(value: float, aim: str) -> bool:
+    bound = float(re.search(r"[\d.]+", aim).group())
+    return value >= bound if aim.startswith("at least") else value <= bound
+
+
+def speed_block(results: dict) -> str:
+    """The README's part about speed, in Markdown."""
+    machine = results["generating"]["machine"]
+    load = results["startup"]["seconds"]
+    lines = [f"- {work}: {value:.1f} ({aim})" for work, value, aim in goals(results) if "times faster" in aim]
+    return f"""![How many times the time of this course other ways take; the numbers stand below]({SPEED_FIGURE.relative_to(ROOT).as_posix()})
+
+Medians of ratios, each taken in one run on the same rows, and in brackets what was aimed at:
+
+{chr(10).join(lines)}
+
+"Our model" is the other way on the model as `llmcourse.models.load` gives it, with the matrix products and the attention that suit this processor. Measured on {machine["cores"]} cores ({machine["name"]}), {results["generating"]["date"]};
+the first answer of notebook 00 comes {load["first answer"]["median"]:.0f} s after `python` starts. How it was measured, what was not reached and why: [benchmarks](benchmarks/README.md)."""
+
+
+def spread_text(ratio: dict | float) -> str:
+    return (
+        f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
+        if isinstance(ratio, dict)
+        else f"{ratio:.1f}"
+    )
+
+
+def speed_tables(results: dict) -> str:
+    """All that the benchmarks measured, in Markdown."""
+    parts = ["| aim | measured | wanted | |", "|---|---:|---|---|"]
+    parts += [
+        f"| {work} | {value:.2f} | {aim} | {'met' if met(value, aim) else '**not met**'} |"
+        for work, value, aim in goals(results)
+    ]
+    for name in ("scoring", "generating"):
+        work = results[name]["work"]
+        parts += [
+            "",
+            f"{PANELS[name]}: {work['rows']} rows, {work['shots']} examples, {work['prompt_tokens']:.0f} tokens a prompt. {results[name]['date']}.",
+            "",
+        ]
+        parts += ["| side | rows a second (slowest to fastest block) | times our time |", "|---|---:|---:|"]
+        parts += [
+            f"| {side} | {spread_text(one['rows_per_second'])} | {spread_text(one['times_slower'])} |"
+            for side, one in results[name]["sides"].items()
+        ]
+    agree = results["generating"]["agree"]
+    cpp = {kind: agree["same_first_line"][f"{kind}, LlamaCpp"] for kind in ("few-shot", "zero-shot")}
+    parts += [
+        "",
+        f"llama.cpp computes in 4 bits: of {agree['rows']} rows it wrote the same first line as float32 on {cpp['few-shot']} with examples and on {cpp['zero-shot']} without. The others wrote the same on all.",
+    ]
+    work = results["finetuning"]["work"]
+    parts += [
+        "",
+        f"{PANELS['finetuning']}: {work['rows']} rows of {work['tokens_per_row']:.0f} tokens. {results['finetuning']['date']}.",
+        "",
+    ]
+    parts += [
+        "| side | epochs | rows a second | tokens a second | times our time | peak GiB | share of the product rate |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for side, one in results["finetuning"]["sides"].items():
+        share = (
+            f"{one['share_of_product_rate']:.0%} of {one['product_gflop_per_second']:.0f} GFLOP/s"
+            if "share_of_product_rate" in one
+            else "not counted"
+        )
+        parts.append(
+            f"| {side} | {one['epochs']:g} | {one['rows_per_second']:.2f} | {one['tokens_per_second']:.0f} | {one['times_slower']:.1f} | {one['peak_memory_gib']:.1f} | {share} |"
+        )
+    scaling = results["scaling"]
+    parts += [
+        "",
+        f"Scaling. {scaling['date']}.",
+        "",
+        f"![Cost of a row against examples in the prompt](results/{SHOTS_FIGURE.name})",
+        "",
+    ]
+    parts += ["| rows scored | milliseconds a row | peak memory above the loaded model, GiB |", "|---:|---:|---:|"]
+    parts += [
+        f"| {int(size):,} | {one['ms_per_row']:.1f} | {one['above_loaded_model_gib']:.2f} |"
+        for size, one in scaling["rows"].items()
+    ]
+    file = scaling["file"]
+    parts += [
+        "",
+        f"A CSV of {file['rows']:,} rows ({file['megabytes']:.0f} MB): `data.load` {file['llmcourse']['seconds']['median']:.1f} s and {file['llmcourse']['peak_memory_gib']['max']:.2f} GiB, pyarrow's reader {file['pyarrow']['seconds']['median']:.2f} s and {file['pyarrow']['peak_memory_gib']['max']:.2f} GiB.",
+    ]
+    parts += ["", "| from the start of Python | seconds |", "|---|---:|"]
+    parts += [f"| {what} | {spread_text(seconds)} |" for what, seconds in results["startup"]["seconds"].items()]
+    return "\n".join(parts)
+
+
+def recipe_table(results: dict) -> str:
+    """The variants of the `cpu` recipe, in Markdown."""
+    runs: dict[str, list] = {}
+    for run in results["recipes"]["runs"]:
+        runs.setdefault(run["variant"], []).append(run)
+    parts = [
+        "| variant | seeds | accuracy of each | mean | log-probability, mean | seconds of training, mean |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
+    for name, some in runs.items():
+        mean = {key: sum(run[key] for run in some) / len(some) for key in ("accuracy", "log_probability", "seconds")}
+        each = ", ".join(f"{run['accuracy']:.3f}" for run in some)
+        parts.append(
+            f"| {name} | {len(some)} | {each} | {mean['accuracy']:.3f} | {mean['log_probability']:.3f} | {mean['seconds']:.0f} |"
+        )
+    return "\n".join(parts)
+
+
+def rewritten(text: str, blocks: dict[str, str], where: str) -> str:
+    """A file's text with the parts between their markers made anew."""
+    for name, block in blocks.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
-        new = f"{start}\n{text}\n{end}"
-        pattern = f"{re.escape(start)}.*?{re.escape(end)}"
-        readme, count = re.subn(pattern, lambda _, new=new: new, readme, flags=re.DOTALL)
+        new = f"{start}\n{block}\n{end}"
+        text, count = re.subn(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, new=new: new, text, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"README.md must hold the markers {start} and {end} once; found {count}.")
-    return readme
+            raise SystemExit(f"{where} must hold the markers {start} and {end} once; found {count}.")
+    return text
+
+
+def pages(results: dict) -> dict[Path, dict[str, str]]:
+    """The pages that show measurements, and the blocks of each."""
+    fast = speed()
+    return {
+        ROOT / "README.md": {
+            "demo": block(results),
+            "gears": gear_table(),
+            "sarc": sarc_block(),
+            "speed": speed_block(fast),
+        },
+        ROOT / "benchmarks" / "README.md": {"speed": speed_tables(fast), "recipes": recipe_table(fast)},
+    }
 
 
 def main() -> None:
@@ -97,9 +294,10 @@ def main() -> None:
     if options.results:
         files.write_text(RESULTS, options.results.read_text(encoding="utf-8"))
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    files.write_text(FIGURE, figures.svg(figures.waterfall(results["arms"])))
-    readme = ROOT / "README.md"
-    files.write_text(readme, rewritten(readme.read_text(encoding="utf-8"), results))
+    for path, figure in {FIGURE: figures.svg(figures.waterfall(results["arms"])), **speed_figures(speed())}.items():
+        files.write_text(path, figure)
+    for path, blocks in pages(results).items():
+        files.write_text(path, rewritten(path.read_text(encoding="utf-8"), blocks, path.name))
 
 
 if __name__ == "__main__":

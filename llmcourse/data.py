@@ -91,7 +91,7 @@ def load(
             _index(connection, task, path, dict(columns or {}), seed, part=number)
         report = _clean(connection, task, paths)
         _split(connection, task, paths, n_train, n_test)
-        sides = {side: _fetch(connection, task, side) for side in ("train", "test")}
+        sides = _fetch(connection, task)
         report |= {side: _label_counts(task, rows) for side, rows in sides.items()}
     for side, wanted in (("train", n_train), ("test", n_test)):
         if wanted is not None and len(sides[side]) < wanted - wanted % len(task.labels):
@@ -332,7 +332,8 @@ def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: in
             md5_number_lower('{int(seed)}' || lower({group})),
             md5_number_lower('{int(seed)}' || {all_texts})
         FROM {view}""")
-    select = ", ".join(f"{texts[c]} AS {_quoted(c)}" for c in task.columns)
+    # as they stand in the file: cleaned are only the texts of rows that are chosen
+    select = ", ".join(f"{_quoted(mapping[c])}::VARCHAR AS {_quoted(c)}" for c in task.columns)
     connection.execute(
         f"CREATE TEMP VIEW texts_{part} AS SELECT {part} AS part, row_number() OVER () AS row, {select} FROM {view}"
     )
@@ -435,18 +436,25 @@ def _split(connection, task: Task, paths: list[Path], n_train: int | None, n_tes
                 QUALIFY row_number() OVER (PARTITION BY label ORDER BY sort_hash) <= {each}""")
 
 
-def _fetch(connection, task: Task, side: str) -> "Dataset":
+def _fetch(connection, task: Task) -> dict[str, "Dataset"]:
+    """The chosen rows' texts, of training and test side."""
     from datasets import Dataset
 
-    texts = ", ".join(f"t.{_quoted(column)}" for column in task.columns)
+    texts = ", ".join(f"{_cleaned(task, f't.{_quoted(column)}')} AS {_quoted(column)}" for column in task.columns)
     parts = [part for (part,) in connection.execute("SELECT DISTINCT part FROM chosen ORDER BY part").fetchall()]
     source = " UNION ALL ".join(f"SELECT * FROM texts_{part}" for part in parts)
-    records = _records(
-        connection.execute(f"""
-        SELECT c.row::BIGINT AS row, c.label::BIGINT AS label, {texts} FROM chosen c JOIN ({source}) t USING (part, row)
-        WHERE c.side = '{side}' ORDER BY {texts}, c.label""")
-    )
-    return Dataset.from_list(records)
+    order = ", ".join(map(_quoted, task.columns))
+    connection.execute(f"""
+        CREATE TABLE fetched AS SELECT c.side, c.row::BIGINT AS row, c.label::BIGINT AS label, {texts}
+        FROM chosen c JOIN ({source}) t USING (part, row)""")
+    return {
+        side: Dataset.from_list(
+            _records(
+                connection.execute(f"SELECT * EXCLUDE side FROM fetched WHERE side = '{side}' ORDER BY {order}, label")
+            )
+        )
+        for side in ("train", "test")
+    }
 
 
 def _records(result) -> list[dict]:

@@ -20,10 +20,14 @@ def record():
     return module
 
 
-def test_the_measured_part_is_the_results_file():
+def test_the_measured_parts_are_the_results_files():
     module = record()
     results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
-    assert module.rewritten(README, results) == README
+    for path, blocks in module.pages(results).items():
+        text = path.read_text(encoding="utf-8")
+        assert module.rewritten(text, blocks, path.name) == text
+    for path, figure in module.speed_figures(module.speed()).items():
+        assert path.read_text(encoding="utf-8") == figure
     # measured on the corpus and with the recipe that are here now
     assert results["data"]["test_id"] == data.load(tasks.SARCASM).test_id
     assert results["recipe"] == recipes.CPU.as_dict()

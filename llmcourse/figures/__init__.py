@@ -8,6 +8,7 @@ from llmcourse.figures.experiment import confusions, loss_curve, verdicts, water
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
 from llmcourse.figures.lora import levels, lora_picture, memory, ranks, reduced_parameters, spectra
 from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
+from llmcourse.figures.speed import cost_of_shots, times_slower
 from llmcourse.figures.style import svg
 from llmcourse.figures.tokens import loss_mask
 
@@ -17,6 +18,7 @@ __all__ = [
     "answer_rates",
     "attention_heads",
     "confusions",
+    "cost_of_shots",
     "forgetting",
     "head_maps",
     "levels",
@@ -32,6 +34,7 @@ __all__ = [
     "sizes",
     "spectra",
     "svg",
+    "times_slower",
     "token_bars",
     "verdicts",
     "waterfall",

@@ -1,0 +1,153 @@
+"""What the scripts of this folder share: sides that do the same work in turn, machine and versions, results files.
+
+Every comparison follows the same rules. All sides run in one go on the same rows, in blocks: each side does a block, then each the next, so that what else the machine
+does falls on all. What they compute is compared before anything is timed, and a side that computes something else is not timed. A results
+file holds date, machine, versions, the seconds of each block, and of each side minimum, median and maximum of its rows a second
+and of its ratio to ours, block by block.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmcourse import files, finetune, hardware, metrics, predict
+from llmcourse.models import LoadedModel
+from llmcourse.recipes import Recipe
+from llmcourse.tasks import Task
+
+RESULTS = Path(__file__).parent / "results"
+OURS = "llmcourse"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to do the work."""
+
+    name: str
+    work: Callable[[Sequence[Mapping]], Any]
+    """Does these rows, and returns what it computed."""
+    plain: LoadedModel | None = None
+    """The model that this side gets as transformers loads it, instead of as llmcourse does: see `as_it_comes`."""
+
+    def __call__(self, rows: Sequence[Mapping]) -> Any:
+        with as_it_comes(self.plain) if self.plain else contextlib.nullcontext():
+            return self.work(rows)
+
+
+@contextlib.contextmanager
+def as_it_comes(loaded: LoadedModel) -> Iterator[None]:
+    """The model without what llmcourse chooses for this processor: matrix products as torch has them, transformers' attention."""
+    chosen = loaded.model.config._attn_implementation
+    loaded.model.set_attn_implementation("sdpa")
+    try:
+        with hardware.mkl_products():
+            yield
+    finally:
+        loaded.model.set_attn_implementation(chosen)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Minimum, median and maximum."""
+    return {name: round(pick(values), 4) for name, pick in SPREAD.items()}
+
+
+SPREAD = {"min": min, "median": statistics.median, "max": max}
+
+
+def compare(sides: Sequence[Side], rows: Sequence[Mapping], blocks: int, say=print) -> dict[str, Any]:
+    """Each side does each block of the rows, in turn; the first side is ours. Seconds, rows a second and ratios.
+
+    The order of sides turns from block to block, so that none is always first. Every side does two rows before, unmeasured.
+    """
+    for side in sides:
+        side(rows[:2])
+    parts = [rows[place::blocks] for place in range(blocks)]
+    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number, part in enumerate(parts):
+        for turn in range(len(sides)):
+            side = sides[(number + turn) % len(sides)]
+            clock = time.perf_counter()
+            side(part)
+            seconds[side.name].append(time.perf_counter() - clock)
+            say(
+                f"block {number + 1} of {blocks}, {side.name}: {len(part) / seconds[side.name][-1]:.2f} rows/s",
+                flush=True,
+            )
+    ours = seconds[sides[0].name]
+    return {
+        side.name: {
+            "as_it_comes": side.plain is not None,
+            "seconds": [round(value, 3) for value in seconds[side.name]],
+            "rows_per_second": spread([len(p) / s for p, s in zip(parts, seconds[side.name], strict=True)]),
+            "times_slower": spread([s / o for s, o in zip(seconds[side.name], ours, strict=True)]),
+        }
+        for side in sides
+    }
+
+
+def about(loaded: LoadedModel | None = None, peers: Sequence[str] = ()) -> dict[str, Any]:
+    """Date, machine, versions (those of `peers` too) and base model, for a results file."""
+    from importlib import metadata
+
+    versions = {**hardware.versions(), **{name: metadata.version(name) for name in peers}}
+    whole = {"date": hardware.now(), "machine": hardware.detect().as_dict(), "versions": versions}
+    return {**whole, "model": loaded.base} if loaded else whole
+
+
+def keep(name: str, results: dict[str, Any], folder: Path) -> Path:
+    """Write a results file, and say where."""
+    path = files.write_json(folder / f"{name}.json", results)
+    print(f"kept in {path}")
+    return path
+
+
+def options(doc: str, arguments: Sequence[str] | None = None, **more: tuple) -> argparse.Namespace:
+    """The command line that all scripts have: --quick, --out, and of `more` each a number (its value, its value with --quick, what
+    it means) or a text (`str`, what it means)."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="little of everything, to see that it runs; no results file"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the results file (default: results/; with --quick none)")
+    numbers = {name: entry for name, entry in more.items() if entry[0] is not str}
+    for name, entry in more.items():
+        if name in numbers:
+            whole, quick, meaning = entry
+            parser.add_argument(f"--{name}", type=int, help=f"{meaning} (default: {whole}; with --quick {quick})")
+        else:
+            parser.add_argument(f"--{name}", help=entry[1])
+    chosen = parser.parse_args(arguments)
+    for name, (whole, quick, _) in numbers.items():
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, quick if chosen.quick else whole)
+    if chosen.out is None and not chosen.quick:
+        chosen.out = RESULTS
+    return chosen
+
+
+def finish(name: str, results: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:
+    """Keep the results if a folder was named, else show them."""
+    if chosen.out:
+        keep(name, results, chosen.out)
+    else:
+        print(json.dumps(results, indent=1))
+    return results
+
+
+def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Mapping]) -> dict[str, Any]:
+    """Accuracy and mean log-probability of the right label, scored."""
+    answers = predict.score(loaded, finetune.training_prompt(task, recipe), rows)
+    gold = [row["label"] for row in rows]
+    score = metrics.evaluate(gold, answers.labels, task.labels)
+    right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]
+    return {
+        "accuracy": score.accuracy,
+        "accuracy_ci95": [round(bound, 4) for bound in score.accuracy_ci95],
+        "log_probability": round(sum(right) / len(right), 4),
+    }

@@ -1,0 +1,95 @@
+"""What of the `cpu` recipe pays? `python benchmarks/recipes.py` trains its variants with three seeds each.
+
+The embedded model, sarcasm's training rows only, split by parent: 800 to learn from, 200 to validate. Varied are the dropout, and how many
+upper layers get adapters; a seed draws the first A matrices, the order of the rows and the dropout. Kept after each run, in
+results/recipes.json: a script that was interrupted goes on. `--variants` chooses some, so that two may run beside each other with a
+thread each (OMP_NUM_THREADS=1), as they did here: about 40 minutes on 2 cores.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from measure import RESULTS, validated
+
+from llmcourse import data, files, finetune, hardware, models
+from llmcourse.models import LoadedModel
+from llmcourse.recipes import CPU, Recipe
+from llmcourse.tasks import SARCASM, Task
+
+SEEDS = (42, 43, 44)
+VARIANTS = {
+    "cpu": {},
+    "dropout 0.05": {"dropout": 0.05},
+    "upper 6 layers": {"upper_layers": 6},
+    "all 30 layers": {"upper_layers": None},
+}
+SHARE = 0.2
+
+
+def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapping]]:
+    """Training and validation rows, none of which share what the task groups by; as any split of the course, by hash."""
+    column = task.group_column
+    order = sorted({row[column] for row in rows}, key=files.short_hash)
+    chosen = set(order[: round(SHARE * len(order))])
+    rows = data.in_order(task, rows)
+    return [row for row in rows if row[column] not in chosen], [row for row in rows if row[column] in chosen]
+
+
+def measure(
+    loaded: LoadedModel, source: data.Rows, recipe: Recipe, out: Path, variants=VARIANTS, seeds=SEEDS, say=print
+):
+    """Run whatever `out` does not hold yet, and return all of it. A file about other rows, model or recipe is begun anew."""
+    task = source.task
+    train, validation = split(task, source.train)
+    about = {
+        "task": task.name,
+        "model": loaded.base,
+        "recipe": recipe.as_dict(),
+        "train": len(train),
+        "train_id": data.rows_id(task, train),
+        "validation": len(validation),
+        "validation_id": data.rows_id(task, validation),
+    }
+
+    def known() -> dict[str, Any]:
+        kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+        return kept if all(kept.get(key) == value for key, value in about.items()) else {"runs": []}
+
+    for seed in seeds:
+        for name in variants:
+            if any((run["variant"], run["seed"]) == (name, seed) for run in known()["runs"]):
+                continue
+            tried = recipe.changed(seed=seed, **VARIANTS[name])
+            with tempfile.TemporaryDirectory() as folder:
+                run = finetune.finetune(loaded, task, train, tried, folder)
+            result = {
+                "variant": name,
+                "seed": seed,
+                "trained": run.trainable,
+                "seconds": round(run.seconds, 1),
+                "loss_last_10": round(sum(run.losses[-10:]) / len(run.losses[-10:]), 4),
+                **validated(loaded, tried, task, validation),
+            }
+            with files.lock(out):
+                runs = sorted([*known()["runs"], result], key=lambda run: (run["variant"], run["seed"]))
+                machine = {"machine": hardware.detect().as_dict(), "versions": hardware.versions()}
+                files.write_json(out, {"date": hardware.now(), **about, **machine, "runs": runs})
+            say(*[f"{key}: {value}" for key, value in result.items()], sep="; ", flush=True)
+    loaded.drop_adapter()
+    return known()
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS / "recipes.json", help="the results file")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    options = parser.parse_args(arguments)
+    measure(models.load(), data.load(SARCASM), CPU, options.out, options.variants)
+
+
+if __name__ == "__main__":
+    main()

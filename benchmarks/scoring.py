@@ -1,0 +1,139 @@
+"""Scoring few-shot rows: the log-probability of each label, by the course's engine and by two others.
+
+    llmcourse                  `predict.score`: what the prompts share is computed once
+    full forwards              one whole forward pass for each label of each row
+    lm-evaluation-harness      log-likelihoods on its HF backend, with the batch size that was fastest of a few
+
+The two others also on the model as `llmcourse` loads it ("our model"): with the matrix products and the attention that it chooses for this processor.
+All hold the same weights, in memory once. Checked before timing: log-probabilities of our engine and of the full forwards agree, and the
+harness's sums agree with those of the full forwards. 200 rows take about 15 minutes on 2 cores.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from measure import OURS, Side, about, as_it_comes, compare, finish, options
+
+from llmcourse import CourseError, data, models, predict
+from llmcourse.models import LoadedModel
+from llmcourse.prompts import Prompt, few_shots
+from llmcourse.tasks import SARCASM
+
+TOLERANCE = 1e-4
+BATCH_SIZES = (1, 4, 16)
+
+
+class FullForwards:
+    """One forward pass a label and row over prompt and label, all logits computed."""
+
+    def __init__(self, loaded: LoadedModel, prompt: Prompt):
+        self.loaded, self.prompt = loaded, prompt
+        self.labels = predict.label_tokens(loaded, prompt)
+        self.choices = predict.label_choices(self.labels)
+
+    def __call__(self, rows: Sequence[Mapping]) -> list[dict[str, list[float]]]:
+        """For each row the summed log-probabilities of the labels, and those among labels only, as `predict.score` gives them."""
+        import torch
+
+        result = []
+        for ids in predict.encode(self.loaded, self.prompt, rows):
+            sums, among = [], torch.zeros(1, len(self.labels), dtype=torch.float64)
+            for place, label in enumerate(self.labels):
+                with torch.inference_mode():
+                    logits = self.loaded.model(torch.tensor([ids + label])).logits[0]
+                logs = logits[len(ids) - 1 : -1].double().log_softmax(-1)
+                sums.append(float(sum(logs[step, token] for step, token in enumerate(label))))
+                for path, choice in self.choices.items():
+                    if list(path) == label[: len(path)] and len(path) < len(label):
+                        among[0, place] += choice.logprobs(logs[[len(path)]])[0, place]
+            result.append({"sums": sums, "among": among[0].tolist()})
+        return result
+
+
+class Harness:
+    """lm-evaluation-harness's HF backend around the same model."""
+
+    def __init__(self, loaded: LoadedModel, prompt: Prompt):
+        from lm_eval.models.huggingface import HFLM
+
+        self.loaded, self.prompt = loaded, prompt
+        self.backend = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1)
+
+    def __call__(self, rows: Sequence[Mapping]) -> list[list[float]]:
+        """For each row the summed log-probabilities of the labels."""
+        from lm_eval.api.instance import Instance
+
+        asked = [
+            Instance("loglikelihood", dict(row), (self.prompt.text(row), self.prompt.answer(label)), place)
+            for row in rows
+            for place, label in enumerate(range(len(self.prompt.task.labels)))
+        ]
+        answers = [likelihood for likelihood, _greedy in self.backend.loglikelihood(asked, disable_tqdm=True)]
+        labels = len(self.prompt.task.labels)
+        return [answers[start : start + labels] for start in range(0, len(answers), labels)]
+
+    def tune(self, rows: Sequence[Mapping]) -> dict[int, float]:
+        """Choose the fastest batch size on these rows; rows a second of each."""
+        tried = {}
+        for size in BATCH_SIZES:
+            self.backend.batch_size_per_gpu = size
+            clock = time.perf_counter()
+            self(rows)
+            tried[size] = round(len(rows) / (time.perf_counter() - clock), 3)
+        self.backend.batch_size_per_gpu = max(tried, key=tried.__getitem__)
+        return tried
+
+
+def apart(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+    """The largest difference."""
+    return max(abs(a - b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> dict:
+    chosen = options(
+        __doc__,
+        arguments,
+        rows=(200, 8, "test rows to score"),
+        shots=(4, 4, "examples in the prompt"),
+        blocks=(4, 2, "blocks of rows that the sides do in turn"),
+        check=(20, 4, "rows on which the sides must agree"),
+    )
+    loaded, corpus = models.load(), data.load(SARCASM)
+    rows = list(corpus.test)[: chosen.rows]
+    prompt = Prompt(SARCASM, few_shots(SARCASM, list(corpus.train), chosen.shots))
+    full, harness = FullForwards(loaded, prompt), Harness(loaded, prompt)
+
+    def ours(some: Sequence[Mapping]) -> list[list[float]]:
+        return predict.score(loaded, prompt, some).logprobs
+
+    some = rows[: chosen.check]
+    with as_it_comes(loaded):
+        whole, sums = full(some), harness(some)
+    differences = {
+        "llmcourse and full forwards": apart(ours(some), [row["among"] for row in whole]),
+        "harness and full forwards": apart(sums, [row["sums"] for row in whole]),
+    }
+    if max(differences.values()) > 10 * TOLERANCE or differences["llmcourse and full forwards"] > TOLERANCE:
+        raise CourseError(f"The sides compute different things: {differences}")
+    with as_it_comes(loaded):
+        tried = harness.tune(some[:4])
+    lengths = [len(ids) for ids in predict.encode(loaded, prompt, rows)]
+    sides = [
+        Side(OURS, ours),
+        Side("full forwards", full, plain=loaded),
+        Side("lm-evaluation-harness", harness, plain=loaded),
+        Side("full forwards, our model", full),
+        Side("lm-evaluation-harness, our model", harness),
+    ]
+    results = {
+        **about(loaded, ["lm-eval"]),
+        "work": {"rows": len(rows), "shots": chosen.shots, "prompt_tokens": round(sum(lengths) / len(lengths), 1)},
+        "agree": {"rows": len(some), "largest_difference": differences},
+        "harness_batch_sizes": {"rows_per_second": tried, "chosen": harness.backend.batch_size_per_gpu},
+        "sides": compare(sides, rows, chosen.blocks),
+    }
+    return finish("scoring", results, chosen)
+
+
+if __name__ == "__main__":
+    main()
