@@ -41,7 +41,7 @@ COUNTED_ROWS = 32
 
 @dataclass(frozen=True)
 class Way:
-    """A side: how it trains, and which side of the course does the like."""
+    """A side: how it trains."""
 
     recipe: Recipe
     train: Callable[..., Any]
@@ -141,6 +141,14 @@ WAYS = {
     "TRL as in the talk": Way(TALKS_ADAPTER, trl_as_in_the_talk),
 }
 LITGPT = "litgpt, talk's adapter"
+LIKE = {
+    "TRL, best, cpu's adapter": "llmcourse, cpu, one epoch",
+    "TRL, best, cpu's adapter, our model": "llmcourse, cpu, one epoch",
+    "TRL, best, talk's adapter": "llmcourse, talk's adapter",
+    "TRL as in the talk": "llmcourse, talk's adapter",
+    LITGPT: "llmcourse, talk's adapter",
+}
+"""Which side of ours trains the same matrices, as often: the ratio is taken to that one."""
 
 
 def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: Any) -> float:
@@ -271,6 +279,14 @@ def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]
     return result | {"tokens_per_second": round(tokens / result["seconds"], 1), "epochs": 1}
 
 
+def set_beside(sides: dict[str, dict]) -> None:
+    """Give each side but ours its ratio to what is like it of ours."""
+    for name, against in LIKE.items():
+        if name in sides:
+            ratio = sides[against]["rows_per_second"] / sides[name]["rows_per_second"]
+            sides[name] |= {"against": against, "times_slower": round(ratio, 3)}
+
+
 def _last_line(command: Sequence[str]) -> dict[str, Any]:
     """What a process says in its last line, as JSON."""
     done = subprocess.run(command, capture_output=True, text=True)
@@ -303,9 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     losses = {name: one["loss_before"] for name, one in sides.items() if name != "TRL as in the talk"}
     if max(losses.values()) - min(losses.values()) > LOSS_TOLERANCE:
         raise CourseError(f"The sides do not begin with the same loss: {losses}")
-    ours_per_second = sides["llmcourse, cpu"]["rows_per_second"]
-    for one in sides.values():
-        one["times_slower"] = round(ours_per_second / one["rows_per_second"], 3)
+    set_beside(sides)
     lengths = token_counts(loaded, rows)
     results = {
         **about(loaded),

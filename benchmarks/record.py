@@ -118,6 +118,7 @@ def middle(ratio: dict | float) -> float:
 def goals(results: dict) -> list[tuple[str, float, str]]:
     """What was aimed at: work, measured, aim (the first number of which is the bound)."""
     scoring, generating, finetuning = (ratios(results, name) for name in PANELS)
+    rate = {side: one["rows_per_second"] for side, one in results["finetuning"]["sides"].items()}
     file = results["scaling"]["file"]
     return [
         ("scoring against full forwards", middle(scoring["full forwards"]), "at least 4 times faster"),
@@ -129,7 +130,11 @@ def goals(results: dict) -> list[tuple[str, float, str]]:
         ),
         ("generating against transformers' pipeline", middle(generating["pipeline"]), "at least 4 times faster"),
         ("generating against llama.cpp", middle(generating["llama.cpp, 4 bits"]), "at least 1 times faster"),
-        ("finetuning against TRL as in the talk", finetuning["TRL as in the talk"], "at least 6 times faster"),
+        (
+            "finetuning, `cpu` against TRL as in the talk",
+            rate["llmcourse, cpu"] / rate["TRL as in the talk"],
+            "at least 6 times faster",
+        ),
         (
             "finetuning against TRL at its best, like adapters",
             finetuning["TRL, best, cpu's adapter"],
@@ -209,7 +214,7 @@ def speed_tables(results: dict) -> str:
         "",
     ]
     parts += [
-        "| side | epochs | rows a second | tokens a second | times our time | peak GiB | share of the product rate |",
+        "| side | epochs | rows a second | tokens a second | times the time of what is like it of ours | peak GiB | share of the product rate |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for side, one in results["finetuning"]["sides"].items():
@@ -218,8 +223,9 @@ def speed_tables(results: dict) -> str:
             if "share_of_product_rate" in one
             else "not counted"
         )
+        beside = f"{one['times_slower']:.1f} ({one['against']})" if "against" in one else ""
         parts.append(
-            f"| {side} | {one['epochs']:g} | {one['rows_per_second']:.2f} | {one['tokens_per_second']:.0f} | {one['times_slower']:.1f} | {one['peak_memory_gib']:.1f} | {share} |"
+            f"| {side} | {one['epochs']:g} | {one['rows_per_second']:.2f} | {one['tokens_per_second']:.0f} | {beside} | {one['peak_memory_gib']:.1f} | {share} |"
         )
     scaling = results["scaling"]
     parts += [
