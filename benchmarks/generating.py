@@ -82,14 +82,14 @@ class LlamaCpp:
         from llama_cpp import Llama
 
         self.prompt, self.new_tokens = prompt, new_tokens
-        self.model = Llama(
+        self.llama = Llama(
             str(embedded.gguf_path()), n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False
         )
 
     def __call__(self, rows: Sequence[Mapping]) -> list[str]:
         texts = []
         for row in rows:
-            out = self.model(self.prompt.text(row), max_tokens=self.new_tokens, temperature=0.0, stop=["\n"])
+            out = self.llama(self.prompt.text(row), max_tokens=self.new_tokens, temperature=0.0, stop=["\n"])
             texts.append(out["choices"][0]["text"])
         return [first_line(text) for text in texts]
 

@@ -26,7 +26,7 @@ class Trained(Exception):
     """Ends litgpt's run after training: saving and merging are not measured."""
 
 
-def first_loss(model, tokenizer, check) -> float:
+def first_loss(gpt, tokenizer, check) -> float:
     """Mean cross-entropy of the labelled tokens, as litgpt's `fit` computes it, a row at a time (all labels are as long)."""
     losses = []
     for row in check:
@@ -35,7 +35,7 @@ def first_loss(model, tokenizer, check) -> float:
         targets = whole.clone()
         targets[: len(prompt)] = -100
         with torch.no_grad():
-            logits = model(whole[None].long(), lm_head_chunk_size=128)
+            logits = gpt(whole[None].long(), lm_head_chunk_size=128)
         logits[-1] = logits[-1][..., :-1, :]
         losses.append(lora.chunked_cross_entropy(logits, targets[None, 1:].long()).item())
     return sum(losses) / len(losses)
@@ -47,11 +47,9 @@ def main(path: str) -> None:
     fit = lora.fit
 
     def timed(**arguments):
-        model = arguments["model"]
-        model.max_seq_length = 512
-        measured["loss_before"] = round(
-            first_loss(model, lora.Tokenizer(arguments["checkpoint_dir"]), order["check"]), 5
-        )
+        gpt = arguments["model"]
+        gpt.max_seq_length = 512
+        measured["loss_before"] = round(first_loss(gpt, lora.Tokenizer(arguments["checkpoint_dir"]), order["check"]), 5)
         clock = time.perf_counter()
         fit(**arguments)
         measured["seconds"] = round(time.perf_counter() - clock, 2)

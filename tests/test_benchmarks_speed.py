@@ -65,7 +65,8 @@ def test_full_forwards_compute_what_the_engine_computes(tiny):
     ours = predict.score(tiny, PROMPT, ROWS[:4]).logprobs
     assert scoring.apart(ours, [row["among"] for row in found]) < scoring.TOLERANCE
     ids, label = predict.encode(tiny, PROMPT, ROWS[:1])[0], predict.label_tokens(tiny, PROMPT)[0]
-    logs = tiny.model(torch.tensor([ids + label])).logits[0].log_softmax(-1)
+    with torch.inference_mode():
+        logs = tiny.model(torch.tensor([ids + label])).logits[0].log_softmax(-1)
     summed = sum(float(logs[len(ids) - 1 + step, token]) for step, token in enumerate(label))
     assert found[0]["sums"][0] == pytest.approx(summed, abs=1e-4)
 

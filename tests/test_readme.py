@@ -20,7 +20,7 @@ def record():
     return module
 
 
-def test_the_measured_parts_are_the_results_files():
+def test_the_measured_part_is_the_results_file():
     module = record()
     results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
     for path, blocks in module.pages(results).items():
