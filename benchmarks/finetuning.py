@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import about, as_it_comes, finish, options
+from measure import about, as_it_comes, fastest, finish, options
 
 from llmcourse import CourseError, data, embedded, files, finetune, models
 from llmcourse.models import LoadedModel
@@ -160,11 +160,16 @@ def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: A
         if trainer is not None:
             trainer.train()
         seconds = time.perf_counter() - clock
+    put_back(loaded, trainer)
+    return seconds
+
+
+def put_back(loaded: LoadedModel, trainer) -> None:
+    """Make the model in memory the base again. `trainer` is TRL's; None where llmcourse has trained."""
     if trainer is not None:
         loaded.model = trainer.model
         finetune._unpatch(loaded.model)
     loaded.drop_adapter()
-    return seconds
 
 
 def one_label(rows: list[dict]) -> list[dict]:
@@ -174,7 +179,7 @@ def one_label(rows: list[dict]) -> list[dict]:
 
 def loss_before(way: Way, loaded: LoadedModel, rows: list[dict]) -> float:
     """The loss of the untrained adapter on `one_label(rows)`, by this side's own trainer."""
-    rows = one_label(rows)
+    rows, trainer = one_label(rows), None
     with tempfile.TemporaryDirectory() as folder:
         if way.train is ours:
             losses: list[float] = []
@@ -186,9 +191,7 @@ def loss_before(way: Way, loaded: LoadedModel, rows: list[dict]) -> float:
             columns = ("input_ids", "labels")
             batch = trainer.data_collator([{k: row[k] for k in columns if k in row} for row in trainer.train_dataset])
             loss = float(trainer.compute_loss(trainer.model, batch))
-            loaded.model = trainer.model
-            finetune._unpatch(loaded.model)
-    loaded.drop_adapter()
+    put_back(loaded, trainer)
     return loss
 
 
@@ -226,9 +229,10 @@ def side(name: str, count: int) -> dict[str, Any]:
     result: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
     how = {}
     if way.tuned:
-        tried = {size: len(rows[:64]) / run(way, loaded, rows[:64], 1, micro_batch=size) for size in MICRO_BATCHES}
-        how = {"micro_batch": max(tried, key=tried.__getitem__)}
-        result["micro_batches"] = {"rows_per_second": {n: round(v, 3) for n, v in tried.items()}, **how}
+        few = rows[:64]
+        best, tried = fastest(MICRO_BATCHES, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
+        how = {"micro_batch": best}
+        result["micro_batches"] = {"rows_per_second": tried, **how}
     seconds = run(way, loaded, rows, way.epochs, **how)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     lengths = token_counts(loaded, rows)

@@ -10,22 +10,17 @@ this processor. Checked before timing: the first lines that ours, `generate` and
 about 15 minutes on 2 cores.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 
-from measure import OURS, Side, about, as_it_comes, compare, finish, options
+from measure import OURS, Side, about, as_it_comes, compare, fastest, few_shot_work, finish, options
 
-from llmcourse import CourseError, data, embedded, models, predict
+from llmcourse import CourseError, embedded, predict
+from llmcourse.engine import first_line
 from llmcourse.models import LoadedModel
-from llmcourse.prompts import Prompt, few_shots
+from llmcourse.prompts import Prompt
 from llmcourse.tasks import SARCASM
 
 BATCH_SIZES = (1, 4, 16)
-
-
-def first_line(text: str) -> str:
-    """What is read of an answer."""
-    return text.strip().partition("\n")[0].strip()
 
 
 class OneByOne:
@@ -66,12 +61,12 @@ class Pipeline:
 
     def tune(self, rows: Sequence[Mapping]) -> dict[int, float]:
         """Choose the fastest batch size on these rows; rows a second of each."""
-        tried = {}
-        for self.batch_size in BATCH_SIZES:
-            clock = time.perf_counter()
+
+        def sized(size: int) -> None:
+            self.batch_size = size
             self(rows)
-            tried[self.batch_size] = round(len(rows) / (time.perf_counter() - clock), 3)
-        self.batch_size = max(tried, key=tried.__getitem__)
+
+        self.batch_size, tried = fastest(BATCH_SIZES, rows, sized)
         return tried
 
 
@@ -110,10 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         blocks=(4, 2, "blocks of rows that the sides do in turn"),
         check=(40, 4, "rows on which the sides must agree"),
     )
-    loaded, corpus = models.load(), data.load(SARCASM)
-    rows = list(corpus.test)[: chosen.rows]
-    prompt = Prompt(SARCASM, few_shots(SARCASM, list(corpus.train), chosen.shots))
-    new_tokens = max(map(len, predict.label_tokens(loaded, prompt))) + 4
+    loaded, prompt, rows, work = few_shot_work(chosen)
+    new_tokens = max(map(len, predict.label_tokens(loaded, prompt))) + predict.SPARE_TOKENS
     one, pipe = OneByOne(loaded, prompt, new_tokens), Pipeline(loaded, prompt, new_tokens)
     cpp = LlamaCpp(prompt, new_tokens, torch.get_num_threads())
 
@@ -137,7 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         raise CourseError(f"The sides write different things: of {len(some)} rows, {agree}")
     with as_it_comes(loaded):
         tried = pipe.tune(some[:16])
-    lengths = [len(ids) for ids in predict.encode(loaded, prompt, rows)]
     sides = [
         Side(OURS, ours),
         Side("one generate a row", one, plain=loaded),
@@ -148,12 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     ]
     results = {
         **about(loaded, ["llama-cpp-python"]),
-        "work": {
-            "rows": len(rows),
-            "shots": chosen.shots,
-            "prompt_tokens": round(sum(lengths) / len(lengths), 1),
-            "new_tokens": new_tokens,
-        },
+        "work": {**work, "new_tokens": new_tokens},
         "agree": {"rows": len(some), "same_first_line": agree},
         "pipeline_batch_sizes": {"rows_per_second": tried, "chosen": pipe.batch_size},
         "sides": compare(sides, rows, chosen.blocks),

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import validated
+from measure import about, trained_on, validated
 
-from llmcourse import adapt, data, files, finetune, hardware, models, results
+from llmcourse import adapt, data, files, finetune, models, results
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import few_shots
 from llmcourse.recipes import FEW, Recipe
@@ -109,22 +109,13 @@ def measure(loaded: LoadedModel, source: data.Rows, recipe: Recipe, out: Path, r
     """
     task = source.task
     train, validation = split(task, source.train)
-    about = {
-        "task": task.name,
-        "model": loaded.base,
-        "recipe": recipe.as_dict(),
-        "train": len(train),
-        "train_id": data.rows_id(task, train),
-        "validation": len(validation),
-        "validation_id": data.rows_id(task, validation),
-    }
+    subject = trained_on(loaded, task, recipe, train, validation)
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    if any(kept.get(key) != value for key, value in about.items()):
+    if any(kept.get(key) != value for key, value in subject.items()):
         kept = {"runs": []}
 
     def keep() -> dict[str, Any]:
-        machine = {"machine": hardware.detect().as_dict(), "versions": hardware.versions()}
-        whole = {"date": hardware.now(), **about, **machine, **{k: v for k, v in kept.items() if k in ("full", "runs")}}
+        whole = {**about(), **subject, **{k: v for k, v in kept.items() if k in ("full", "runs")}}
         files.write_json(out, whole)
         return whole
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse import files, finetune, hardware, metrics, predict
+from llmcourse import data, files, finetune, hardware, metrics, models, predict
 from llmcourse.models import LoadedModel
+from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
-from llmcourse.tasks import Task
+from llmcourse.tasks import SARCASM, Task
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "llmcourse"
@@ -100,11 +101,39 @@ def about(loaded: LoadedModel | None = None, peers: Sequence[str] = ()) -> dict[
     return {**whole, "model": loaded.base} if loaded else whole
 
 
-def keep(name: str, results: dict[str, Any], folder: Path) -> Path:
-    """Write a results file, and say where."""
-    path = files.write_json(folder / f"{name}.json", results)
-    print(f"kept in {path}")
-    return path
+def trained_on(
+    loaded: LoadedModel, task: Task, recipe: Recipe, train: Sequence, validation: Sequence
+) -> dict[str, Any]:
+    """What a results file of trainings is about; one that is about something else is begun anew."""
+    return {
+        "task": task.name,
+        "model": loaded.base,
+        "recipe": recipe.as_dict(),
+        "train": len(train),
+        "train_id": data.rows_id(task, train),
+        "validation": len(validation),
+        "validation_id": data.rows_id(task, validation),
+    }
+
+
+def few_shot_work(chosen: argparse.Namespace) -> tuple[LoadedModel, Prompt, list[Mapping], dict[str, Any]]:
+    """The model, the prompt and the test rows that `chosen.rows` and `chosen.shots` name, and their description."""
+    loaded, corpus = models.load(), data.load(SARCASM)
+    rows = list(corpus.test)[: chosen.rows]
+    prompt = Prompt(SARCASM, few_shots(SARCASM, list(corpus.train), chosen.shots))
+    lengths = [len(ids) for ids in predict.encode(loaded, prompt, rows)]
+    tokens = round(sum(lengths) / len(lengths), 1)
+    return loaded, prompt, rows, {"rows": len(rows), "shots": chosen.shots, "prompt_tokens": tokens}
+
+
+def fastest(sizes: Sequence[int], rows: Sequence[Mapping], work: Callable[[int], Any]) -> tuple[int, dict[int, float]]:
+    """The size with which `work(size)` does these rows fastest, and the rows a second of each."""
+    tried = {}
+    for size in sizes:
+        clock = time.perf_counter()
+        work(size)
+        tried[size] = round(len(rows) / (time.perf_counter() - clock), 3)
+    return max(tried, key=tried.__getitem__), tried
 
 
 def options(doc: str, arguments: Sequence[str] | None = None, **more: tuple) -> argparse.Namespace:
@@ -134,7 +163,7 @@ def options(doc: str, arguments: Sequence[str] | None = None, **more: tuple) -> 
 def finish(name: str, results: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:
     """Keep the results if a folder was named, else show them."""
     if chosen.out:
-        keep(name, results, chosen.out)
+        print(f"kept in {files.write_json(chosen.out / f'{name}.json', results)}")
     else:
         print(json.dumps(results, indent=1))
     return results

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import RESULTS, validated
+from measure import RESULTS, about, trained_on, validated
 
-from llmcourse import data, files, finetune, hardware, models
+from llmcourse import data, files, finetune, models
 from llmcourse.models import LoadedModel
 from llmcourse.recipes import CPU, Recipe
 from llmcourse.tasks import SARCASM, Task
@@ -45,19 +45,11 @@ def measure(
     """Run whatever `out` does not hold yet, and return all of it. A file about other rows, model or recipe is begun anew."""
     task = source.task
     train, validation = split(task, source.train)
-    about = {
-        "task": task.name,
-        "model": loaded.base,
-        "recipe": recipe.as_dict(),
-        "train": len(train),
-        "train_id": data.rows_id(task, train),
-        "validation": len(validation),
-        "validation_id": data.rows_id(task, validation),
-    }
+    subject = trained_on(loaded, task, recipe, train, validation)
 
     def known() -> dict[str, Any]:
         kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-        return kept if all(kept.get(key) == value for key, value in about.items()) else {"runs": []}
+        return kept if all(kept.get(key) == value for key, value in subject.items()) else {"runs": []}
 
     for seed in seeds:
         for name in variants:
@@ -76,8 +68,7 @@ def measure(
             }
             with files.lock(out):
                 runs = sorted([*known()["runs"], result], key=lambda run: (run["variant"], run["seed"]))
-                machine = {"machine": hardware.detect().as_dict(), "versions": hardware.versions()}
-                files.write_json(out, {"date": hardware.now(), **about, **machine, "runs": runs})
+                files.write_json(out, {**about(), **subject, "runs": runs})
             say(*[f"{key}: {value}" for key, value in result.items()], sep="; ", flush=True)
     loaded.drop_adapter()
     return known()

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from generating import OneByOne
 from measure import about, as_it_comes, finish, options, spread
 
 from llmcourse import data, models, predict
@@ -38,6 +39,7 @@ def shots(loaded: LoadedModel, count: int) -> dict[str, Any]:
     corpus = data.load(SARCASM)
     rows, train = list(corpus.test)[:count], list(corpus.train)
     predict.score(loaded, Prompt(SARCASM), rows[:2])
+    new_tokens = max(map(len, predict.label_tokens(loaded, Prompt(SARCASM)))) + predict.SPARE_TOKENS
     result = {}
     for k in SHOTS:
         prompt = Prompt(SARCASM, few_shots(SARCASM, train, k))
@@ -45,9 +47,7 @@ def shots(loaded: LoadedModel, count: int) -> dict[str, Any]:
         scored, written = (way(loaded, prompt, rows).seconds for way in (predict.score, predict.generate))
         with as_it_comes(loaded):
             clock = time.perf_counter()
-            for row in rows[:ALONE]:
-                ids = loaded.tokenizer(prompt.text(row), return_tensors="pt")
-                loaded.model.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=2)
+            OneByOne(loaded, prompt, new_tokens)(rows[:ALONE])
             alone = time.perf_counter() - clock
         result[k] = {
             "prompt_tokens": round(sum(lengths) / len(lengths), 1),

@@ -9,15 +9,13 @@ All hold the same weights, in memory once. Checked before timing: log-probabilit
 harness's sums agree with those of the full forwards. 200 rows take about 15 minutes on 2 cores.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 
-from measure import OURS, Side, about, as_it_comes, compare, finish, options
+from measure import OURS, Side, about, as_it_comes, compare, fastest, few_shot_work, finish, options
 
-from llmcourse import CourseError, data, models, predict
+from llmcourse import CourseError, predict
 from llmcourse.models import LoadedModel
-from llmcourse.prompts import Prompt, few_shots
-from llmcourse.tasks import SARCASM
+from llmcourse.prompts import Prompt
 
 TOLERANCE = 1e-4
 BATCH_SIZES = (1, 4, 16)
@@ -74,13 +72,12 @@ class Harness:
 
     def tune(self, rows: Sequence[Mapping]) -> dict[int, float]:
         """Choose the fastest batch size on these rows; rows a second of each."""
-        tried = {}
-        for size in BATCH_SIZES:
+
+        def sized(size: int) -> None:
             self.backend.batch_size_per_gpu = size
-            clock = time.perf_counter()
             self(rows)
-            tried[size] = round(len(rows) / (time.perf_counter() - clock), 3)
-        self.backend.batch_size_per_gpu = max(tried, key=tried.__getitem__)
+
+        self.backend.batch_size_per_gpu, tried = fastest(BATCH_SIZES, rows, sized)
         return tried
 
 
@@ -98,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         blocks=(4, 2, "blocks of rows that the sides do in turn"),
         check=(20, 4, "rows on which the sides must agree"),
     )
-    loaded, corpus = models.load(), data.load(SARCASM)
-    rows = list(corpus.test)[: chosen.rows]
-    prompt = Prompt(SARCASM, few_shots(SARCASM, list(corpus.train), chosen.shots))
+    loaded, prompt, rows, work = few_shot_work(chosen)
     full, harness = FullForwards(loaded, prompt), Harness(loaded, prompt)
 
     def ours(some: Sequence[Mapping]) -> list[list[float]]:
@@ -117,7 +112,6 @@ def main(arguments: Sequence[str] | None = None) -> dict:
         raise CourseError(f"The sides compute different things: {differences}")
     with as_it_comes(loaded):
         tried = harness.tune(some[:4])
-    lengths = [len(ids) for ids in predict.encode(loaded, prompt, rows)]
     sides = [
         Side(OURS, ours),
         Side("full forwards", full, plain=loaded),
@@ -127,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     ]
     results = {
         **about(loaded, ["lm-eval"]),
-        "work": {"rows": len(rows), "shots": chosen.shots, "prompt_tokens": round(sum(lengths) / len(lengths), 1)},
+        "work": work,
         "agree": {"rows": len(some), "largest_difference": differences},
         "harness_batch_sizes": {"rows_per_second": tried, "chosen": harness.backend.batch_size_per_gpu},
         "sides": compare(sides, rows, chosen.blocks),

@@ -79,7 +79,7 @@ def written(loaded: LoadedModel, prompts: Sequence[str], tokens: int = NEW_TOKEN
     with torch.inference_mode():
         for batch in engine.batches(loaded, ids, range(len(ids))):
             for row, text in zip(batch.rows, engine.write(loaded, batch, tokens), strict=True):
-                lines[row] = text.strip().partition("\n")[0].strip()
+                lines[row] = engine.first_line(text)
     return lines
 
 

@@ -14,6 +14,9 @@ NO_GQA = "sdpa_without_gqa"
 BESIDE_ONEDNN = "sdpa_beside_onednn"
 """The name under which `beside_onednn` is known to transformers."""
 
+PLAIN_LENGTH = 256
+"""Up to so many tokens a row the plain kernel is quicker in training, and what it keeps (length x length numbers a head) is small."""
+
 
 def choose(machine: hardware.Hardware) -> str:
     """The name of the attention that transformers shall use on this machine."""
@@ -65,10 +68,9 @@ def beside_onednn(module, query, key, value, attention_mask, **kwargs):
             return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     rows, heads, length, size = query.shape
     groups = heads // key.shape[1]
-    if attention_mask is None or length == 1 or attention_mask.shape[1] > 1:
-        with hardware.mkl_products():
-            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     with hardware.mkl_products():
+        if attention_mask is None or length == 1 or attention_mask.shape[1] > 1:
+            return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         out = torch.nn.functional.scaled_dot_product_attention(
             query.reshape(rows, heads // groups, groups * length, size),
             key,
@@ -78,7 +80,3 @@ def beside_onednn(module, query, key, value, attention_mask, **kwargs):
         )
     out = out.view(rows, heads // groups, groups, length, size).permute(0, 3, 1, 2, 4)
     return out.reshape(rows, length, heads, size), None
-
-
-PLAIN_LENGTH = 256
-"""Up to so many tokens a row the plain kernel is quicker in training, and what it keeps (length x length numbers a head) is small."""

@@ -252,6 +252,11 @@ class _LineEnd:
         return torch.tensor([_line_ended(text) for text in texts], device=input_ids.device)
 
 
+def first_line(text: str) -> str:
+    """What is read of a written text: its first line that is not empty."""
+    return text.strip().partition("\n")[0].strip()
+
+
 def _line_ended(text: str) -> bool:
     return "\n" in text.lstrip()
 

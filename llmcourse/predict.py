@@ -15,6 +15,9 @@ from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.prompts import Prompt, parse_answer
 from llmcourse.tasks import Task
 
+SPARE_TOKENS = 4
+"""How many tokens more than the longest label a generated answer may have."""
+
 Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
 
@@ -48,7 +51,7 @@ def generate(
     Raises CourseError for a row whose text does not fit the prompt; the message names the row.
     """
     labels = label_tokens(loaded, prompt)
-    new_tokens = max(map(len, labels)) + 4
+    new_tokens = max(map(len, labels)) + SPARE_TOKENS
 
     def write(batch: Batch) -> list[str]:
         return engine.write(loaded, batch, new_tokens, likely=labels)

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, figure_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
 
 
 def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
@@ -22,15 +22,7 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
         axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
         axes.plot(arm["accuracy"], place, MARKS[arm["kind"]], color=colour, markersize=9)
         invalid = f"   {arm['invalid']} invalid" if arm["invalid"] else ""
-        axes.annotate(
-            f"{arm['accuracy']:.0%}{invalid}",
-            (high, place),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=11,
-            color=TEXT,
-        )
+        beside(axes, f"{arm['accuracy']:.0%}{invalid}", (high, place))
     axes.set_yticks(range(len(arms)), [arm["name"] for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.set_xlim(0, 1.12)

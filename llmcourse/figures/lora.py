@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcourse.figures.style import FAINT, TEXT, axes_of, figure_of
+from llmcourse.figures.style import FAINT, TEXT, axes_of, beside, figure_of
 
 FROZEN, LEARNS, SCALES = "#7a7a7a", "#D55E00", "#0072B2"
 THINNEST = 0.004
@@ -73,15 +73,7 @@ def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]):
         # marks, not bars: on a logarithmic axis a bar's length means nothing
         axes.plot(n, place, "s" if in_full else "D", color=FROZEN if in_full else LEARNS, markersize=10)
         share = "" if in_full else f"  ({n / total:.2%})"
-        axes.annotate(
-            f"{n:,}{share}",
-            (n, place),
-            xytext=(12, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=11,
-            color=TEXT,
-        )
+        beside(axes, f"{n:,}{share}", (n, place), 12)
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xscale("log")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, figure_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
 
 WAYS = {"scored": ("#0072B2", "o"), "calibrated": ("#E69F00", "^")}
 """Colour and mark of each way of reading label probabilities (Okabe and Ito 2008)."""
@@ -95,15 +95,7 @@ def ablation(prompts: Mapping[str, Mapping[str, Any]], label: str, chance: float
     for place, one in enumerate(prompts.values()):
         colour = COLOURS["prompted"] if place else COLOURS["baseline"]
         left.barh(place, one["probability"], 0.55, color=colour)
-        left.annotate(
-            f"{one['probability']:.0%}",
-            (one["probability"], place),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=11,
-            color=TEXT,
-        )
+        beside(left, f"{one['probability']:.0%}", (one["probability"], place), 5)
         low, high = one["accuracy_ci95"]
         right.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
         right.plot(one["accuracy"], place, MARKS["prompted"], color=colour, markersize=9)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, figure_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
 
 ENDS = ("min", "median", "max")
 
@@ -35,15 +35,7 @@ def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]):
             colour = COLOURS["prompted"]
             axes.plot([ratio["min"], ratio["max"]], [place, place], color=colour, linewidth=3, alpha=0.45)
             axes.plot(ratio["median"], place, MARKS["prompted"], color=colour, markersize=8)
-            axes.annotate(
-                f"{ratio['median']:.1f}x",
-                (ratio["max"], place),
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=11,
-                color=TEXT,
-            )
+            beside(axes, f"{ratio['median']:.1f}x", (ratio["max"], place))
         axes.set_yticks(range(len(sides)), list(sides))
         axes.set_ylim(len(sides) - 0.4, -0.6)
         axes.set_title(title, loc="left", fontsize=11, color=TEXT)

@@ -36,6 +36,11 @@ def axes_of(width: float, height: float, alt: str = ""):
     return figure, axes
 
 
+def beside(axes, text: str, at: tuple, points: float = 8) -> None:
+    """Write a text to the right of a place, so many points away, on its height."""
+    axes.annotate(text, at, xytext=(points, 0), textcoords="offset points", va="center", fontsize=11, color=TEXT)
+
+
 def png(figure) -> bytes:
     """A figure as a PNG of the size that notebooks show."""
     import io
