@@ -56,7 +56,7 @@ bench: $(BENCH)/ready-peers $(LITGPT)/ready
 	$(BENCH)/bin/python benchmarks/finetuning.py --litgpt $(LITGPT)/bin/python
 	$(BENCH)/bin/python benchmarks/record.py
 
-# The same on a few rows, in five minutes: does all of it run? Keeps nothing.
+# The same on a few rows: does all of it run? Keeps nothing.
 bench-quick: $(BENCH)/ready-peers
 	for script in scoring generating startup scaling finetuning; do \
 		$(BENCH)/bin/python benchmarks/$$script.py --quick || exit 1; done
