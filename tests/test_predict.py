@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcourse import CourseError, engine, predict
+from llmcourse import CourseError, engine, models, predict
 from llmcourse.models import LoadedModel
 from llmcourse.predict import label_choices
 from llmcourse.prompts import Prompt, few_shots
@@ -99,6 +99,19 @@ def test_the_embedded_model_scores_in_batches_as_alone(embedded_model, bundled):
     together = predict.score(embedded_model, prompt, rows).logprobs
     assert together[0] == pytest.approx(naive_logprobs(embedded_model, prompt, rows[0]), abs=1e-4)
     assert together[3] == pytest.approx(predict.score(embedded_model, prompt, [rows[3]]).logprobs[0], abs=1e-4)
+
+
+def test_under_an_adapter_the_output_matrix_is_not_repeated_for_each_row(embedded_model, bundled):
+    """It was, and oneDNN copied it: 5 GiB, and four times as long, for a few rows at once."""
+    models.put_adapter(embedded_model, models.shipped_adapter("sarcasm"))
+    try:
+        with torch.profiler.profile(record_shapes=True) as profile:
+            predict.generate(embedded_model, Prompt(SARCASM, instruction=False), list(bundled.test)[:4])
+    finally:
+        embedded_model.drop_adapter()
+    words = embedded_model.model.config.vocab_size
+    products = [event for event in profile.events() if any(words in shape for shape in event.input_shapes)]
+    assert products and not any(event.name == "aten::bmm" for event in products)
 
 
 def test_small_batches_change_nothing(make_tiny, monkeypatch):
