@@ -23,7 +23,7 @@ from llmcourse.backup import Backup
 from llmcourse.data import Rows, groups, in_order
 from llmcourse.journal import Journal
 from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, shipped_adapter
-from llmcourse.predict import Predictions, generate, score
+from llmcourse.predict import Predictions, check_adapter, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
 from llmcourse.tasks import Task
@@ -109,6 +109,14 @@ class Experiment:
                 " Use other rows, or the same seed and files as in training."
             )
 
+    def _refuse_other_rows(self, arms: Sequence[Arm]) -> None:
+        for arm in arms:
+            if arm.spec["test"] != self._ids["test"]:
+                raise CourseError(
+                    f"The arm {arm.name!r} answered the test set {arm.spec['test']}, this experiment has {self._ids['test']}:"
+                    " arms on different rows cannot be compared."
+                )
+
     # -- the arms ------------------------------------------------------------------------------------------------
 
     def majority(self) -> Arm:
@@ -161,7 +169,7 @@ class Experiment:
         key = files.short_hash(spec)
         folder, work = self.folder / "adapters" / key, self.folder / "training" / key
         with files.lock(work):  # of two processes one trains, the other waits and finds the adapter
-            if not folder.is_dir():
+            if not self._is_whole(folder, "The adapter is trained anew."):
                 self._train_into(folder, work, recipe, spec, resume)
         return folder, read_card(folder)["training"]
 
@@ -177,13 +185,13 @@ class Experiment:
 
     def _train_into(self, folder: Path, work: Path, recipe: Recipe, spec: dict, resume: bool) -> None:
         with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
-            copied = None
+            copied: list[Path] = []
 
             def progress(step: int, steps: int, loss: float | None) -> None:
                 nonlocal copied
-                latest = finetuning.last_checkpoint(work) if self._backup.there else None
+                latest = finetuning.checkpoints(work)[:1] if self._backup.there else []
                 if latest != copied:
-                    self._backup.keep(latest)
+                    self._backup.keep(latest[0])
                     copied = latest
                 if loss is None:
                     # the clock starts here, so that preparations do not spoil the estimate
@@ -246,6 +254,8 @@ class Experiment:
         """All arms that the folder keeps for this task, these test rows and this base model, oldest first."""
         found = sorted((self.folder / "arms").glob("*/arm.json"), key=lambda path: (path.stat().st_mtime_ns, path))
         for path in found:
+            if path.parent.name.startswith("damaged-") or not self._is_whole(path.parent, "The arm is left out."):
+                continue
             kept = json.loads(path.read_text(encoding="utf-8"))
             spec = kept["spec"]
             same = (
@@ -307,6 +317,7 @@ class Experiment:
     ) -> tuple[Predictions, str | None]:
         put_adapter(self.loaded, adapter)
         try:
+            check_adapter(self.loaded, prompt, self._asked[:1])
             return self._ask(prompt, way, name, journal)
         finally:
             self.loaded.drop_adapter()
@@ -368,7 +379,7 @@ class Experiment:
 
     def _find(self, spec: dict, name: str) -> Arm | None:
         folder = self.folder / "arms" / files.short_hash(spec)
-        if not (folder / "arm.json").is_file():
+        if not self._is_whole(folder, "The arm answers anew."):
             return None
         kept = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
         predictions = self._read_predictions(folder / "predictions.csv", kept)
@@ -379,6 +390,14 @@ class Experiment:
         )
         arm.answered = kept.get("answered")
         return self._add(arm)
+
+    def _is_whole(self, folder: Path, instead: str) -> bool:
+        """Whether a kept folder is there as it was written. A damaged one is set aside, and brought back from the backup if that has it."""
+        damage = files.damage(folder) if folder.is_dir() else ""
+        if damage:
+            files.set_aside(folder, damage, instead)
+            self._backup.restore()
+        return folder.is_dir()
 
     def _add(self, arm: Arm) -> Arm:
         if any(other.name == arm.name and other.folder != arm.folder for other in self.arms):
@@ -408,10 +427,9 @@ class Experiment:
     def _read_predictions(self, path: Path, kept: dict) -> Predictions:
         with open(path, encoding="utf-8", newline="") as file:
             table = list(csv.DictReader(file))
-        if len(table) != len(self._test):
-            raise CourseError(
-                f"{path} holds {len(table)} rows instead of {len(self._test)}. Delete {path.parent} and run again."
-            )
+        gold = [self.task.labels[label] for label in self.gold()]
+        if [line["gold"] for line in table] != gold:
+            raise CourseError(f"{path} answers other rows than these. Delete {path.parent} and run again.")
         numbers = {word: label for label, word in enumerate(self.task.labels)} | {"": None}
         texts = [line["text"] for line in table] if "text" in table[0] else None
         columns = [name for name in table[0] if name.startswith("logprob ")]
@@ -431,12 +449,14 @@ class Experiment:
         return [row["label"] for row in self._test]
 
     def p_value(self, a: Arm, b: Arm) -> float:
-        """Exact McNemar test between two arms on the frozen rows."""
+        """Exact McNemar test between two arms on the frozen rows. Raises CourseError for an arm that answered others."""
+        self._refuse_other_rows([a, b])
         return metrics.mcnemar(self.gold(), a.predictions.labels, b.predictions.labels)
 
     def results(self, peak_memory_gib: float | None = None, arms: Sequence[Arm] | None = None) -> dict[str, Any]:
         """Everything that was measured, as results.json holds it."""
         arms = list(arms or self.arms)
+        self._refuse_other_rows(arms)
         recipe = next((arm.training["recipe"] for arm in reversed(arms) if arm.training), None)
         return {
             "date": hardware.now(),
