@@ -124,7 +124,9 @@ def check_adapter(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) 
             before = said()
     if any(not torch.equal(*pair) for pair in zip(after, before, strict=True)):
         return
-    raise CourseError("The adapter changes nothing: it is switched off, or zero. Its answers would be the base model's.")
+    raise CourseError(
+        "The adapter changes nothing: it is switched off, or zero. Its answers would be the base model's."
+    )
 
 
 def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[float]], float]:

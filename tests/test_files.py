@@ -97,7 +97,9 @@ def test_what_is_damaged_is_set_aside_and_said(tmp_path):
     for content in ("first", "second"):  # a second one takes the first one's place
         (tmp_path / "kept").mkdir(exist_ok=True)
         (tmp_path / "kept" / "a").write_text(content)
-        with pytest.warns(files.Damaged, match=r"kept is damaged: a has changed. It was renamed to damaged-kept. Asked anew"):
+        with pytest.warns(
+            files.Damaged, match=r"kept is damaged: a has changed. It was renamed to damaged-kept. Asked anew"
+        ):
             files.set_aside(tmp_path / "kept", "a has changed", "Asked anew.")
     assert [path.name for path in tmp_path.iterdir()] == ["damaged-kept"]
     assert (tmp_path / "damaged-kept" / "a").read_text() == "second"
