@@ -124,7 +124,9 @@ def summary(task: Task, rows: Sequence[Mapping], kinds: Sequence[str], answers: 
         **part(lambda place: True),
         # McNemar: does the order get the wanted label more often than the control does?
         "p": {name: metrics.mcnemar(wanted, answers["order"], answers[name]) for name in VARIANTS[1:]},
-        "by_wanted": {word: part(lambda place, label=label: wanted[place] == label) for label, word in enumerate(task.labels)},
+        "by_wanted": {
+            word: part(lambda place, label=label: wanted[place] == label) for label, word in enumerate(task.labels)
+        },
         "by_kind": {kind: part(lambda place, kind=kind: kinds[place] == kind) for kind in dict.fromkeys(kinds)},
     }
 
