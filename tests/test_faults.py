@@ -62,7 +62,7 @@ def nothing_is_left_over(folder: Path) -> None:
 
 @pytest.mark.trust
 @pytest.mark.timeout(1500)
-def test_twenty_kills_then_a_clean_run(tmp_path):
+def test_twenty_kills_then_a_clean_run(tmp_path, measured):
     """Killed at random: half of them at a random moment, half at a random write, which would be seldom met. A job that was done
     before its kill is compared too, and another one begun."""
     clean = tmp_path / "clean"
@@ -94,7 +94,9 @@ def test_twenty_kills_then_a_clean_run(tmp_path):
         if kills == KILLS:
             break
     assert kills == KILLS and len(set(met)) >= 4, met
-    print(f"killed in: {sorted(met)}")
+    measured(
+        "kills", kills=kills, jobs=number + 1, writes=writes, **{phase: met.count(phase) for phase in sorted(set(met))}
+    )
 
 
 @pytest.mark.trust
