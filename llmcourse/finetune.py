@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmcourse import CourseError, files, hardware, planner
+from llmcourse import CourseError, files, hardware, planner, processes
 from llmcourse.catalogue import lora_targets
 from llmcourse.models import LoadedModel
 from llmcourse.predict import encode_text, render
@@ -99,7 +99,7 @@ def refuse_lm_head(recipe: Recipe) -> None:
 def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
     """TRL's SFTConfig with the recipe's numbers, for this machine.
 
-    `accumulation` micro-batches make one optimiser step; see `accumulation_steps`.
+    `accumulation` micro-batches in each process make one optimiser step; see `accumulation_steps`.
     """
     from trl import SFTConfig
 
@@ -111,7 +111,7 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
         return SFTConfig(
             output_dir=str(output_dir),
             num_train_epochs=recipe.epochs,
-            per_device_train_batch_size=recipe.batch_rows // accumulation,
+            per_device_train_batch_size=recipe.batch_rows // (accumulation * processes.count()),
             gradient_accumulation_steps=accumulation,
             train_sampling_strategy="batch_rebalance",  # similar lengths together; goes on exactly after a resume
             learning_rate=recipe.learning_rate,
@@ -130,6 +130,8 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
             save_steps=recipe.save_steps,
             save_total_limit=2,
             disable_tqdm=True,
+            ddp_find_unused_parameters=False,  # every adapter is part of every step
+            ddp_broadcast_buffers=False,  # there are none that training changes
             dataloader_pin_memory=machine.device != "cpu",
             seed=recipe.seed,
         )
@@ -172,11 +174,12 @@ def _cut(loaded: LoadedModel, prompt: Prompt, row: dict, room: int) -> str:
 
 
 def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
-    """Micro-batches an optimiser step, so that none holds more than the recipe's padded tokens.
+    """Micro-batches an optimiser step in each process, so that none holds more than the recipe's padded tokens.
 
     `batch_rebalance` deals a step's rows into groups of similar length and cost; how large the largest gets is found by
-    dealing all epochs as the trainer will. (If an epoch's last step has fewer rows than micro-batches, the sampler fills it
-    up with rows of the same epoch.) Raises CourseError when a single row is too long.
+    dealing all epochs as the trainer will. Two processes with half as many micro-batches each are dealt the same groups as one. (If
+    an epoch's last step has fewer rows than there are micro-batches, those of all processes together, the sampler fills it up with rows
+    of the same epoch.) Raises CourseError when a single row is too long, or a step's rows are not so many for each process.
     """
     from transformers.trainer_pt_utils import BatchRebalanceSampler
 
@@ -184,16 +187,30 @@ def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
         raise CourseError(
             f"A training row of {max(lengths)} tokens does not fit micro_batch_tokens={recipe.micro_batch_tokens}. Lower max_length."
         )
-    divisors = [n for n in range(1, recipe.batch_rows + 1) if recipe.batch_rows % n == 0]
+    rows = rows_a_process(recipe)
+    divisors = [n for n in range(1, rows + 1) if rows % n == 0]
     for accumulation in divisors:
-        sampler = BatchRebalanceSampler(list(lengths), recipe.batch_rows, 1, accumulation, drop_last=False)
+        # all groups of a step, whichever process gets them
+        groups = accumulation * processes.count()
+        sampler = BatchRebalanceSampler(list(lengths), recipe.batch_rows, 1, groups, drop_last=False)
         largest = 0
         for epoch in range(math.ceil(recipe.epochs)):
             sampler.set_epoch(epoch)
             largest = max(largest, *(len(group) * max(lengths[i] for i in group) for group in sampler))
         if largest <= recipe.micro_batch_tokens:
             return accumulation
-    return recipe.batch_rows
+    return rows
+
+
+def rows_a_process(recipe: Recipe) -> int:
+    """A step's rows, divided among the processes. Raises CourseError when they cannot be."""
+    rows, left = divmod(recipe.batch_rows, processes.count())
+    if left:
+        raise CourseError(
+            f"batch_rows={recipe.batch_rows} cannot be divided among {processes.count()} processes. Use a multiple of"
+            f" {processes.count()}: --set batch_rows={recipe.batch_rows - left or processes.count()}."
+        )
+    return rows
 
 
 def finetune(
@@ -225,8 +242,9 @@ def finetune(
     examples, cut = training_rows(loaded, task, rows, recipe)
     lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
     run = TrainingRun(rows=len(examples), cut_rows=cut)
+    micro_rows = rows_a_process(recipe) // accumulation_steps(lengths, recipe)
     if not resume:
-        _remove_checkpoints(folder)
+        processes.from_main(lambda: _remove_checkpoints(folder))
     bars = is_progress_bar_enabled()
     disable_progress_bars()
 
@@ -236,13 +254,26 @@ def finetune(
         return _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progress)
 
     try:
-        with _stop_gently() as stop:
-            return fitting(
-                attempt, recipe, recipe.batch_rows // accumulation_steps(lengths, recipe), run, loaded, max(lengths)
-            )
+        with processes.keeping(lambda: _kept(folder, recipe)), _stop_gently() as stop:
+            if processes.count() > 1:
+                return together(attempt, recipe, micro_rows)
+            return fitting(attempt, recipe, micro_rows, run, loaded, max(lengths))
     finally:
         if bars:
             enable_progress_bars()
+
+
+def together(attempt, recipe: Recipe, micro_rows: int) -> TrainingRun:
+    """`attempt` beside other processes: one that runs out of memory cannot try again alone, while the others wait for it."""
+    import torch
+
+    try:
+        return attempt(recipe, micro_rows)
+    except torch.OutOfMemoryError:
+        raise CourseError(
+            f"Out of GPU memory with {micro_rows} row{'s' * (micro_rows > 1)} at once in each process. Start again with"
+            f" --set micro_batch_tokens={max(1, recipe.micro_batch_tokens // 2)}, or --set checkpointing=True."
+        ) from None
 
 
 def fitting(
@@ -295,14 +326,14 @@ def _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progres
 
     from llmcourse.trainer import LabelTrainer
 
-    checkpoint = last_checkpoint(folder)
+    checkpoint = processes.from_main(lambda: last_checkpoint(folder))
     start, before = time.perf_counter(), _seconds_before(checkpoint)
     trainer = None
     try:
         try:
             trainer = LabelTrainer(
                 model=loaded.model,
-                args=sft_config(recipe, folder, recipe.batch_rows // micro_rows),
+                args=sft_config(recipe, folder, rows_a_process(recipe) // micro_rows),
                 train_dataset=dataset,
                 processing_class=loaded.tokenizer,
                 peft_config=lora_config(recipe, loaded.model.config),
@@ -366,11 +397,14 @@ def _callback(stop: threading.Event, progress, seconds: Callable[[], float]):
                 progress(state.global_step, state.max_steps, loss)
 
         def on_step_end(self, args, state, control, **kwargs):
-            if stop.is_set():
+            if any(processes.gather(stop.is_set())):  # all stop after the same step
+                stop.set()
                 control.should_save = control.should_training_stop = True
 
         def on_save(self, args, state, control, **kwargs):
-            mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds())
+            processes.gather(None)  # each process has put its random state there
+            if processes.is_main():
+                mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds())
 
     return Watch()
 
@@ -398,6 +432,14 @@ def last_checkpoint(folder: str | Path) -> Path | None:
     return None
 
 
+def _kept(folder: Path, recipe: Recipe) -> str:
+    """What an interrupted training goes on from, as a sentence."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return f"No checkpoint was written yet (there is one every {recipe.save_steps} steps)."
+    return f"The checkpoint of step {checkpoint.name.rsplit('-', 1)[1]} is kept."
+
+
 def _seconds_before(checkpoint: Path | None) -> float:
     """Training time up to a checkpoint, as its manifest says."""
     import json
@@ -421,7 +463,8 @@ def _stop_gently() -> Iterator[threading.Event]:
         return
 
     def ask(number, frame):
-        if stop.is_set():
+        # a launcher repeats to its processes what the terminal has told them
+        if stop.is_set() and processes.count() == 1:
             raise KeyboardInterrupt
         stop.set()
 

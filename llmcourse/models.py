@@ -119,7 +119,7 @@ def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
             folder,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             **how,
         )
     base = {"name": embedded.NAME, "sha256": embedded.SHA256}
@@ -203,7 +203,7 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
             revision=wanted.revision,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
             # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
             **({"quantization_config": quantization_config()} if quantise else {}),

@@ -33,6 +33,7 @@ FLOORS = {
     "handbook": 1,
     "retrieval": 2,
     "backup": 2,
+    "processes": 2,
     "planner": 2,
     "data": 2,
     "models": 3,
