@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[GEAR_VARIABLE] = options.gear
     try:
         with processes.session():
-            if options.command not in (_demo, _finetune, _evaluate):
-                processes.refuse_several(options.command.__name__.strip("_"))
+            processes.check(options.command.__name__.strip("_"))
             options.command(options)
         return 0
     except CourseError as error:

@@ -224,14 +224,15 @@ class Experiment:
         }
 
         def keep() -> None:
-            save_adapter(self.loaded, folder, card, adapter_readme(card))
+            save_adapter(self.loaded, folder, card, adapter_readme(card), weights=run.weights)
             self._backup.keep(folder)
             # only now: until the adapter is kept, the last checkpoint is all there is
             shutil.rmtree(work, ignore_errors=True)
             self._backup.drop(work)
 
         processes.from_main(keep)
-        self.loaded.drop_adapter()
+        if run.weights is None:
+            self.loaded.drop_adapter()
 
     def adapter_arm(self, folder: str | Path, way: str = "generated") -> Arm:
         """A saved adapter on the test rows; its file's hash is part of the arm's name.

@@ -50,6 +50,8 @@ class TrainingRun:
     """Whether activations were recomputed in the backward pass."""
     notes: list[str] = field(default_factory=list)
     """What memory forced upon the run, a sentence each."""
+    weights: dict | None = None
+    """All weights, gathered in the main process, where the model is spread over GPUs (FSDP); else they are on the model."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -236,6 +238,8 @@ def finetune(
     from datasets.utils.logging import is_progress_bar_enabled
 
     refuse_lm_head(recipe)
+    if processes.sharded() and recipe.upper_layers is not None:
+        raise CourseError("FSDP spreads all layers over the GPUs. Train on all: --set upper_layers=None.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     loaded.drop_adapter()
@@ -356,6 +360,9 @@ def _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progres
         if stop.is_set() and run.steps < trainer.state.max_steps:
             raise Interrupted(f"Stopped after step {run.steps} of {trainer.state.max_steps}; a checkpoint is kept.")
         _check_learned(trainer.model, run)
+        if trainer.is_fsdp_enabled:
+            run.weights = trainer.accelerator.get_state_dict(trainer.model)
+            trainer.model = trainer.accelerator.unwrap_model(trainer.model)
     except BaseException as error:
         # PEFT puts its layers into the base model itself: take them out, so that the model in memory is the base again
         if trainer is not None:

@@ -46,6 +46,11 @@ def is_main() -> bool:
     return _rank == 0
 
 
+def sharded() -> bool:
+    """Whether the model is spread over the processes (FSDP), instead of one in each."""
+    return count() > 1 and os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
 @contextlib.contextmanager
 def session() -> Iterator[None]:
     """Inside, this process works with the others that the launcher started, if there are others; only the main one prints.
@@ -103,10 +108,14 @@ def _refuse_a_lone_start() -> None:
         )
 
 
-def refuse_several(command: str) -> None:
-    """Raise CourseError for a command that has no use for a second process."""
-    if count() > 1:
+def check(command: str) -> None:
+    """Raise CourseError for a command that several processes, or a model spread over them, cannot do."""
+    if count() > 1 and command not in ("finetune", "evaluate", "demo"):
         raise CourseError(f"`llmcourse {command}` works in one process. Start it without `accelerate launch`.")
+    if sharded() and command != "finetune":
+        raise CourseError(
+            f"`llmcourse {command}` needs a whole model in each process; FSDP is for `llmcourse finetune`. Use launch/ddp_gpus.yaml."
+        )
 
 
 # -- what one does, and what all know --------------------------------------------------------------------------------
