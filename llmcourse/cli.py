@@ -22,7 +22,7 @@ SHOTS = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
-    with processes.starts_quietly():
+    with processes.beginning():
         options = _parser().parse_args(arguments)
     quiet_libraries()
     if getattr(options, "gear", None):

@@ -275,7 +275,12 @@ def identity(base: dict[str, str]) -> str:
 
 
 def save_adapter(
-    loaded: LoadedModel, folder: str | Path, card: dict, readme: str, dtype: str = "float32", weights: dict | None = None
+    loaded: LoadedModel,
+    folder: str | Path,
+    card: dict,
+    readme: str,
+    dtype: str = "float32",
+    weights: dict | None = None,
 ) -> Path:
     """Write the adapter on `loaded` as a folder: safetensors weights, PEFT's config, `card` and a readable model card.
 

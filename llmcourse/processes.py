@@ -62,24 +62,21 @@ def session() -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGTERM, _told_to_end)  # the launcher sends it to those that are left when one process ends
-    with keeping(lambda: "What was finished is kept."), contextlib.ExitStack() as stack:
+    with keeping(lambda: "What was finished is kept."), open(os.devnull, "w") as nowhere:
         state = _join()
-        if not is_main():
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-            _no_bars()
-        yield
+        with contextlib.nullcontext() if is_main() else contextlib.redirect_stdout(nowhere):
+            yield
         state.destroy_process_group()
 
 
-def starts_quietly() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def beginning() -> Iterator[None]:
     """Before the session: what every process would say of the command line, only the first one says."""
     if int(os.environ.get("RANK", 0)) == 0:
-        return contextlib.nullcontext()
-    stack = contextlib.ExitStack()
-    nowhere = stack.enter_context(open(os.devnull, "w"))
-    stack.enter_context(contextlib.redirect_stdout(nowhere))
-    stack.enter_context(contextlib.redirect_stderr(nowhere))
-    return stack
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def _join():
@@ -90,20 +87,18 @@ def _join():
     # Accelerate takes gloo on CPUs and NCCL on GPUs, and gives each process its GPU
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
     _count, _rank = state.num_processes, state.process_index
+    if not is_main():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     return state
-
-
-def _no_bars() -> None:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 def _refuse_a_lone_start() -> None:
     # what `accelerate launch --cpu --num_processes 2` leaves: an address to meet at, and nobody to meet
     if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_PORT" in os.environ:
         raise CourseError(
-            "`accelerate launch --cpu` starts a single process, whatever --num_processes says, unless it is given hosts for MPI."
+            "`accelerate launch --cpu` is for MPI; without it a single process starts, whatever --num_processes says."
             " Use `accelerate launch --config_file launch/cpu_2.yaml -m llmcourse ...`."
         )
 
@@ -213,6 +208,7 @@ def _first_to_speak() -> bool:
 
     try:
         place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return TCPStore(*place, is_master=False, timeout=timedelta(seconds=5)).add("llmcourse/complaints", 1) == 1
+        store = TCPStore(*place, is_master=False, timeout=timedelta(seconds=5))
+        return store.add("llmcourse/complaints", 1) == 1
     except (KeyError, ValueError, RuntimeError):
         return is_main()

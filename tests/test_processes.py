@@ -16,7 +16,7 @@ import tiny_course
 import torch
 
 from llmcourse import CourseError, cli, experiment, finetune, models, predict, processes, recipes
-from llmcourse.finetune import accumulation_steps, last_checkpoint, training_rows
+from llmcourse.finetune import accumulation_steps, last_checkpoint
 from llmcourse.journal import Journal
 from llmcourse.prompts import Prompt
 from llmcourse.recipes import Recipe
@@ -44,7 +44,9 @@ def dealt(lengths, batch_rows, parts, accumulation, epochs=2):
     """For each step the groups of rows that go through the model at once, in whichever process."""
     from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-    samplers = [BatchRebalanceSampler(lengths, batch_rows, parts, accumulation, rank=r, drop_last=False) for r in range(parts)]
+    samplers = [
+        BatchRebalanceSampler(lengths, batch_rows, parts, accumulation, rank=r, drop_last=False) for r in range(parts)
+    ]
     steps = []
     for epoch in range(epochs):
         for sampler in samplers:
@@ -131,7 +133,9 @@ def test_frozen_states_come_from_all_processes(tiny, one_of_two, monkeypatch):
 def test_each_row_is_asked_in_one_process(luck=random.Random(0)):  # noqa: B008
     for _ in range(50):
         beginnings = [[luck.randrange(9)] * luck.randint(1, 20) for _ in range(8)]
-        prompts = [luck.choice(beginnings) + [luck.randrange(9)] * luck.randint(1, 9) for _ in range(luck.randint(1, 60))]
+        prompts = [
+            luck.choice(beginnings) + [luck.randrange(9)] * luck.randint(1, 9) for _ in range(luck.randint(1, 60))
+        ]
         rows = luck.sample(range(len(prompts)), luck.randint(0, len(prompts)))
         for count in (1, 2, 3, 5):
             parts = [predict.share(prompts, rows, count, part) for part in range(count)]
@@ -255,10 +259,10 @@ def test_the_end_of_another_process_says_what_is_kept(one_of_two):
     one_of_two(1)
     before = signal.getsignal(signal.SIGTERM)
     try:
+        said = r"another of the 2 processes has ended.*Step 3 is kept. Start the same"
         for error in (RuntimeError(LOST), processes._Told()):
-            with pytest.raises(CourseError, match=r"another of the 2 processes has ended.*Step 3 is kept. Start the same"):
-                with processes.keeping(lambda: "Step 3 is kept."):
-                    raise error
+            with pytest.raises(CourseError, match=said), processes.keeping(lambda: "Step 3 is kept."):
+                raise error
         # the launcher's SIGTERM must not come between
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
@@ -281,8 +285,69 @@ def test_memory_that_ends_in_one_process_ends_all(one_of_two):
     def attempt(recipe, micro_rows):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(CourseError, match="with 4 rows at once in each process.*micro_batch_tokens=150"):
+    with pytest.raises(CourseError, match=r"with 4 rows at once in each process.*micro_batch_tokens=150"):
         finetune.together(attempt, RECIPE, 4)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.yaml")), ids=lambda path: path.name)
+def test_launch_files_are_accelerates(path):
+    """Accelerate reads them, knows every key, and starts several processes on one machine."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    config = load_config_from_file(str(path))
+    assert config.num_processes == 2 and config.num_machines == 1 and config.mixed_precision == "no"
+    parser = launch_command_parser()
+    known = {action.dest for action in parser._actions}
+    assert set(config.fsdp_config) <= known
+    options = parser.parse_args(["--config_file", str(path), "-m", "llmcourse", "finetune"])
+    options, _, _ = _validate_launch_command(options)
+    sharded = path.name.startswith("fsdp")
+    assert (options.multi_gpu, options.use_fsdp) == (not sharded, sharded) and options.module
+    assert (ROOT / "launch" / "README.md").read_text(encoding="utf-8").count(f"launch/{path.name}") >= 1
+    if sharded:  # what PEFT's documentation asks for
+        wanted = {"fsdp_use_orig_params": False, "fsdp_offload_params": True, "fsdp_cpu_ram_efficient_loading": True}
+        assert wanted.items() <= config.fsdp_config.items()
+
+
+def test_unknown_keys_are_not_read_over(tmp_path):
+    """The check above is not blind."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    text = (ROOT / "launch" / "cpu_2.yaml").read_text(encoding="utf-8")
+    (tmp_path / "more.yaml").write_text(text + "num_threads: 2\n")
+    with pytest.raises(ValueError, match="num_threads"):
+        load_config_from_file(str(tmp_path / "more.yaml"))
+
+
+def test_a_model_spread_over_gpus_stores_4_bits_in_its_dtype(one_of_two, monkeypatch, tiny, tmp_path):
+    """And is good for finetuning alone: with every layer, and nothing else."""
+    assert models.quantization_config().bnb_4bit_quant_storage == torch.uint8
+    one_of_two(0)
+    assert models.quantization_config().bnb_4bit_quant_storage == torch.uint8
+    processes.check("evaluate")
+    with pytest.raises(CourseError, match="`llmcourse predict` works in one process"):
+        processes.check("predict")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    config = models.quantization_config()
+    assert config.bnb_4bit_quant_storage == config.bnb_4bit_compute_dtype == torch.float32
+    with pytest.raises(CourseError, match="FSDP is for `llmcourse finetune`"):
+        processes.check("evaluate")
+    with pytest.raises(CourseError, match="--set upper_layers=None"):
+        finetune.finetune(tiny, SARCASM, [], RECIPE.changed(upper_layers=1), tmp_path)
+
+
+def test_weights_gathered_from_all_gpus_are_saved_as_peft_saves_them(tiny, tmp_path):
+    """PEFT itself finds nothing in them; what is saved is what it saves of a model in one piece."""
+    from peft import get_peft_model
+
+    tiny.model = get_peft_model(tiny.model, finetune.lora_config(RECIPE, tiny.model.config))
+    card = {"task": {}, "prompt": {}, "training": {}, "groups": [], "spec": {}}
+    whole, gathered = tmp_path / "whole", tmp_path / "gathered"
+    models.save_adapter(tiny, whole, card, "readme")
+    models.save_adapter(tiny, gathered, card, "readme", weights=tiny.model.state_dict())
+    files = [folder / "adapter_model.safetensors" for folder in (whole, gathered)]
+    assert files[0].read_bytes() == files[1].read_bytes() and len(weights(whole)) == 2 * 7 * 2
 
 
 # -- two processes ---------------------------------------------------------------------------------------------------
@@ -290,7 +355,17 @@ def test_memory_that_ends_in_one_process_ends_all(one_of_two):
 # plain gradient descent: Adam would blow float noise up where a gradient is nearly zero
 NUMBERS = recipes.CPU.changed(r=4, alpha=8, upper_layers=2, epochs=2, batch_rows=8, save_steps=3)
 NUMBERS = NUMBERS.changed(optimizer="sgd", learning_rate=1.0, micro_batch_tokens=400)
-CHANGED = ("r", "alpha", "upper_layers", "epochs", "batch_rows", "save_steps", "optimizer", "learning_rate", "micro_batch_tokens")
+CHANGED = (
+    "r",
+    "alpha",
+    "upper_layers",
+    "epochs",
+    "batch_rows",
+    "save_steps",
+    "optimizer",
+    "learning_rate",
+    "micro_batch_tokens",
+)
 TRAIN = [part for name in CHANGED for part in ("--set", f"{name}={getattr(NUMBERS, name)}")]
 SOON_S = 60
 """All have ended so long after one was killed. It takes two seconds; the machine may be busy."""
@@ -306,13 +381,22 @@ def course(tmp_path_factory, make_tiny):
     with open(folder / "rows.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["label", "comment", "parent_comment"])
-        texts = ((f"reply {i} " + "really " * (i % 7), f"parent {i // 2} " + "again and " * (i % 5)) for i in range(180))
+        texts = (
+            (f"reply {i} " + "really " * (i % 7), f"parent {i // 2} " + "again and " * (i % 5)) for i in range(180)
+        )
         writer.writerows([i % 2, *text] for i, text in enumerate(texts))
     return folder
 
 
 def started(course, count, *arguments, slowly=0.0):
-    launch = ["-m", "accelerate.commands.launch", "--config_file", ROOT / "launch" / "cpu_2.yaml", "--num_processes", count]
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        ROOT / "launch" / "cpu_2.yaml",
+        "--num_processes",
+        count,
+    ]
     tiny = [ROOT / "tests" / "tiny_course.py", "model", *arguments, "--data", "rows.csv"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if slowly:
