@@ -52,13 +52,13 @@ test-newest:
 
 # Speed beside others: an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.
 bench: $(BENCH)/ready-peers $(LITGPT)/ready
-	for script in scoring generating startup scaling; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in scoring generating startup scaling processes; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
 	$(BENCH)/bin/python benchmarks/finetuning.py --litgpt $(LITGPT)/bin/python
 	$(BENCH)/bin/python benchmarks/record.py
 
 # The same on a few rows: does all of it run? Keeps nothing.
 bench-quick: $(BENCH)/ready-peers
-	for script in scoring generating startup scaling finetuning; do \
+	for script in scoring generating startup scaling processes finetuning; do \
 		$(BENCH)/bin/python benchmarks/$$script.py --quick || exit 1; done
 
 $(BENCH)/ready-peers:

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmcourse import CourseError, attention, catalogue, embedded, files, hardware
+from llmcourse import CourseError, attention, catalogue, embedded, files, hardware, processes
 from llmcourse.catalogue import EMBEDDED, Base
 
 # at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
@@ -119,7 +119,7 @@ def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
             folder,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             **how,
         )
     base = {"name": embedded.NAME, "sha256": embedded.SHA256}
@@ -203,7 +203,7 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
             revision=wanted.revision,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
             # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
             **({"quantization_config": quantization_config()} if quantise else {}),
@@ -225,11 +225,14 @@ def quantization_config():
     import torch
     from transformers import BitsAndBytesConfig
 
+    dtype = getattr(torch, hardware.detect().dtype)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, hardware.detect().dtype),
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP spreads floats of one dtype: there the packed bits lie in numbers of the model's
+        **({"bnb_4bit_quant_storage": dtype} if processes.sharded() else {}),
     )
 
 
@@ -271,10 +274,18 @@ def identity(base: dict[str, str]) -> str:
     return "@".join([base.get("name", "a model unknown"), *(f"{k}:{v}" for k, v in base.items() if k != "name")])
 
 
-def save_adapter(loaded: LoadedModel, folder: str | Path, card: dict, readme: str, dtype: str = "float32") -> Path:
+def save_adapter(
+    loaded: LoadedModel,
+    folder: str | Path,
+    card: dict,
+    readme: str,
+    dtype: str = "float32",
+    weights: dict | None = None,
+) -> Path:
     """Write the adapter on `loaded` as a folder: safetensors weights, PEFT's config, `card` and a readable model card.
 
     The config names the base model by name and hash, never by a path of this machine. `dtype` float16 halves the file.
+    `weights` are the model's, if they were gathered from several GPUs.
     """
     import torch
     from peft import get_peft_model_state_dict
@@ -286,10 +297,11 @@ def save_adapter(loaded: LoadedModel, folder: str | Path, card: dict, readme: st
     config = {key: value for key, value in config.to_dict().items() if key in said or value != defaults[key]}
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     config |= {"base_model_name_or_path": identity(loaded.base), "inference_mode": True}
-    weights = {
-        key: value.detach().to("cpu", getattr(torch, dtype)).contiguous()
-        for key, value in get_peft_model_state_dict(loaded.model, save_embedding_layers=False).items()
-    }
+    if weights is None:
+        weights = get_peft_model_state_dict(loaded.model, save_embedding_layers=False)
+    else:  # PEFT 0.21 does not find the adapter's layers inside FSDP's, and would keep nothing
+        weights = {key.replace(".default.", "."): value for key, value in weights.items() if ".lora_" in key}
+    weights = {key: value.detach().to("cpu", getattr(torch, dtype)).contiguous() for key, value in weights.items()}
     with files.folder_aside(folder) as aside:
         save_file(weights, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         files.write_json(aside / "adapter_config.json", config)

@@ -34,6 +34,7 @@ FLOORS = {
     "injections": 1,
     "retrieval": 2,
     "backup": 2,
+    "processes": 2,
     "planner": 2,
     "data": 2,
     "models": 3,
