@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmcourse import CourseError, __version__
+from llmcourse import CourseError, __version__, redact
 from llmcourse.hardware import GEAR_VARIABLE, GEARS
 
 SHOTS = 4
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     quiet_libraries()
+    sys.excepthook = redact.excepthook
     if getattr(options, "gear", None):
         os.environ[GEAR_VARIABLE] = options.gear
     try:
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"llmcourse: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
+        said = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"llmcourse: {redact.redacted(said)}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.", file=sys.stderr)
