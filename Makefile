@@ -104,7 +104,8 @@ $(VENV)/ready: pyproject.toml $(LOCK) $(wildcard lock/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(LOCK),constraints.txt)
-	$(call VERIFIED,torch) $(addprefix --index-url ,$(TORCH_INDEX))
+# A torch that pip's find-links hold goes before the network: pip alone would pass it over, since a file on a disk names no hash.
+	$(if $(TORCH_INDEX),,$(call VERIFIED,torch) --no-index 2> /dev/null ||) $(call VERIFIED,torch) $(addprefix --index-url ,$(TORCH_INDEX))
 	if $(RUN) -m pip show torch | grep -q '^Requires:.*nvidia'; then $(call VERIFIED,cuda); fi
 	$(call VERIFIED,course)
 	$(PIP) --no-index --no-build-isolation --editable .
