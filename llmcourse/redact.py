@@ -62,10 +62,11 @@ def _own() -> list[str]:
     hub = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
     found = [os.environ.get(name) for name in VARIABLES]
     found.append(_read(os.environ.get("HF_TOKEN_PATH") or os.path.join(hub, "token")))
+    found.append(_read(os.environ.get("KAGGLE_API_TOKEN", "")))  # it may name a file
     for folder in (os.environ.get("KAGGLE_CONFIG_DIR"), "~/.kaggle", "~/.config/kaggle"):
         if folder:
             place = os.path.expanduser(folder)
-            found.append(_read(os.path.join(place, "access_token")))
+            found += [_read(os.path.join(place, name)) for name in ("access_token", "access_token.txt")]
             with contextlib.suppress(ValueError, KeyError, TypeError):  # no such file, or not Kaggle's
                 found.append(str(json.loads(_read(os.path.join(place, "kaggle.json")))["key"]))
     secrets = {value.strip() for value in found if value}

@@ -42,6 +42,10 @@ def serving(files: dict[str, bytes]) -> Iterator[Hub]:
         def do_GET(self):
             self.answer(body=True)
 
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.answer(body=True)
+
         def answer(self, body: bool):
             if hub.gone:
                 self.close_connection = True
