@@ -48,7 +48,9 @@ def compiled(*arguments: str, given: str = "") -> dict[str, str]:
 
 def wheels() -> list[str]:
     """The models' wheels, as the Makefile names them."""
-    return re.search(r"^WHEELS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)[1].split()
+    return re.search(r"^WHEELS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)[
+        1
+    ].split()
 
 
 def with_cpu_builds(torch: str) -> str:

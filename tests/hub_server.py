@@ -54,7 +54,9 @@ def serving(files: dict[str, bytes]) -> Iterator[Hub]:
             token = self.headers.get("Authorization", "")
             hub.heard += [token] if token else []
             if hub.refuse:
-                return self.say(hub.refuse, f'{{"error": "you sent {token}"}}'.encode(), body, {"X-Error-Message": token})
+                return self.say(
+                    hub.refuse, f'{{"error": "you sent {token}"}}'.encode(), body, {"X-Error-Message": token}
+                )
             found = re.search(r"/resolve/[^/]+/(.+)$", self.path.split("?")[0])
             if not found or found[1] not in hub.files:
                 return self.say(404, b"", body, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})

@@ -103,7 +103,8 @@ def test_a_cut_download_of_a_model_is_no_model_and_the_next_try_loads_it(hub, ca
         models.catalogue.base("qwen3-4b"), name="tiny", repo="someone/tiny", revision=hub_server.COMMIT
     )
     hub.cut_at = len(hub.files["model.safetensors"]) - 1000  # the other files are shorter, and pass
-    assert hub.cut_at > max(len(content) for name, content in hub.files.items() if name != "model.safetensors")
+    longest_other = max(len(content) for name, content in hub.files.items() if name != "model.safetensors")
+    assert hub.cut_at > longest_other
     with pytest.raises(CourseError, match=r"someone/tiny cannot be loaded.*preflight"):
         models.from_hub(base)
     sizes = {path.stat().st_size for path in files_of(cache)}
@@ -113,3 +114,10 @@ def test_a_cut_download_of_a_model_is_no_model_and_the_next_try_loads_it(hub, ca
     model, _ = models.from_hub(base)
     for one, other in zip(model.parameters(), tiny.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+    (weights,) = (path for path in files_of(cache) if path.stat().st_size > longest_other)
+    whole = weights.read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1000]):  # a bit turned over; an end lost
+        weights.write_bytes(damaged)
+        with pytest.raises(CourseError, match=f"^model.safetensors is damaged.* Delete {weights} and load again"):
+            models.from_hub(base)

@@ -96,7 +96,9 @@ def test_a_hub_that_repeats_the_token_finds_no_echo(planted, monkeypatch, capfd,
     with hub_server.serving({}) as hub:
         hub.refuse = status
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         with pytest.raises(CourseError, match="could not be downloaded from the hub") as caught:
             data.load(TASK, "hub")
         assert f"Bearer {TOKEN}" in hub.heard  # it was sent, and came back

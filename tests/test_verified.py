@@ -57,7 +57,9 @@ def test_a_damaged_file_is_named_with_what_to_do(snapshot, name, kind, before):
     content[-2] ^= 1  # the size stays
     blob.write_bytes(content)
     for _ in range(2):
-        with pytest.raises(CourseError, match=rf"^{name} is damaged.*its {kind}.*expected {blob.name}\. Delete {blob} and"):
+        with pytest.raises(
+            CourseError, match=rf"^{name} is damaged.*its {kind}.*expected {blob.name}\. Delete {blob} and"
+        ):
             verified.check(snapshot)
     blob.unlink()  # the other one is looked at still
     assert verified.check(snapshot) == (0 if before else 1)
