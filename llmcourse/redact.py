@@ -33,7 +33,9 @@ def clean(error: BaseException | None) -> None:
             continue
         seen.add(id(error))
         todo += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-        error.args = tuple(_without(own, value) if isinstance(value, str) else value for value in error.args)
+        said = tuple(_without(own, value) if isinstance(value, str) else value for value in error.args)
+        if said != error.args:
+            error.args = said
         # an OSError prints these two, and a library's error may keep its text under any name
         for name in ("strerror", "filename", *vars(error)):
             value = getattr(error, name, None)

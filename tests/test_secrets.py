@@ -81,7 +81,9 @@ def test_what_is_no_token_stays(planted):
     assert redact.redacted("hf_" + "b" * 34) == redact.HIDDEN  # somebody else's
 
 
-def test_kaggles_file_is_known_too(planted, tmp_path, monkeypatch):
+def test_tokens_in_files_are_known_whatever_they_look_like(planted, tmp_path):
+    (tmp_path / "home" / "hf" / "token").write_text("a-token-of-another-kind\n")
+    assert redact.redacted("sent a-token-of-another-kind.") == f"sent {redact.HIDDEN}."
     (tmp_path / "home" / ".kaggle").mkdir()
     (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "someone", "key": "c0ffee0123456789"}')
     (tmp_path / "home" / ".kaggle" / "access_token").write_text("KGAT_short-one\n")
