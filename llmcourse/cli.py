@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmcourse import CourseError, __version__, files, processes
+from llmcourse import CourseError, __version__, files, processes, redact
 from llmcourse.hardware import GEAR_VARIABLE, GEARS
 
 SHOTS = 4
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with processes.beginning():
         options = _parser().parse_args(arguments)
     quiet_libraries()
+    sys.excepthook = redact.excepthook
     if getattr(options, "gear", None):
         os.environ[GEAR_VARIABLE] = options.gear
     try:
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if error.errno == errno.ENOSPC
             else ""
         )
-        processes.complain(f"llmcourse: {error.filename or 'a file'}: {error.strerror or error}.{advice}")
+        said = f"{error.filename or 'a file'}: {error.strerror or error}.{advice}"
+        processes.complain(f"llmcourse: {redact.redacted(said)}")
         return 2
     except KeyboardInterrupt as stop:
         processes.complain(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.")

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmcourse import CourseError, attention, catalogue, embedded, files, hardware, processes
+from llmcourse import CourseError, attention, catalogue, embedded, files, hardware, processes, verified
 from llmcourse.catalogue import EMBEDDED, Base
 
 # at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
@@ -189,9 +189,10 @@ def config_of(wanted: Base):
 def from_hub(wanted: Base) -> tuple[Any, Any]:
     """Model and tokenizer of a repository (or a local folder in its place), NF4 on a GPU, at the pinned commit.
 
-    Raises CourseError when it cannot be read.
+    What was downloaded is compared with the hub's hashes, once. Raises CourseError when it cannot be read, or is damaged.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     machine = hardware.detect()
@@ -208,10 +209,12 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
             # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
             **({"quantization_config": quantization_config()} if quantise else {}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        verified.check_model(wanted.repo, wanted.revision)  # says which file it was
         raise CourseError(
             f"{wanted.repo} cannot be loaded: {str(error).splitlines()[0]} `llmcourse preflight` looks for the cause."
         ) from error
+    verified.check_model(wanted.repo, wanted.revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return project_rows_at_once(settle_dtype(model, machine.dtype)).eval(), tokenizer
