@@ -24,17 +24,21 @@ NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-cu
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
 
-.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin lock clean
+.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks lint adapter wheel origin lock clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
 test: $(VENV)/ready-dev lint
-	$(TESTS) -m "not slow" $(TEST_ARGS)
+	$(TESTS) -m "not slow and not trust" $(TEST_ARGS)
 	$(NBVAL) notebooks
 
 # What takes minutes and changes seldom: notebooks run twice in one kernel.
 test-slow: $(VENV)/ready-dev
 	$(TESTS) -m slow $(TEST_ARGS)
+
+# Faults, hostile input, several processes, long runs: what TRUST.md says. RECORD=1 keeps the figures that it shows.
+test-trust: $(VENV)/ready-dev
+	LLMCOURSE_RECORD=$(RECORD) $(TESTS) -m trust $(TEST_ARGS)
 
 # Tests and notebooks on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
 test-colab: VENV = .venv-colab
