@@ -46,7 +46,7 @@ test-colab:
 	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
 	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
 		--target $(VENV)/none torch==2.11.0 .
-	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow" $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow and not trust" $(TEST_ARGS)
 	$(NBVAL) notebooks
 
 # The tests and the demo on the newest versions that the ranges admit.
