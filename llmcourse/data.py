@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 TEST_SHARE = 0.2
 MOST_REJECTED = 0.1
 """Share of unreadable lines above which a file is refused instead of read around."""
+ROWS_AT_ONCE = 2_000
+"""Rows that `stream` holds at once."""
+MOST_COLUMNS = 5_000
+"""Columns above which a file is taken for something else."""
 
 
 @dataclass(frozen=True)
@@ -121,34 +125,51 @@ def read_all(
 
     Raises CourseError for a row without text, or (labelled) with an unknown label: nothing is left out silently.
     """
+    return list(stream(task, path, columns, labelled))
+
+
+def stream(
+    task: Task, path: str | Path, columns: Mapping[str, str] | None = None, labelled: bool = True
+) -> Iterator[dict]:
+    """The rows of `read_all` one after the other, in bounded memory. Raises as it does, when the row comes that is wrong."""
     path = Path(path)
     with _engine() as connection:
         view, names = _open(connection, path)
         mapping = _mapping(task, path, names, dict(columns or {}), labelled)
-        selected = ", ".join(f"{_quoted(mapping[c])}::VARCHAR AS {_quoted(c)}" for c in mapping)
-        rows = _records(connection.execute(f"SELECT row_number() OVER () AS row, {selected} FROM {view}"))
+        texts = {column: f"{_quoted(mapping[column])}::VARCHAR" for column in mapping}
+        # reads it all once: an unreadable line would shift the numbers of the rows after it
+        lengths = ", ".join(f"sum(length({text}))" for text in texts.values())
+        count = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchall()[0][
+            0
+        ]  # unreadable lines are known at the end
         rejected = _rejected(connection, path)
-    if rejected:
-        raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
-    if not rows:
-        raise CourseError(f"{path} holds no rows.")
-    words = _label_words(task)
-    for row in rows:
-        for column in task.columns:
-            text = (row[column] or "").strip()
-            if not text:
-                raise CourseError(f"{path}, row {row['row']}: column {mapping[column]!r} is empty.")
-            if len(text) > MAX_CHARACTERS:
-                raise CourseError(
-                    f"{path}, row {row['row']}: column {mapping[column]!r} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
-                )
-            row[column] = text
-        if labelled:
-            value = str(row["label"]).strip().lower()
-            if value not in words:
-                raise CourseError(_unknown_label(task, path, row["label"], row["row"]))
-            row["label"] = words[value]
-    return rows
+        if rejected:
+            raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
+        if not count:
+            raise CourseError(f"{path} holds no rows.")
+        selected = ", ".join(f"{text} AS {_quoted(column)}" for column, text in texts.items())
+        found = connection.execute(f"SELECT row_number() OVER () AS row, {selected} FROM {view}")
+        while rows := _records(found, ROWS_AT_ONCE):
+            yield from (_checked(task, path, mapping, row, labelled) for row in rows)
+
+
+def _checked(task: Task, path: Path, mapping: Mapping[str, str], row: dict, labelled: bool) -> dict:
+    for column in task.columns:
+        text = (row[column] or "").strip()
+        if not text:
+            raise CourseError(f"{path}, row {row['row']}: column {mapping[column]!r} is empty.")
+        if len(text) > MAX_CHARACTERS:
+            raise CourseError(
+                f"{path}, row {row['row']}: column {mapping[column]!r} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
+            )
+        row[column] = text
+    if labelled:
+        words = _label_words(task)
+        value = str(row["label"]).strip().lower()
+        if value not in words:
+            raise CourseError(_unknown_label(task, path, row["label"], row["row"]))
+        row["label"] = words[value]
+    return row
 
 
 def bundled_path(task: Task) -> Path:
@@ -194,7 +215,11 @@ def _engine() -> Iterator[Any]:
         connection.execute("SET enable_progress_bar = false")
         try:
             yield connection
-        except duckdb.Error as error:
+        except (
+            duckdb.Error,
+            RuntimeError,
+            UnicodeError,
+        ) as error:  # its own errors, and what its bindings make of odd input
             raise CourseError(_readable(error)) from error
         finally:
             connection.close()
@@ -202,12 +227,18 @@ def _engine() -> Iterator[Any]:
 
 def _readable(error: Exception) -> str:
     """DuckDB's message without its advice on DuckDB's own options."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"The file cannot be read: {lines[0].split('Error: ', 1)[-1]}"
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"The file cannot be read: {line.split('Error: ', 1)[-1]}"
+
+
+ALONE = "hive_partitioning = false"
+"""A folder called text=x would else give every row the text x."""
 
 
 def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
     """Make a view of a file; return its name and its columns."""
+    if not _is_unicode(str(path)):
+        raise CourseError(f"{str(path)!r}: the name is not UTF-8 text. Rename the file or its folder.")
     if not path.is_file():
         raise CourseError(f"There is no file {path}.")
     if path.stat().st_size == 0:
@@ -219,16 +250,20 @@ def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
         header, delimiter = _csv_header(path)
         types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
         options = (
-            f"{place}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
+            f"{place}, {ALONE}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
             f" columns = {{{types}}}, ignore_errors = true, max_line_size = 8000000"
         )
         rejects = f"store_rejects = true, rejects_table = 'rejected_{part}', rejects_scan = 'rejected_scans_{part}'"
-        reader = f"read_csv({options}, strict_mode = {_strict(connection, options)}, {rejects})"
+        strict = _strict(connection, options)
+        if not strict:
+            _refuse_lone_returns(path)
+        reader = f"read_csv({options}, strict_mode = {str(strict).lower()}, {rejects})"
     elif kind in (".jsonl", ".ndjson"):
-        _check_json_lines(path)
-        reader = f"read_json({place}, format = 'newline_delimited', maximum_object_size = 8000000)"
+        # as text, whatever it looks like: DuckDB would rewrite what it takes for a date, a time or a UUID
+        types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in _json_keys(path))
+        reader = f"read_json({place}, {ALONE}, format = 'newline_delimited', columns = {{{types}}}, maximum_object_size = 8000000)"
     elif kind == ".parquet":
-        reader = f"read_parquet({place})"
+        reader = f"read_parquet({place}, {ALONE}, binary_as_string = true)"
     else:
         raise CourseError(
             f"{path}: files that end in {kind or 'nothing'} are not read. Give a .csv, .tsv, .jsonl or .parquet file."
@@ -238,39 +273,88 @@ def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
     return view, [name for name, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
 
 
-def _strict(connection, options: str) -> str:
+def _strict(connection, options: str) -> bool:
     """Whether DuckDB can read a CSV by the standard's letter: not if lines end now with CR LF, now with LF."""
     import duckdb
 
     try:
         connection.execute(f"SELECT count(*) FROM read_csv({options}, strict_mode = true)")
     except duckdb.Error:
-        return "false"
-    return "true"
+        return False
+    return True
+
+
+def _refuse_lone_returns(path: Path) -> None:
+    """Raise CourseError for a line that ends with CR alone among others: DuckDB would lose the first letter of the next line."""
+    line, quotes, kept = 1, 0, b""
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            block, kept, seen = kept + block, b"", 0
+            if block.endswith(b"\r") and file.peek(1)[:1] == b"\n":
+                block, kept = block[:-1], b"\r"
+            for found in re.finditer(rb"\r(?!\n)", block):
+                quotes += block.count(b'"', seen, found.start())
+                seen = found.start()
+                if quotes % 2 == 0:  # not inside a quoted text
+                    line += block.count(b"\n", 0, seen)
+                    raise CourseError(
+                        f"{path}: line {line} holds a carriage return (CR) in a text without quotes, or ends with it while others do not."
+                        " Save the file with one kind of line ends."
+                    )
+            quotes += block.count(b'"', seen)
+            line += block.count(b"\n")
 
 
 def _csv_header(path: Path) -> tuple[list[str], str]:
     try:
         with open(path, "rb") as file:
-            line = file.readline(1_000_000).decode("utf-8-sig")
+            start = file.readline(1_000_001)
+        if len(start) > 1_000_000:
+            raise CourseError(
+                f"{path}: line 1 is longer than 1 MB. Is it a file with one row a line, and column names first?"
+            )
+        line = start.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise CourseError(f"{path}: line 1 is not UTF-8 text. Save the file as UTF-8.") from None
     delimiter = max(",;\t", key=line.count)
     try:
-        header = next(csv.reader([line], delimiter=delimiter), [])
+        header = next(csv.reader([line], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         raise CourseError(f"{path}: line 1 is no CSV header ({error}). Are the lines ended as usual?") from None
     names = [name.strip() for name in header]
     if not any(names):
         raise CourseError(f"{path}: line 1 holds no column names.")
-    if len(set(names)) < len(names):
-        raise CourseError(f"{path}: line 1 names a column twice: {', '.join(names)}.")
+    # a column without a name, as pandas writes its index
+    names = [name or f"unnamed {place}" for place, name in enumerate(names, 1)]
+    _refuse_columns(names, path, "line 1")
     return names, delimiter
 
 
-def _check_json_lines(path: Path) -> None:
+def _refuse_columns(names: Sequence[str], path: Path, where: str) -> None:
+    """Raise CourseError for too many columns, or for one that is there twice; DuckDB does not tell letter case apart."""
+    if len(names) > MOST_COLUMNS:
+        raise CourseError(f"{path}: {where} names {len(names):,} columns, at most {MOST_COLUMNS:,} are read.")
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() in seen:
+            raise CourseError(f"{path}: {where} names a column twice: {seen[name.lower()]!r} and {name!r}.")
+        seen[name.lower()] = name
+
+
+def _is_unicode(text: str) -> bool:
+    """False for a text with half a character (a lone surrogate), which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _json_keys(path: Path) -> list[str]:
+    """All keys of a file's objects, in the order in which they come. Raises CourseError for the first line that is no object."""
     import json
 
+    keys: dict[str, None] = {}
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -281,8 +365,20 @@ def _check_json_lines(path: Path) -> None:
                 raise CourseError(f"{path}: line {number} is not UTF-8 text. Save the file as UTF-8.") from None
             except ValueError as error:
                 raise CourseError(f"{path}: line {number} is not JSON ({error}).") from None
+            except RecursionError:
+                raise CourseError(f"{path}: line {number} is nested too deeply.") from None
             if not isinstance(value, dict):
                 raise CourseError(f"{path}: line {number} is not a JSON object.")
+            keys |= dict.fromkeys(value)
+            if len(keys) > MOST_COLUMNS:
+                break
+    names = [name for name in keys if name]
+    if not all(map(_is_unicode, names)):
+        raise CourseError(f"{path}: a key holds half a character (a lone surrogate such as \\ud800).")
+    if not names:
+        raise CourseError(f"{path} holds no rows.")
+    _refuse_columns(names, path, "the file")
+    return names
 
 
 def _mapping(
@@ -457,9 +553,10 @@ def _fetch(connection, task: Task) -> dict[str, "Dataset"]:
     }
 
 
-def _records(result) -> list[dict]:
+def _records(result, at_most: int | None = None) -> list[dict]:
     names = [name for name, *_ in result.description]
-    return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
+    found = result.fetchall() if at_most is None else result.fetchmany(at_most)
+    return [dict(zip(names, values, strict=True)) for values in found]
 
 
 def _rejected_count(connection, part: int) -> int:

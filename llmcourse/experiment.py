@@ -26,6 +26,7 @@ from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, 
 from llmcourse.predict import Predictions, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
+from llmcourse.spreadsheet import guarded, unguarded
 from llmcourse.tasks import Task
 
 ARM_FORMAT = 2
@@ -394,14 +395,14 @@ class Experiment:
     def predictions_csv(self, predictions: Predictions) -> str:
         """A row a test row: its number in its file, gold and predicted label, raw text or log-probabilities."""
         out = io.StringIO()
-        labels = self.task.labels
+        labels = [guarded(word) for word in self.task.labels]
         writer = csv.writer(out, lineterminator="\n")
-        scores = [f"logprob {word}" for word in labels] if predictions.logprobs else []
+        scores = [f"logprob {word}" for word in self.task.labels] if predictions.logprobs else []
         writer.writerow(["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])])
         for i, row in enumerate(self._test):
             label = predictions.labels[i]
             values = [f"{value:.6f}" for value in predictions.logprobs[i]] if predictions.logprobs else []
-            text = [predictions.texts[i]] if predictions.texts else []
+            text = [guarded(predictions.texts[i])] if predictions.texts else []
             writer.writerow([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
         return out.getvalue()
 
@@ -413,11 +414,11 @@ class Experiment:
                 f"{path} holds {len(table)} rows instead of {len(self._test)}. Delete {path.parent} and run again."
             )
         numbers = {word: label for label, word in enumerate(self.task.labels)} | {"": None}
-        texts = [line["text"] for line in table] if "text" in table[0] else None
+        texts = [unguarded(line["text"]) for line in table] if "text" in table[0] else None
         columns = [name for name in table[0] if name.startswith("logprob ")]
         logprobs = [[float(line[name]) for name in columns] for line in table] if columns else None
         return Predictions(
-            [numbers[line["predicted"]] for line in table], kept["seconds"], texts, logprobs, kept["bias"]
+            [numbers[unguarded(line["predicted"])] for line in table], kept["seconds"], texts, logprobs, kept["bias"]
         )
 
     # -- the comparison -------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ FLOORS = {
     "backup": 2,
     "planner": 2,
     "data": 2,
+    "spreadsheet": 1,
+    "adapter_files": 2,
     "models": 3,
     "firstcell": 3,
     "facts": 3,
