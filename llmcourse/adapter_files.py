@@ -18,6 +18,8 @@ from llmcourse.tasks import Task
 ADAPTER_MARK = "llmcourse.json"
 """The file beside an adapter's weights that says on which base, for which task and prompt it was trained."""
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PARTS = (CONFIG, WEIGHTS, ADAPTER_MARK)
+"""What makes an adapter; beside it a folder holds a README."""
 MOST_BYTES = {CONFIG: 1 << 20, ADAPTER_MARK: 64 << 20}
 """How large a config and a card may be. A card holds a hash for each group of training rows."""
 FLOATS = ("F32", "F16", "BF16")
@@ -62,7 +64,7 @@ def read_card(folder: str | Path) -> dict:
     Raises CourseError when it is no adapter of the course, or not whole, or says what no card says.
     """
     folder = Path(folder)
-    for part in (CONFIG, WEIGHTS, ADAPTER_MARK):
+    for part in PARTS:
         if not (folder / part).is_file():
             pickled = part == WEIGHTS and sorted(folder.glob("*.bin"))
             if pickled:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import CourseError, files
-from llmcourse.prompts import MAX_CHARACTERS
+from llmcourse.prompts import MAX_CHARACTERS, is_unicode
 from llmcourse.tasks import Task
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _engine() -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory() as spill:
         connection = duckdb.connect(config={"memory_limit": "400MB", "threads": 2, "temp_directory": spill})
-        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET enable_progress_bar = false; SET enable_external_file_cache = false")
         try:
             yield connection
         except (
@@ -237,7 +237,7 @@ ALONE = "hive_partitioning = false"
 
 def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
     """Make a view of a file; return its name and its columns."""
-    if not _is_unicode(str(path)):
+    if not is_unicode(str(path)):
         raise CourseError(f"{str(path)!r}: the name is not UTF-8 text. Rename the file or its folder.")
     if not path.is_file():
         raise CourseError(f"There is no file {path}.")
@@ -251,7 +251,7 @@ def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
         types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
         options = (
             f"{place}, {ALONE}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
-            f" columns = {{{types}}}, ignore_errors = true, max_line_size = 8000000"
+            f" columns = {{{types}}}, ignore_errors = true, max_line_size = 8000000, buffer_size = 16000000"
         )
         rejects = f"store_rejects = true, rejects_table = 'rejected_{part}', rejects_scan = 'rejected_scans_{part}'"
         strict = _strict(connection, options)
@@ -341,15 +341,6 @@ def _refuse_columns(names: Sequence[str], path: Path, where: str) -> None:
         seen[name.lower()] = name
 
 
-def _is_unicode(text: str) -> bool:
-    """False for a text with half a character (a lone surrogate), which no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _json_keys(path: Path) -> list[str]:
     """All keys of a file's objects, in the order in which they come. Raises CourseError for the first line that is no object."""
     import json
@@ -373,7 +364,7 @@ def _json_keys(path: Path) -> list[str]:
             if len(keys) > MOST_COLUMNS:
                 break
     names = [name for name in keys if name]
-    if not all(map(_is_unicode, names)):
+    if not all(map(is_unicode, names)):
         raise CourseError(f"{path}: a key holds half a character (a lone surrogate such as \\ud800).")
     if not names:
         raise CourseError(f"{path} holds no rows.")

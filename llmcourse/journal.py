@@ -32,7 +32,7 @@ class Journal:
                     entry = json.loads(line)
                     answers = {int(row): answer for row, answer in entry["answers"].items()}
                     self.seconds += float(entry["seconds"])
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                     break
                 self.answers |= answers
                 whole += len(line)

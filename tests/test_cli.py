@@ -7,6 +7,7 @@ import json
 import pytest
 
 from llmcourse import cli, gears, models, tasks
+from llmcourse.spreadsheet import unguarded
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,8 @@ def test_predict_before_and_after(capsys, tmp_path, tiny_instead):
     assert run("predict", "--file", "bad.csv", "--adapter", "mine", "--out", "out.csv") == 0
     with open("out.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [line["comment"] for line in table] == bad and {line["after"] for line in table} <= {
+    assert table[3]["comment"].startswith("'=")  # safe in a spreadsheet
+    assert [unguarded(line["comment"]) for line in table] == bad and {line["after"] for line in table} <= {
         "Sarcasm",
         "Not Sarcasm",
     }

@@ -37,6 +37,7 @@ FLOORS = {
     "data": 2,
     "spreadsheet": 1,
     "adapter_files": 2,
+    "shards": 6,
     "models": 3,
     "firstcell": 3,
     "facts": 3,

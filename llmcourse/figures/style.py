@@ -1,5 +1,7 @@
 """What all figures share: colours, axes, a text for those who do not see them, and the way into SVG."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 
 COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
@@ -41,12 +43,25 @@ def beside(axes, text: str, at: tuple, points: float = 8) -> None:
     axes.annotate(text, at, xytext=(points, 0), textcoords="offset points", va="center", fontsize=11, color=TEXT)
 
 
+@contextmanager
+def plain_texts(figure) -> Iterator[None]:
+    """While a figure is drawn a $ in it is a $: labels and texts are not ours, and would be read as formulas, or fail as such."""
+    import matplotlib
+    from matplotlib.text import Text
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+        yield
+
+
 def png(figure) -> bytes:
     """A figure as a PNG of the size that notebooks show."""
     import io
 
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=90)
+    with plain_texts(figure):
+        figure.savefig(out, format="png", dpi=90)
     return out.getvalue()
 
 
@@ -58,7 +73,8 @@ def svg(figure) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    settings = {"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with matplotlib.rc_context(settings), plain_texts(figure):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
     alt = escape(getattr(figure, "alt", ""), quote=True)
