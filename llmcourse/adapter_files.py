@@ -6,7 +6,6 @@ allow-list, the names and shapes of the weights are compared with the model befo
 """
 
 import json
-import math
 import re
 from importlib import resources
 from pathlib import Path
@@ -95,7 +94,10 @@ def _json(path: Path) -> dict:
     size, most = path.stat().st_size, MOST_BYTES[path.name]
     if size > most:
         raise ValueError(f"{path.name} has {size:,} bytes, at most {most:,} are read")
-    value = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} holds no JSON object")
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -155,7 +157,7 @@ def put_adapter(loaded: Any, folder: str | Path) -> dict:
     loaded.drop_adapter()
     try:
         config = read_config(folder)
-        _check_header(folder / WEIGHTS, expected_shapes(loaded.model, config))
+        check_header(folder / WEIGHTS, expected_shapes(loaded.model, config))
         weights = load_file(folder / WEIGHTS)
         for key, value in weights.items():
             if not value.isfinite().all():
@@ -212,7 +214,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds or (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kinds or (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def _is_name(value: object) -> bool:
@@ -235,7 +237,7 @@ def expected_shapes(model: Any, config: dict[str, Any]) -> dict[str, tuple[int, 
             found |= {layer, inside[2]}
             shapes[f"base_model.model.{path}.lora_A.weight"] = (config["r"], module.in_features)
             shapes[f"base_model.model.{path}.lora_B.weight"] = (module.out_features, config["r"])
-    for name in (*config["target_modules"], *(layers or ())):
+    for name in (*(layers or ()), *config["target_modules"]):
         if name not in found:
             raise ValueError(
                 f"the model has no {'matrix' if isinstance(name, str) else 'layer'} {name!r:.40} to lay it on"
@@ -243,11 +245,15 @@ def expected_shapes(model: Any, config: dict[str, Any]) -> dict[str, tuple[int, 
     return shapes
 
 
-def _check_header(path: Path, shapes: dict[str, tuple[int, int]]) -> None:
-    """Compare what a safetensors file announces with what is expected; no weight is read."""
-    from safetensors import safe_open
+def check_header(path: Path, shapes: dict[str, tuple[int, int]]) -> None:
+    """Compare what a safetensors file announces with what is expected; no weight is read. Raises ValueError where they differ."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
+    try:
+        opened = safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(f"its weights are no whole safetensors file ({error})") from None
+    with opened as file:
         names = set(file.keys())
         for name in sorted(names ^ set(shapes)):
             raise ValueError(f"its weights {'have' if name in names else 'lack'} {name!r:.120}, unlike its config")

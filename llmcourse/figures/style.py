@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 
+from llmcourse.screen import directions_shown
+
 COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
 MARKS = {"baseline": "s", "prompted": "o", "finetuned": "D"}
 TEXT, FAINT = "#222222", "#bbbbbb"
@@ -25,7 +27,7 @@ def figure_of(width: float, height: float, alt: str):
             return data, {"image/png": {"alt": self.alt}}
 
     figure = Described(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.alt = alt
+    figure.alt = directions_shown(alt)
     return figure
 
 
@@ -45,13 +47,17 @@ def beside(axes, text: str, at: tuple, points: float = 8) -> None:
 
 @contextmanager
 def plain_texts(figure) -> Iterator[None]:
-    """While a figure is drawn a $ in it is a $: labels and texts are not ours, and would be read as formulas, or fail as such."""
+    """While a figure is drawn a $ in it is a $, and no text turns the direction of another: labels and texts are not ours.
+
+    A $ would begin a formula, or fail as one.
+    """
     import matplotlib
     from matplotlib.text import Text
 
     with matplotlib.rc_context({"text.parse_math": False}):
         for text in figure.findobj(Text):
             text.set_parse_math(False)
+            text.set_text(directions_shown(text.get_text()))
         yield
 
 
@@ -76,6 +82,6 @@ def svg(figure) -> str:
     settings = {"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}
     with matplotlib.rc_context(settings), plain_texts(figure):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", directions_shown(out.getvalue()), flags=re.DOTALL)
     alt = escape(getattr(figure, "alt", ""), quote=True)
     return f'<svg role="img" aria-label="{alt}"' + text[text.index("<svg") + len("<svg") :]
