@@ -15,11 +15,12 @@ def main() -> None:
     import atheris
 
     name, seconds = sys.argv[1], int(sys.argv[2])
-    with atheris.instrument_imports(include=["llmcourse"], enable_loader_override=False):
+    atheris.enabled_hooks.add("str")  # tells atheris what startswith and endswith looked for
+    with atheris.instrument_imports(include=["llmcourse", "targets"], enable_loader_override=False):
         from targets import TARGETS
     cases, corpus = HERE / "cases" / name, HERE / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
-    flags = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", "-max_len=4096", "-print_final_stats=1"]
+    flags = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", "-max_len=4096", f"-dict={HERE / 'words.dict'}"]
     atheris.Setup([sys.argv[0], str(corpus), str(cases), f"-artifact_prefix={cases}/", *flags], TARGETS[name])
     atheris.Fuzz()
 
