@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
-from llmcourse import CourseError
+from llmcourse import CourseError, files
 
 VARIABLE = "LLMCOURSE_BACKUP"
 """The environment variable that names the folder, for instance /content/drive/MyDrive/llmcourse."""
@@ -39,9 +40,15 @@ class Backup:
                 depth = "*/checkpoint-*" if kind == "training" else "*"
                 for folder in sorted((self.there / kind).glob(depth)):
                     name = folder.relative_to(self.there)
-                    if folder.is_dir() and not folder.name.startswith(".") and not (self.here / name).exists():
-                        _copy(folder, self.here / name)
-                        brought.append(name.as_posix())
+                    if not folder.is_dir() or folder.name.startswith(".") or (self.here / name).exists():
+                        continue
+                    damage = files.damage(folder)
+                    if damage:
+                        said = f"{folder} is damaged: {damage}. It is not brought back."
+                        warnings.warn(said, files.Damaged, stacklevel=3)
+                        continue
+                    _copy(folder, self.here / name)
+                    brought.append(name.as_posix())
         return brought
 
     def keep(self, folder: Path) -> None:

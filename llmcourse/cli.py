@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmcourse import CourseError, __version__
+from llmcourse import CourseError, __version__, files
 from llmcourse.hardware import GEAR_VARIABLE, GEARS
 
 SHOTS = 4
@@ -185,7 +185,7 @@ def _not_negative(text: str) -> int:
 
 
 def _demo(options) -> None:
-    from llmcourse import files, hardware, report
+    from llmcourse import hardware, report
 
     start = time.perf_counter()
     recipe = _recipe(options)
@@ -291,7 +291,7 @@ def _evaluate(options) -> None:
 
 
 def _predict(options) -> None:
-    from llmcourse import adapter_files, catalogue, files, models, predict, shards
+    from llmcourse import adapter_files, catalogue, models, predict, shards
 
     folder = options.adapter or models.shipped_adapter(_task(options).name)
     card = models.read_card(folder)
@@ -496,3 +496,5 @@ def quiet_libraries() -> None:
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
     logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings("always", category=files.Damaged)
+    warnings.showwarning = lambda message, *_: print(f"llmcourse: {message}", file=sys.stderr)

@@ -5,12 +5,12 @@ it; changing a number adds an arm beside the old one. Nothing is trained or aske
 """
 
 import csv
-import io
 import json
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from llmcourse.backup import Backup
 from llmcourse.data import Rows, groups, in_order
 from llmcourse.journal import Journal
 from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, shipped_adapter
-from llmcourse.predict import Predictions, generate, score
+from llmcourse.predict import Predictions, check_adapter, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
-from llmcourse.spreadsheet import guarded, unguarded
+from llmcourse.spreadsheet import table, unguarded
 from llmcourse.tasks import Task
 
 ARM_FORMAT = 2
@@ -110,6 +110,14 @@ class Experiment:
                 " Use other rows, or the same seed and files as in training."
             )
 
+    def _refuse_other_rows(self, arms: Sequence[Arm]) -> None:
+        for arm in arms:
+            if arm.spec["test"] != self._ids["test"]:
+                raise CourseError(
+                    f"The arm {arm.name!r} answered the test set {arm.spec['test']}, this experiment has {self._ids['test']}:"
+                    " arms on different rows cannot be compared."
+                )
+
     # -- the arms ------------------------------------------------------------------------------------------------
 
     def majority(self) -> Arm:
@@ -162,7 +170,7 @@ class Experiment:
         key = files.short_hash(spec)
         folder, work = self.folder / "adapters" / key, self.folder / "training" / key
         with files.lock(work):  # of two processes one trains, the other waits and finds the adapter
-            if not folder.is_dir():
+            if not self._is_whole(folder, "The adapter is trained anew."):
                 self._train_into(folder, work, recipe, spec, resume)
         return folder, read_card(folder)["training"]
 
@@ -178,13 +186,13 @@ class Experiment:
 
     def _train_into(self, folder: Path, work: Path, recipe: Recipe, spec: dict, resume: bool) -> None:
         with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
-            copied = None
+            copied: list[Path] = []
 
             def progress(step: int, steps: int, loss: float | None) -> None:
                 nonlocal copied
-                latest = finetuning.last_checkpoint(work) if self._backup.there else None
+                latest = finetuning.checkpoints(work)[:1] if self._backup.there else []
                 if latest != copied:
-                    self._backup.keep(latest)
+                    self._backup.keep(latest[0])
                     copied = latest
                 if loss is None:
                     # the clock starts here, so that preparations do not spoil the estimate
@@ -247,6 +255,8 @@ class Experiment:
         """All arms that the folder keeps for this task, these test rows and this base model, oldest first."""
         found = sorted((self.folder / "arms").glob("*/arm.json"), key=lambda path: (path.stat().st_mtime_ns, path))
         for path in found:
+            if path.parent.name.startswith("damaged-") or not self._is_whole(path.parent, "The arm is left out."):
+                continue
             kept = json.loads(path.read_text(encoding="utf-8"))
             spec = kept["spec"]
             same = (
@@ -308,6 +318,7 @@ class Experiment:
     ) -> tuple[Predictions, str | None]:
         put_adapter(self.loaded, adapter)
         try:
+            check_adapter(self.loaded, prompt, self._asked[:1])
             return self._ask(prompt, way, name, journal)
         finally:
             self.loaded.drop_adapter()
@@ -369,7 +380,7 @@ class Experiment:
 
     def _find(self, spec: dict, name: str) -> Arm | None:
         folder = self.folder / "arms" / files.short_hash(spec)
-        if not (folder / "arm.json").is_file():
+        if not self._is_whole(folder, "The arm answers anew."):
             return None
         kept = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
         predictions = self._read_predictions(folder / "predictions.csv", kept)
@@ -380,6 +391,14 @@ class Experiment:
         )
         arm.answered = kept.get("answered")
         return self._add(arm)
+
+    def _is_whole(self, folder: Path, instead: str) -> bool:
+        """Whether a kept folder is there as it was written. A damaged one is set aside, and brought back from the backup if that has it."""
+        damage = files.damage(folder) if folder.is_dir() else ""
+        if damage:
+            files.set_aside(folder, damage, instead)
+            self._backup.restore()
+        return folder.is_dir()
 
     def _add(self, arm: Arm) -> Arm:
         if any(other.name == arm.name and other.folder != arm.folder for other in self.arms):
@@ -394,31 +413,28 @@ class Experiment:
 
     def predictions_csv(self, predictions: Predictions) -> str:
         """A row a test row: its number in its file, gold and predicted label, raw text or log-probabilities."""
-        out = io.StringIO()
-        labels = [guarded(word) for word in self.task.labels]
-        writer = csv.writer(out, lineterminator="\n")
-        scores = [f"logprob {word}" for word in self.task.labels] if predictions.logprobs else []
-        writer.writerow(["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])])
+        labels = self.task.labels
+        scores = [f"logprob {word}" for word in labels] if predictions.logprobs else []
+        rows = [["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])]]
         for i, row in enumerate(self._test):
             label = predictions.labels[i]
-            values = [f"{value:.6f}" for value in predictions.logprobs[i]] if predictions.logprobs else []
-            text = [guarded(predictions.texts[i])] if predictions.texts else []
-            writer.writerow([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
-        return out.getvalue()
+            values = [Decimal(f"{value:.6f}") for value in predictions.logprobs[i]] if predictions.logprobs else []
+            text = [predictions.texts[i]] if predictions.texts else []
+            rows.append([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
+        return table(rows)
 
     def _read_predictions(self, path: Path, kept: dict) -> Predictions:
         with open(path, encoding="utf-8", newline="") as file:
-            table = list(csv.DictReader(file))
-        if len(table) != len(self._test):
-            raise CourseError(
-                f"{path} holds {len(table)} rows instead of {len(self._test)}. Delete {path.parent} and run again."
-            )
+            lines = list(csv.DictReader(file))
+        gold = [self.task.labels[label] for label in self.gold()]
+        if [unguarded(line["gold"]) for line in lines] != gold:
+            raise CourseError(f"{path} answers other rows than these. Delete {path.parent} and run again.")
         numbers = {word: label for label, word in enumerate(self.task.labels)} | {"": None}
-        texts = [unguarded(line["text"]) for line in table] if "text" in table[0] else None
-        columns = [name for name in table[0] if name.startswith("logprob ")]
-        logprobs = [[float(line[name]) for name in columns] for line in table] if columns else None
+        texts = [unguarded(line["text"]) for line in lines] if "text" in lines[0] else None
+        columns = [name for name in lines[0] if name.startswith("logprob ")]
+        logprobs = [[float(line[name]) for name in columns] for line in lines] if columns else None
         return Predictions(
-            [numbers[unguarded(line["predicted"])] for line in table], kept["seconds"], texts, logprobs, kept["bias"]
+            [numbers[unguarded(line["predicted"])] for line in lines], kept["seconds"], texts, logprobs, kept["bias"]
         )
 
     # -- the comparison -------------------------------------------------------------------------------------------
@@ -432,12 +448,14 @@ class Experiment:
         return [row["label"] for row in self._test]
 
     def p_value(self, a: Arm, b: Arm) -> float:
-        """Exact McNemar test between two arms on the frozen rows."""
+        """Exact McNemar test between two arms on the frozen rows. Raises CourseError for an arm that answered others."""
+        self._refuse_other_rows([a, b])
         return metrics.mcnemar(self.gold(), a.predictions.labels, b.predictions.labels)
 
     def results(self, peak_memory_gib: float | None = None, arms: Sequence[Arm] | None = None) -> dict[str, Any]:
         """Everything that was measured, as results.json holds it."""
         arms = list(arms or self.arms)
+        self._refuse_other_rows(arms)
         recipe = next((arm.training["recipe"] for arm in reversed(arms) if arm.training), None)
         return {
             "date": hardware.now(),

@@ -1,20 +1,36 @@
-"""Files that are whole or not there: written aside, flushed, then renamed into place.
+"""Files that are whole or not there: written aside, flushed, then renamed into place; folders sealed by the hashes of their files.
 
 Every result that the course keeps goes through here, so a kill, a full disk or a closed laptop leaves the old file or
-the new one, never half of either.
+the new one, never half of either; and what a disk lost or changed afterwards is noticed before it is used.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 from platformdirs import user_cache_dir
+
+SEAL = "complete.json"
+"""Written last into a folder: the SHA-256 of each of its files."""
+
+ASIDE = ".aside"
+"""How the names of half-written files and folders end."""
+
+LEFTOVER_S = 3600
+"""A half-written file that is older than this was left by a process that was killed."""
+
+
+class Damaged(UserWarning):
+    """Something on the disk is not what was written there. The message says what, and what is done instead."""
 
 
 def cache_dir() -> Path:
@@ -26,7 +42,11 @@ def write_text(path: str | Path, text: str) -> Path:
     """Write `text` (UTF-8) to `path`, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{ASIDE}"):
+        with contextlib.suppress(OSError):  # another process may be faster
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+                leftover.unlink()
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
     try:
         with open(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -45,28 +65,75 @@ def write_json(path: str | Path, value) -> Path:
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-@contextmanager
+@contextlib.contextmanager
 def folder_aside(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; when the block ends without an error it becomes `path`.
+    """Yield an empty folder beside `path`; when the block ends without an error it is sealed and becomes `path`.
 
-    A folder that stood at `path` is replaced. Two processes may do this at once: a lock lets one go first.
+    A folder that stood at `path` is replaced. Two processes may do this at once: a lock lets one go first. What a killed
+    process left half written is removed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield aside
-        with lock(path):
+    with lock(path):
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{ASIDE}"):
+            shutil.rmtree(leftover, ignore_errors=True)  # whoever made it had the lock, and is gone
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
+        try:
+            yield aside
+            seal(aside)
             _replace_folder(aside, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def seal(folder: str | Path, **more) -> None:
+    """Write down the hashes of a folder's files, with `more` to say of it: from now on `damage` notices any change."""
+    folder = Path(folder)
+    found = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL)
+    content = {**more, "sha256": {file.relative_to(folder).as_posix(): sha256_of_file(file) for file in found}}
+    write_json(folder / SEAL, {**content, "check": short_hash(content)})
+
+
+def sealed(folder: str | Path) -> dict:
+    """What the seal of a folder says. Raises ValueError, in a few words, if it is not there or not as it was written."""
+    try:
+        content = json.loads((Path(folder) / SEAL).read_text(encoding="utf-8"))
+        check = content.pop("check")
+    except FileNotFoundError:
+        raise ValueError(f"it has no {SEAL}") from None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        raise ValueError(f"{SEAL} cannot be read") from None
+    if check != short_hash(content):
+        raise ValueError(f"{SEAL} has changed")
+    return content
+
+
+def damage(folder: str | Path) -> str:
+    """What is wrong with a sealed folder, in a few words; empty if every file is as it was written. Reads every byte."""
+    folder = Path(folder)
+    try:
+        for name, digest in sealed(folder)["sha256"].items():
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if sha256_of_file(folder / name) != digest:
+                return f"{name} has changed"
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def set_aside(path: Path, why: str, instead: str) -> None:
+    """Rename what is damaged to `damaged-NAME`, for whoever wants to look into it, and say so and what is done `instead`."""
+    target = path.with_name(f"damaged-{path.name}")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(path, target)
+    warnings.warn(f"{path} is damaged: {why}. It was renamed to {target.name}. {instead}", Damaged, stacklevel=3)
 
 
 def _replace_folder(aside: Path, path: Path) -> None:
     os.chmod(aside, 0o777 & ~_umask())
     if path.exists():
         # rename() cannot replace a folder that is not empty: the old one steps aside first
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
         os.replace(path, old)
         try:
             os.replace(aside, path)

@@ -24,9 +24,6 @@ from llmcourse.prompts import MAX_CHARACTERS, Prompt
 from llmcourse.recipes import Recipe
 from llmcourse.tasks import Task
 
-MANIFEST = "complete.json"
-"""Written last into a checkpoint: names its files and sizes. A checkpoint without it was cut short and is not used."""
-
 
 @dataclass
 class TrainingRun:
@@ -233,7 +230,7 @@ def finetune(
     def attempt(recipe: Recipe, micro_rows: int) -> TrainingRun:
         transformers.set_seed(recipe.seed)
         dataset = Dataset.from_list(examples)
-        return _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progress)
+        return _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, progress)
 
     try:
         with _stop_gently() as stop:
@@ -288,7 +285,7 @@ def _halvings(batch_rows: int, micro_rows: int) -> Iterator[int]:
     yield 0
 
 
-def _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progress) -> TrainingRun:
+def _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, progress) -> TrainingRun:
     """One attempt of `finetune`, from the last whole checkpoint to the end; it fills in `run`."""
     import torch
     import transformers
@@ -312,11 +309,13 @@ def _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progres
             raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
         trainer.remove_callback(transformers.PrinterCallback)
         full_precision_adapter(trainer.model)
-        _check_rows(trainer, loaded.tokenizer, task)
+        _check_rows(trainer, loaded.tokenizer, task, rows)
         if recipe.upper_layers is not None:
             trainer.freeze_below(loaded.model.config.num_hidden_layers - recipe.upper_layers)
         run.micro_rows, run.checkpointing = micro_rows, recipe.checkpointing
         run.trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+        if not run.trainable:
+            raise CourseError("Nothing would be trained: no part of the adapter takes gradients.")
         run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         run.steps = trainer.state.global_step
@@ -324,7 +323,7 @@ def _train(loaded, task, dataset, recipe, micro_rows, folder, run, stop, progres
         run.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         if stop.is_set() and run.steps < trainer.state.max_steps:
             raise Interrupted(f"Stopped after step {run.steps} of {trainer.state.max_steps}; a checkpoint is kept.")
-        _check_learned(trainer.model, run)
+        _check_learned(trainer.model)
     except BaseException as error:
         # PEFT puts its layers into the base model itself: take them out, so that the model in memory is the base again
         if trainer is not None:
@@ -370,39 +369,30 @@ def _callback(stop: threading.Event, progress, seconds: Callable[[], float]):
                 control.should_save = control.should_training_stop = True
 
         def on_save(self, args, state, control, **kwargs):
-            mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds())
+            files.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds=seconds())
 
     return Watch()
 
 
-def mark_whole(checkpoint: Path, seconds: float = 0.0) -> None:
-    """Say that all files of a checkpoint are there, and how long training took up to it."""
-    sizes = {file.name: file.stat().st_size for file in sorted(checkpoint.iterdir()) if file.name != MANIFEST}
-    files.write_json(checkpoint / MANIFEST, {"seconds": seconds, "sizes": sizes})
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints that were written to their end, newest first. One without a seal was cut short."""
+    found = Path(folder).glob(f"checkpoint-*/{files.SEAL}")
+    return sorted((seal.parent for seal in found), key=lambda path: -int(re.sub(r"\D", "", path.name) or 0))
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
-    """The newest checkpoint that is whole; None if there is none."""
-    import json
-
-    found = sorted(
-        Path(folder).glob("checkpoint-*"), key=lambda path: int(re.sub(r"\D", "", path.name) or 0), reverse=True
-    )
-    for path in found:
-        try:
-            sizes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sizes"]
-            if all((path / name).stat().st_size == size for name, size in sizes.items()):
-                return path
-        except (OSError, ValueError, AttributeError, KeyError, TypeError):
-            continue
+    """The newest checkpoint that is as it was written; None if there is none. A damaged one is set aside, and files.Damaged says so."""
+    for path in checkpoints(folder):
+        damage = files.damage(path)
+        if not damage:
+            return path
+        files.set_aside(path, damage, "Training goes on from the checkpoint before it, or anew if there is none.")
     return None
 
 
 def _seconds_before(checkpoint: Path | None) -> float:
-    """Training time up to a checkpoint, as its manifest says."""
-    import json
-
-    return json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["seconds"] if checkpoint else 0.0
+    """Training time up to a checkpoint, as its seal says."""
+    return files.sealed(checkpoint)["seconds"] if checkpoint else 0.0
 
 
 def _remove_checkpoints(folder: Path) -> None:
@@ -440,28 +430,35 @@ def full_precision_adapter(model) -> None:
             parameter.data = parameter.data.float()
 
 
-def _check_rows(trainer, tokenizer, task: Task) -> None:
-    """Refuse rows from which nothing, or the wrong thing, would be learned."""
-    for number, labels in enumerate(trainer.train_dataset["labels"]):
+def _check_rows(trainer, tokenizer, task: Task, rows: Sequence[dict]) -> None:
+    """Refuse rows from which nothing, or the wrong thing, would be learned: what TRL made of them is looked at, row by row."""
+    dataset, bos = trainer.train_dataset, tokenizer.bos_token_id
+    if len(dataset) != len(rows):
+        raise CourseError(f"Of {len(rows)} training rows TRL kept {len(dataset)}.")
+    for number, (row, ids, labels) in enumerate(zip(rows, dataset["input_ids"], dataset["labels"], strict=True)):
         learned = [token for token in labels if token != -100]
         if not learned or learned[-1] != tokenizer.eos_token_id:
             raise CourseError(
                 f"Training row {number} does not end with a labelled end-of-text token; the model would never learn to stop."
             )
-        text = tokenizer.decode(learned[:-1]).strip()
-        if text not in task.labels:
-            raise CourseError(
-                f"Training row {number} would teach {text!r}, which is no label of the task {task.name!r}."
-            )
+        text, wanted = tokenizer.decode(learned[:-1]).strip(), task.labels[row["label"]]
+        if text != wanted:
+            raise CourseError(f"Training row {number} would teach {text!r}; its label is {wanted!r}.")
+        if bos is not None and list(ids[:2]) == [bos, bos]:
+            raise CourseError(f"Training row {number} begins with two beginning-of-text tokens; the model knows one.")
 
 
-def _check_learned(model, run: TrainingRun) -> None:
-    """Refuse a run that trained nothing: the adapter's B matrices start at zero, and must not still be there."""
-    if not run.trainable:
-        raise CourseError("Nothing was trained: the recipe's target_modules match no part of this model.")
-    second = [p for name, p in model.named_parameters() if "lora_B" in name]
-    if second and not any(bool(p.detach().abs().max() > 0) for p in second):
+def _check_learned(model) -> None:
+    """Refuse a run that trained nothing, or only a part: the adapter's B matrices start at zero, and none must still be there."""
+    second = {name: p for name, p in model.named_parameters() if "lora_B" in name}
+    zero = [name for name, p in second.items() if not bool(p.detach().abs().max() > 0)]
+    if second and len(zero) == len(second):
         raise CourseError("The adapter is still zero after training: it changed nothing. Is the learning rate 0?")
+    if zero:
+        raise CourseError(
+            f"{len(zero)} of the adapter's {len(second)} matrices B are still zero after training, first {zero[0]}: no gradient"
+            " reached them. Leave these target_modules out."
+        )
 
 
 def _unpatch(model) -> None:

@@ -2,16 +2,19 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from llmcourse import files
 
 
 class Journal:
     """What is already known: row index -> answer, in memory, and in a file if a path is given.
 
-    The file holds one JSON line a batch. A line that was cut short, by a kill or a full disk, and what follows it, is not
-    read and is written over.
+    The file holds one JSON line a batch, with a check value. A line that was cut short, by a kill or a full disk, is not read and is
+    written over. So is a line that has changed since, with what follows it, and files.Damaged says so.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -25,16 +28,19 @@ class Journal:
     def _read(self) -> None:
         whole = 0
         with open(self.path, "rb") as file:
-            for line in file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # cut short
                 try:
-                    if not line.endswith(b"\n"):
-                        raise ValueError("cut short")
                     entry = json.loads(line)
-                    answers = {int(row): answer for row, answer in entry["answers"].items()}
-                    self.seconds += float(entry["seconds"])
-                except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+                    if entry.pop("check") != files.short_hash(entry):
+                        raise ValueError("changed")
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                    said = f"{self.path}, line {number}: it has changed since it was written. Answers from there on are asked again."
+                    warnings.warn(said, files.Damaged, stacklevel=3)
                     break
-                self.answers |= answers
+                self.answers |= {int(row): answer for row, answer in entry["answers"].items()}
+                self.seconds += entry["seconds"]
                 whole += len(line)
         os.truncate(self.path, whole)
 
@@ -44,8 +50,10 @@ class Journal:
         self.seconds += seconds
         if self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            entry = {"seconds": seconds, "answers": {str(row): answer for row, answer in answers.items()}}
+            entry["check"] = files.short_hash(entry)
             with open(self.path, "a", encoding="utf-8", newline="") as file:
-                file.write(json.dumps({"seconds": seconds, "answers": answers}, allow_nan=False) + "\n")
+                file.write(json.dumps(entry, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
 

@@ -99,12 +99,34 @@ def before_and_after(
     """Rows scored by the base model (zero-shot) and with a saved adapter on it (the prompt that it was trained on)."""
     card = put_adapter(loaded, adapter)
     try:
+        check_adapter(loaded, Prompt(task, **card["prompt"]), rows[:1])
         after = score(loaded, Prompt(task, **card["prompt"]), rows)
         with loaded.without_adapter():
             before = score(loaded, Prompt(task), rows)
     finally:
         loaded.drop_adapter()
     return before, after
+
+
+def check_adapter(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) -> None:
+    """Raise CourseError unless the adapter on the model changes what it says of these rows: one that is switched off, merged away or
+    zero leaves the base model's answers, and nobody would see it."""
+    import torch
+
+    prompts = encode(loaded, prompt, rows)
+
+    def said() -> list:
+        return [engine.next_logits(loaded, batch) for batch in engine.batches(loaded, prompts, range(len(prompts)))]
+
+    with torch.inference_mode():
+        after = said()
+        with loaded.without_adapter():
+            before = said()
+    if any(not torch.equal(*pair) for pair in zip(after, before, strict=True)):
+        return
+    raise CourseError(
+        "The adapter changes nothing: it is switched off, or zero. Its answers would be the base model's."
+    )
 
 
 def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[float]], float]:
@@ -229,6 +251,9 @@ def encode(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) -> list
         except CourseError as error:
             raise CourseError(f"Row {row.get('row', number)}: {error}") from None
     ids = encode_text(loaded.tokenizer, prompt, texts) if texts else []
+    bos = loaded.tokenizer.bos_token_id
+    if bos is not None and any(one[:2] == [bos, bos] for one in ids):
+        raise CourseError("A prompt begins with two beginning-of-text tokens; the model knows one.")
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     longest = max(range(len(ids)), key=lambda index: len(ids[index]), default=None)
     if limit and ids and len(ids[longest]) + 16 > limit:

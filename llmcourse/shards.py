@@ -4,13 +4,12 @@ Each shard's predictions go whole into a folder beside the result, under a name 
 the file's hash, the adapter's, the columns. Parts that belong to something else, or have changed since, are not taken.
 """
 
-import csv
-import io
 import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from llmcourse import CourseError, __version__, data, files
 from llmcourse.predict import Predictions
-from llmcourse.spreadsheet import guarded
+from llmcourse.spreadsheet import table
 from llmcourse.tasks import Task
 
 SHARD_ROWS = 500
@@ -32,26 +31,19 @@ Ask = Callable[[list[dict]], tuple[Predictions, Predictions]]
 
 def head(task: Task) -> str:
     """The first line of a table of predictions."""
-    names = ["row", "before", "before_probability", "after", "after_probability", *task.columns]
-    return _csv([[guarded(name) for name in names]])
+    return table([["row", "before", "before_probability", "after", "after_probability", *task.columns]])
 
 
 def lines(task: Task, rows: Sequence[Mapping], before: Predictions, after: Predictions) -> str:
     """A line a row: its number, label and probability before and after finetuning, its texts. Safe in a spreadsheet."""
-    table = []
+    written = []
     for place, row in enumerate(rows):
-        answers: list[str] = []
+        answers: list = []
         for predictions in (before, after):
             label = predictions.labels[place]
-            answers += [guarded(task.labels[label]), f"{math.exp(predictions.logprobs[place][label]):.4f}"]
-        table.append([row["row"], *answers, *(guarded(row[column]) for column in task.columns)])
-    return _csv(table)
-
-
-def _csv(table: Sequence[Sequence]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(table)
-    return out.getvalue()
+            answers += [task.labels[label], Decimal(f"{math.exp(predictions.logprobs[place][label]):.4f}")]
+        written.append([row["row"], *answers, *(row[column] for column in task.columns)])
+    return table(written)
 
 
 def predict_file(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 from trl import SFTTrainer
 
+from llmcourse import CourseError
+
 
 class LabelTrainer(SFTTrainer):
     """SFTTrainer in which every row weighs the same, and frozen lower layers run once a row instead of once an epoch."""
@@ -31,6 +33,7 @@ class LabelTrainer(SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean over rows of `row_losses`; `num_items_in_batch` is the number of rows in the whole step."""
         ids, mask, labels = to_the_right(*(inputs[name] for name in ("input_ids", "attention_mask", "labels")))
+        check_batch(mask, labels, self.processing_class.eos_token_id)
         if self.frozen is None:
             losses = row_losses(model, labels, mask, input_ids=ids)
         else:
@@ -50,6 +53,18 @@ def to_the_right(ids, mask, labels):
     length = mask.shape[1]
     places = (torch.arange(length, device=mask.device) + mask.sum(dim=1, keepdim=True)) % length
     return tuple(values.gather(1, places) for values in (ids, mask, labels))
+
+
+def check_batch(mask, labels, end: int) -> None:
+    """Refuse a batch, as `to_the_right` gives it, of which the collator lost something. Two ways are known, and neither raises an error:
+    padding with the end-of-text token and leaving all of these out of the loss, and padding on the left.
+    """
+    if bool((mask.diff(dim=1) < 0).any()):
+        raise CourseError("A training batch is padded on the left; the loss expects the padding on the right.")
+    if bool((labels[:, -1] != end).any()):
+        raise CourseError(
+            "In a training batch the end-of-text token is not labelled; the model would never learn to stop. Is it taken for padding?"
+        )
 
 
 def row_losses(model, labels, mask, **inputs):

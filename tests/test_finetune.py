@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from llmcourse import CourseError, finetune, predict
-from llmcourse.finetune import accumulation_steps, last_checkpoint, mark_whole, training_rows
+from llmcourse import CourseError, files, finetune, predict
+from llmcourse.finetune import accumulation_steps, last_checkpoint, training_rows
 from llmcourse.recipes import CPU, Recipe
 from llmcourse.tasks import SARCASM
 from llmcourse.trainer import LabelTrainer, row_losses
@@ -291,10 +291,12 @@ def test_a_checkpoint_that_is_not_whole_is_not_used(tmp_path):
         folder.mkdir()
         (folder / "adapter_model.safetensors").write_bytes(content)
         if step < 6:
-            mark_whole(folder)
+            files.seal(folder)
     assert last_checkpoint(tmp_path).name == "checkpoint-4"
-    (tmp_path / "checkpoint-4" / "adapter_model.safetensors").write_bytes(b"who")
-    assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    (tmp_path / "checkpoint-4" / "adapter_model.safetensors").write_bytes(b"whale")
+    with pytest.warns(files.Damaged, match=r"checkpoint-4 is damaged: adapter_model.safetensors has changed.*goes on"):
+        assert last_checkpoint(tmp_path).name == "checkpoint-2"
+    assert (tmp_path / "damaged-checkpoint-4").is_dir()
     assert last_checkpoint(tmp_path / "nowhere") is None
 
 

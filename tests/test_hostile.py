@@ -60,7 +60,7 @@ NASTY = (
     "%s{0}",
     "x" * MAX_CHARACTERS,
 )
-pieces = st.one_of(st.sampled_from(NASTY), st.text(st.characters(codec="utf-8"), max_size=12))
+pieces = st.one_of(st.sampled_from(NASTY), st.text(max_size=12))
 texts = st.lists(pieces, min_size=1, max_size=4).map("".join)
 tables = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -91,7 +91,8 @@ def outcome(path, rows):
 )
 def test_any_table_as_csv(tmp_path, rows, delimiter, ends, all_quoted, mark):
     out = io.StringIO()
-    quoting = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
+    # Python before 3.13 leaves a lone CR without quotes where lines end with LF
+    quoting = csv.QUOTE_ALL if all_quoted or ends == "\n" else csv.QUOTE_MINIMAL
     csv.writer(out, delimiter=delimiter, lineterminator=ends, quoting=quoting).writerows([("text", "more"), *rows])
     path = tmp_path / ("a.tsv" if delimiter == "\t" else "a.csv")
     path.write_bytes((mark + out.getvalue()).encode())
@@ -99,6 +100,8 @@ def test_any_table_as_csv(tmp_path, rows, delimiter, ends, all_quoted, mark):
 
 
 @settings(quick, max_examples=60)
+@example([("2020-1-1", "550E8400-E29B-41D4-A716-446655440000")], True, {})
+@example([("2020-01-01T00:00:00Z", "1e400")], False, {"a": 1.5})
 @given(tables, st.booleans(), st.dictionaries(texts, st.none() | st.booleans() | st.floats() | texts, max_size=3))
 def test_any_table_as_json_lines(tmp_path, rows, escaped, others):
     path = tmp_path / "a.jsonl"
@@ -266,10 +269,11 @@ def test_names_that_are_no_text(tmp_path):
 
 # -- prompts and answers ---------------------------------------------------------------------------------------------
 
-any_texts = st.one_of(texts, st.text(st.characters(), max_size=20))  # lone surrogates among them
+any_texts = st.one_of(texts, st.text(st.characters(exclude_categories=()), max_size=20))  # lone surrogates among them
 
 
 @settings(quick, max_examples=200)
+@example(["\ud800"])
 @given(st.lists(st.one_of(any_texts, st.integers(0, 30)), min_size=1, max_size=5))
 def test_no_text_leaves_its_line_or_becomes_a_control_token(tokenizer, parts):
     special = sorted(tokenizer.get_added_vocab())
@@ -353,16 +357,17 @@ def test_a_damaged_journal_never_gives_another_answer(tmp_path, start, length, p
     assert all(row in TRUE and answer == TRUE[row] for row, answer in answers.items())
 
 
+ODD_LABELS = Task("marks", "Sort it.", {"message": "message"}, ("=1+1", "-1", "'good", "bad\r"))
+
+
 def an_experiment(loaded, folder) -> Experiment:
     def rows(start, count):
-        return [
-            {"message": f"message {i}", "label": i % len(SUPPORT.labels), "row": i} for i in range(start, start + count)
-        ]
+        return [{"message": f"message {i}", "label": i % 4, "row": i} for i in range(start, start + count)]
 
-    return Experiment(Rows(SUPPORT, "made", rows(0, 8), rows(50, 8), {}), loaded, folder, quiet=True)
+    return Experiment(Rows(ODD_LABELS, "made", rows(0, 8), rows(50, 8), {}), loaded, folder, quiet=True)
 
 
-WROTE = ["=1+1", "+Problem", "-", "@x", "'quoted", "a\r\nb", "\0", "\u202e"]
+WROTE = ["=1+1", "+Problem", "-", "a\rb", "'quoted", "a\r\nb", "\0", "\u202e"]
 
 
 def kept(study):

@@ -31,6 +31,7 @@ FLOORS = {
     "attention": 2,
     "embedded": 2,
     "handbook": 1,
+    "injections": 1,
     "retrieval": 2,
     "backup": 2,
     "planner": 2,

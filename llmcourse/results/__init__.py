@@ -1,6 +1,7 @@
 """Results files that notebooks read, so that they travel with the package: each is written by a script in benchmarks/.
 
 adaptation.json     benchmarks/adaptation.py    what retrieval, continued pretraining and finetuning give on a handbook, and forget
+injections.json     benchmarks/injections.py    how often an answer gives way to an order in the comment, and to a harmless text
 lora.json           benchmarks/lora.py          what rank a finetuning needs: ranks, alphas, NF4, singular values
 prompting.json      benchmarks/prompting.py     accuracy against the number of shots, and against their order
 """

@@ -20,7 +20,13 @@ def main() -> None:
         from targets import TARGETS
     cases, corpus = HERE / "cases" / name, HERE / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
-    flags = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", "-max_len=4096", f"-dict={HERE / 'words.dict'}"]
+    flags = [
+        f"-max_total_time={seconds}",
+        "-timeout=60",
+        "-rss_limit_mb=4096",
+        "-max_len=4096",
+        f"-dict={HERE / 'words.dict'}",
+    ]
     atheris.Setup([sys.argv[0], str(corpus), str(cases), f"-artifact_prefix={cases}/", *flags], TARGETS[name])
     atheris.Fuzz()
 
