@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write the predictions of a file there, as CSV (default: standard output)",
+        help="write the predictions of a file there, as CSV (default: standard output); stopped, the same command goes on",
     )
     predict.set_defaults(command=_predict)
     compare = commands.add_parser(

@@ -36,6 +36,8 @@ NASTY = (
     "\ufeff",
     "\u2028\u2029\x85\x0b",
     "=cmd|'/c calc'!A1",
+    "＝1+1",
+    " \ufeff=1+1",
     "@SUM(1+1)*cmd",
     "<script>alert(1)</script>",
     '"',
@@ -302,6 +304,8 @@ def test_an_answer_is_a_label_or_none(before, task, place, after):
 
 
 @settings(quick, max_examples=200)
+@example("＝1+1")
+@example(" \ufeff=1+1")
 @given(any_texts)
 def test_cells_are_safe_in_a_spreadsheet_and_come_back(text):
     cell = guarded(text)
