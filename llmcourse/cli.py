@@ -5,6 +5,7 @@ Importing this module, and `llmcourse --help`, import neither torch nor transfor
 
 import argparse
 import ast
+import errno
 import logging
 import os
 import sys
@@ -36,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"llmcourse: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
+        advice = (
+            " Free some space and run the same command again; what was kept stays."
+            if error.errno == errno.ENOSPC
+            else ""
+        )
+        print(f"llmcourse: {error.filename or 'a file'}: {error.strerror or error}.{advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.", file=sys.stderr)

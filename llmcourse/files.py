@@ -5,6 +5,7 @@ the new one, never half of either; and what a disk lost or changed afterwards is
 """
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -38,6 +39,18 @@ def cache_dir() -> Path:
     return Path(os.environ.get("LLMCOURSE_CACHE") or user_cache_dir("llmcourse"))
 
 
+@contextlib.contextmanager
+def full_disk_told(path: str | Path) -> Iterator[None]:
+    """A full disk is an OSError with the path in it, also where a library says it otherwise (safetensors: an Exception in words)."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
+        if full and getattr(error, "filename", None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write `text` (UTF-8) to `path`, whole or not at all."""
     path = Path(path)
@@ -48,7 +61,7 @@ def write_text(path: str | Path, text: str) -> Path:
                 leftover.unlink()
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
     try:
-        with open(handle, "w", encoding="utf-8", newline="") as file:
+        with full_disk_told(path), open(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -78,8 +91,9 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)  # whoever made it had the lock, and is gone
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
         try:
-            yield aside
-            seal(aside)
+            with full_disk_told(path):
+                yield aside
+                seal(aside)
             _replace_folder(aside, path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

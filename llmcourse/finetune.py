@@ -293,6 +293,8 @@ def _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, p
     from llmcourse.trainer import LabelTrainer
 
     checkpoint = last_checkpoint(folder)
+    for cut_short in set(folder.glob("checkpoint-*")) - set(checkpoints(folder)):
+        shutil.rmtree(cut_short, ignore_errors=True)
     start, before = time.perf_counter(), _seconds_before(checkpoint)
     trainer = None
     try:
@@ -317,7 +319,8 @@ def _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, p
         if not run.trainable:
             raise CourseError("Nothing would be trained: no part of the adapter takes gradients.")
         run.resumed_from = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with files.full_disk_told(folder):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         run.steps = trainer.state.global_step
         run.seconds = time.perf_counter() - start + before
         run.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -52,7 +52,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             entry = {"seconds": seconds, "answers": {str(row): answer for row, answer in answers.items()}}
             entry["check"] = files.short_hash(entry)
-            with open(self.path, "a", encoding="utf-8", newline="") as file:
+            with files.full_disk_told(self.path), open(self.path, "a", encoding="utf-8", newline="") as file:
                 file.write(json.dumps(entry, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
