@@ -156,7 +156,7 @@ def _kept(folder: Path, belongs: dict, write) -> list[Path]:
 def _join(first: str, parts: Sequence[Path], out: Path) -> None:
     """One file of all parts, whole or not there, without holding it in memory."""
     aside = out.with_name(f".{out.name}.parts") / "whole"
-    with open(aside, "wb") as whole:
+    with files.full_disk_told(out), open(aside, "wb") as whole:
         whole.write(first.encode())
         for part in parts:
             with open(part, "rb") as file:

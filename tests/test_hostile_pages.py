@@ -177,7 +177,7 @@ def dom(path, folder) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=100,
     )
     assert "<html" in done.stdout, done.stderr[-2000:]
     return done.stdout
