@@ -74,11 +74,11 @@ class Task:
             return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
 
         checks = {
-            "name": lambda value: isinstance(value, str) and re.fullmatch(r"[\w-]{1,100}", value),
+            "name": lambda value: isinstance(value, str) and re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", value),
             "instruction": lambda value: isinstance(value, str),
             "fields": lambda value: isinstance(value, dict) and words(list(value.values())) and words(list(value)),
             "labels": words,
-            "answer_name": lambda value: isinstance(value, str) and value.strip(),
+            "answer_name": lambda value: isinstance(value, str),
             "fallback": lambda value: (
                 value is None
                 or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(values["labels"]))
@@ -90,9 +90,11 @@ class Task:
         for name in ("name", "instruction", "fields", "labels"):
             if name not in values:
                 raise CourseError(f"A task without {name!r}.")
-        for name in sorted(values, key=list(checks).index) if set(values) <= set(checks) else values:
-            if name not in checks or not checks[name](values[name]):
-                raise CourseError(f"A task with {name}={values[name]!r:.60}, which is not what a task holds there")
+        odd = next((name for name in values if name not in checks), None)
+        unfit = (name for name, fits in checks.items() if name in values and not fits(values[name]))
+        wrong = next(unfit, None) if odd is None else odd
+        if wrong is not None:
+            raise CourseError(f"A task with {wrong}={values[wrong]!r:.60}, which is not what a task holds there.")
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def as_dict(self) -> dict:

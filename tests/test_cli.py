@@ -136,6 +136,13 @@ def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
     assert [line["comment"] for line in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["one text", "another"]
 
 
+def test_standard_input_that_is_no_text(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"))
+    assert run("predict", "-") == 2 and "Standard input is not UTF-8" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("caf\udce9\n"))  # what Python makes of it in the C locale
+    assert run("predict", "-") == 2 and "half a character" in capsys.readouterr().err
+
+
 def test_a_task_with_four_labels(capsys, tmp_path, tiny_instead):
     """Rows, arms, report, adapter and predictions of the other task, on rows of one's own with words for labels."""
     words = tasks.SUPPORT.labels

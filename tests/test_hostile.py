@@ -217,7 +217,7 @@ FILES = {
     "surrogate.jsonl": (b'{"text": "\\ud800", "more": "b"}\n', "cannot be read"),
     "surrogate key.jsonl": (b'{"text": "a", "more": "b", "\\udfff": 1}\n', "half a character"),
     "deep.jsonl": (b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "line 1 is nested too deeply"),
-    "twice.csv": (b"text,more,Text\na,b,c\n", "names a column twice: 'text' and 'Text'"),
+    "twice.csv": (b"Text,more,text\na,b,c\n", "names a column twice: 'Text' and 'text'"),
     "twice.jsonl": (b'{"text": "a", "more": "b"}\n{"TEXT": "c"}\n', "names a column twice: 'text' and 'TEXT'"),
     "wide.csv": (b",".join(b"c%d" % i for i in range(6000)) + b"\n", "names 6,000 columns, at most 5,000"),
     "wide.jsonl": (json.dumps({f"c{i}": i for i in range(6000)}).encode(), "at most 5,000"),

@@ -4,10 +4,11 @@ import csv
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from llmcourse import CourseError, files, shards
+from llmcourse import CourseError, cli, files, models, predict, shards
 from llmcourse.predict import Predictions
 from llmcourse.tasks import Task
 
@@ -238,3 +239,25 @@ print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 def test_parts_are_named_by_what_they_hold():
     assert shards._part_name(0, "a") == f"000001-{files.short_hash('a')}.csv"
     assert shards._part_name(0, "a") != shards._part_name(0, "b")
+
+
+def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
+    """As a user sees it: stopped with 130, taken up by the same command, the adapter's task and columns of one's own."""
+    with open("in.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["body", "above"], *([f"=text {i}", "p"] for i in range(25))])
+    model = Model(stop_after=2)
+    monkeypatch.setattr(models, "load", lambda name: None)
+    ask = model.load()
+    monkeypatch.setattr(predict, "before_and_after", lambda loaded, task, folder, rows: ask(rows))
+    command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
+    assert cli.main([*command, "--out", "out.csv"]) == 130
+    assert "The same command goes on from there" in capsys.readouterr().err
+    model.left = None
+    assert cli.main([*command, "--out", "out.csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"Going on after row 20 of 25: 2 parts were kept in {Path('.out.csv.parts')}.",
+        "25 predictions: out.csv",
+    ]
+    assert model.asked == list(range(1, 26)) and table()[24]["comment"] == "'=text 24"
+    assert cli.main(command) == 0  # to standard output, the same table
+    assert capsys.readouterr().out == (tmp_path / "out.csv").read_text()

@@ -264,7 +264,7 @@ json_values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from([*SARCASM.as_dict(), "sources", "x"]), json_values, max_size=3))
+@given(st.dictionaries(st.sampled_from([*SARCASM.as_dict(), "sources", "x", ""]), json_values, max_size=3))
 def test_any_values_make_a_task_or_are_refused(changes):
     try:
         task = Task.from_dict(SARCASM.as_dict() | changes)
