@@ -40,7 +40,7 @@ def loaders(content: bytes) -> None:
         for column in TASK.columns:
             assert row[column] and row[column] == row[column].strip() and len(row[column]) <= MAX_CHARACTERS
     if kind in ("csv", "tsv"):
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig", "replace")  # a column that is not read may hold anything
         delimiter = max(",;\t", key=text.split("\n")[0].count)
         header, *lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if line]
         places = [[name.strip() for name in header].index(column) for column in TASK.columns]
