@@ -83,7 +83,7 @@ def outcome(path, rows):
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-@settings(quick, max_examples=100)
+@settings(quick, max_examples=80)
 @given(
     tables,
     st.sampled_from([",", ";", "\t"]),
@@ -101,7 +101,7 @@ def test_any_table_as_csv(tmp_path, rows, delimiter, ends, all_quoted, mark):
     outcome(path, rows)
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=50)
 @example([("2020-1-1", "550E8400-E29B-41D4-A716-446655440000")], True, {})
 @example([("2020-01-01T00:00:00Z", "1e400")], False, {"a": 1.5})
 @given(tables, st.booleans(), st.dictionaries(texts, st.none() | st.booleans() | st.floats() | texts, max_size=3))
@@ -118,7 +118,7 @@ def test_any_table_as_json_lines(tmp_path, rows, escaped, others):
         outcome(path, rows)
 
 
-@settings(quick, max_examples=40)
+@settings(quick, max_examples=30)
 @given(tables, st.booleans())
 def test_any_table_as_parquet(tmp_path, rows, binary):
     import pyarrow as pa
@@ -142,7 +142,7 @@ def csv_as_python_reads_it(content: bytes) -> list[tuple[str, ...]]:
 MARKS = ["a", "bc", "é", ",", '"', '""', "\n", "\r", "\r\n", " ", "\0", "\\", "'", ";", "\t", "#", "\x85", "\ufeff"]
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=120)
 @given(st.sampled_from(["\n", "\r\n"]), st.lists(st.sampled_from(MARKS), min_size=1, max_size=14).map("".join))
 @example("\r\n", "\r\n\rbc#d,a")  # DuckDB lost the first letter after a lone CR
 @example("\n", 'a,b\n"c,d\ne,f')
@@ -173,7 +173,7 @@ def whole(kind: str) -> bytes:
     return out.getvalue()
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=100)
 @given(
     st.sampled_from(["csv", "tsv", "jsonl", "parquet"]),
     st.floats(0, 1),
