@@ -30,10 +30,18 @@ def identity(base: dict[str, str]) -> str:
     return "@".join([base.get("name", "a model unknown"), *(f"{k}:{v}" for k, v in base.items() if k != "name")])
 
 
-def save_adapter(loaded: Any, folder: str | Path, card: dict, readme: str, dtype: str = "float32") -> Path:
+def save_adapter(
+    loaded: Any,
+    folder: str | Path,
+    card: dict,
+    readme: str,
+    dtype: str = "float32",
+    weights: dict | None = None,
+) -> Path:
     """Write the adapter on `loaded` as a folder: safetensors weights, PEFT's config, `card` and a readable model card.
 
     The config names the base model by name and hash, never by a path of this machine. `dtype` float16 halves the file.
+    `weights` are the model's, if they were gathered from several GPUs.
     """
     import torch
     from peft import get_peft_model_state_dict
@@ -45,10 +53,11 @@ def save_adapter(loaded: Any, folder: str | Path, card: dict, readme: str, dtype
     config = {key: value for key, value in config.to_dict().items() if key in said or value != defaults[key]}
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     config |= {"base_model_name_or_path": identity(loaded.base), "inference_mode": True}
-    weights = {
-        key: value.detach().to("cpu", getattr(torch, dtype)).contiguous()
-        for key, value in get_peft_model_state_dict(loaded.model, save_embedding_layers=False).items()
-    }
+    if weights is None:
+        weights = get_peft_model_state_dict(loaded.model, save_embedding_layers=False)
+    else:  # PEFT 0.21 does not find the adapter's layers inside FSDP's, and would keep nothing
+        weights = {key.replace(".default.", "."): value for key, value in weights.items() if ".lora_" in key}
+    weights = {key: value.detach().to("cpu", getattr(torch, dtype)).contiguous() for key, value in weights.items()}
     with files.folder_aside(folder) as aside:
         save_file(weights, aside / "adapter_model.safetensors", metadata={"format": "pt"})
         files.write_json(aside / "adapter_config.json", config)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmcourse import CourseError, __version__, files
+from llmcourse import CourseError, __version__, files, processes, redact
 from llmcourse.hardware import GEAR_VARIABLE, GEARS
 
 SHOTS = 4
@@ -22,15 +22,19 @@ SHOTS = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    with processes.beginning():
+        options = _parser().parse_args(arguments)
     quiet_libraries()
+    sys.excepthook = redact.excepthook
     if getattr(options, "gear", None):
         os.environ[GEAR_VARIABLE] = options.gear
     try:
-        options.command(options)
+        with processes.session():
+            processes.check(options.command.__name__.strip("_"))
+            options.command(options)
         return 0
     except CourseError as error:
-        print(f"llmcourse: {error}", file=sys.stderr)
+        processes.complain(f"llmcourse: {error}")
         return 2
     except BrokenPipeError:
         # the reader of our output went away (`| head`): nothing is wrong, and nothing more is to be said
@@ -42,10 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if error.errno == errno.ENOSPC
             else ""
         )
-        print(f"llmcourse: {error.filename or 'a file'}: {error.strerror or error}.{advice}", file=sys.stderr)
+        said = f"{error.filename or 'a file'}: {error.strerror or error}.{advice}"
+        processes.complain(f"llmcourse: {redact.redacted(said)}")
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.", file=sys.stderr)
+        processes.complain(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.")
         return 130
 
 
@@ -200,8 +205,8 @@ def _demo(options) -> None:
         _say(_describe(experiment))
         demo_arms(experiment, recipe, options.resume, announce=_announce)
     results = experiment.results(peak.gib)
-    path = report.write(experiment, results, _report_folder(options, experiment))
-    if options.record:
+    path = processes.from_main(lambda: report.write(experiment, results, _report_folder(options, experiment)))
+    if options.record and processes.is_main():
         recorded = _record_path(results["gear"])
         files.write_json(recorded, results)
         print(f"Recorded: {recorded}")
@@ -270,11 +275,14 @@ def _finetune(options) -> None:
     _say(_describe(experiment))
     folder, training = experiment.train(recipe, options.resume)
     if options.out:
-        with files.folder_aside(options.out) as aside:
-            shutil.copytree(folder, aside, dirs_exist_ok=True)
-        folder = options.out
+
+        def put() -> None:
+            with files.folder_aside(options.out) as aside:
+                shutil.copytree(folder, aside, dirs_exist_ok=True)
+
+        processes.from_main(put)
     print(
-        f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}. Adapter: {folder}"
+        f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}. Adapter: {options.out or folder}"
     )
 
 
@@ -405,14 +413,16 @@ def _experiment(options):
     # a source of one's own is taken whole
     sizes = (None, None) if options.data else (gear.n_train, gear.n_test)
     # the rows first: what is wrong with them shows before a model is loaded
-    rows = data.load_first(
-        task,
-        [options.data] if options.data else gear.sources_of(task),
-        test=options.test,
-        n_train=options.n_train or sizes[0],
-        n_test=options.n_test or sizes[1],
-        columns=_columns(options.column),
-        seed=options.seed,
+    rows = processes.from_main(
+        lambda: data.load_first(
+            task,
+            [options.data] if options.data else gear.sources_of(task),
+            test=options.test,
+            n_train=options.n_train or sizes[0],
+            n_test=options.n_test or sizes[1],
+            columns=_columns(options.column),
+            seed=options.seed,
+        )
     )
     return Experiment(rows, models.load(options.model or gear.model), options.runs, options.seed)
 

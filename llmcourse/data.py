@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import CourseError, files, rowfiles
+from llmcourse import CourseError, files, rowfiles, verified
 from llmcourse.prompts import MAX_CHARACTERS
 from llmcourse.rowfiles import literal, quoted, records
 from llmcourse.tasks import Task
@@ -93,6 +93,8 @@ def load(
         _split(connection, task, paths, n_train, n_test)
         sides = _fetch(connection, task)
         report |= {side: _label_counts(task, rows) for side, rows in sides.items()}
+    if source in ("kaggle", "hub") and source in task.sources:  # which file it was: Kaggle's is pinned by nothing
+        report["sha256"] = files.sha256_of_file(paths[0])
     for side, wanted in (("train", n_train), ("test", n_test)):
         if wanted is not None and len(sides[side]) < wanted - wanted % len(task.labels):
             report[f"{side}_wanted"] = wanted
@@ -186,9 +188,11 @@ def _locate(task: Task, source: str | Path) -> Path:
         from huggingface_hub import hf_hub_download
 
         repo, name, revision = task.hub
-        return _download(
+        path = _download(
             lambda: hf_hub_download(repo, name, repo_type="dataset", revision=revision), "the hub", "kaggle"
         )
+        verified.check(path.parent)
+        return path
     return Path(source)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse import CourseError, attention, catalogue, embedded, hardware
+from llmcourse import CourseError, attention, catalogue, embedded, hardware, processes, verified
 from llmcourse.adapter_files import ADAPTER_MARK as ADAPTER_MARK
 from llmcourse.adapter_files import identity as identity
 from llmcourse.adapter_files import put_adapter as put_adapter
@@ -123,7 +123,7 @@ def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
             folder,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             **how,
         )
     base = {"name": embedded.NAME, "sha256": embedded.SHA256}
@@ -193,9 +193,10 @@ def config_of(wanted: Base):
 def from_hub(wanted: Base) -> tuple[Any, Any]:
     """Model and tokenizer of a repository (or a local folder in its place), NF4 on a GPU, at the pinned commit.
 
-    Raises CourseError when it cannot be read.
+    What was downloaded is compared with the hub's hashes, once. Raises CourseError when it cannot be read, or is damaged.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     machine = hardware.detect()
@@ -207,15 +208,17 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
             revision=wanted.revision,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
             # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
             **({"quantization_config": quantization_config()} if quantise else {}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        verified.check_model(wanted.repo, wanted.revision)  # says which file it was
         raise CourseError(
             f"{wanted.repo} cannot be loaded: {str(error).splitlines()[0]} `llmcourse preflight` looks for the cause."
         ) from error
+    verified.check_model(wanted.repo, wanted.revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return project_rows_at_once(settle_dtype(model, machine.dtype)).eval(), tokenizer
@@ -229,11 +232,14 @@ def quantization_config():
     import torch
     from transformers import BitsAndBytesConfig
 
+    dtype = getattr(torch, hardware.detect().dtype)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, hardware.detect().dtype),
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP spreads floats of one dtype: there the packed bits lie in numbers of the model's
+        **({"bnb_4bit_quant_storage": dtype} if processes.sharded() else {}),
     )
 
 

@@ -125,7 +125,7 @@ SARCASM = Task(
         "hub": "the same file, mirrored on the Hugging Face hub",
     },
     kaggle=("danofer/sarcasm", "train-balanced-sarcasm.csv"),
-    hub=("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d44537"),
+    hub=("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d4453774d5a8a9801f0195f41cfa8facf69ed11"),
     # quoted from the talk, where few-shot prompting of Mistral-7B answered it with garbage
     example={
         "parent_comment": (
