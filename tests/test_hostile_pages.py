@@ -81,7 +81,9 @@ def pages(study, arms) -> dict[str, str]:
             browser.on.click()
     wrong = figures.svg(error_browser.first_errors(study, arms[0]))
     verdicts = figures.svg(figures.verdicts({arm.name: [0.25] * 4 for arm in arms}, study.task.labels))
-    page = "<!doctype html><meta charset=utf-8><title>widgets</title>" + "".join(shown) + wrong + verdicts
+    tables = {arm.name: metrics.confusion(study.gold(), arm.predictions.labels, study.task.labels) for arm in arms}
+    drawn = wrong + verdicts + figures.svg(figures.confusions(tables, study.task.labels))
+    page = "<!doctype html><meta charset=utf-8><title>widgets</title>" + "".join(shown) + drawn
     return {"report": report.render(study, study.results(), arms), "widgets": page}
 
 
