@@ -24,7 +24,11 @@ NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-cu
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
 
-.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks lint adapter wheel origin lock clean
+# Coverage-guided fuzzing: seconds a target.
+FUZZ := .venv-fuzz
+SECONDS ?= 60
+
+.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel origin lock clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -76,6 +80,16 @@ $(LITGPT)/ready:
 	$(PYTHON) -m venv $(LITGPT)
 	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/litgpt.txt
+	@touch $@
+
+# Feeds loaders, parser, adapters' files and journal with bytes that atheris finds. What breaks them is kept under tests/fuzz/cases, and
+# `make test` replays it. Longer: make fuzz SECONDS=600
+fuzz: $(FUZZ)/ready-atheris
+	for target in loaders parser adapter journal; do $(FUZZ)/bin/python tests/fuzz/run.py $$target $(SECONDS) || exit 1; done
+
+$(FUZZ)/ready-atheris:
+	$(MAKE) VENV=$(FUZZ) $(FUZZ)/ready
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) atheris==3.0.0
 	@touch $@
 
 lint: $(VENV)/ready-dev
@@ -130,4 +144,4 @@ endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) runs
+	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) tests/fuzz/corpus runs

@@ -5,7 +5,6 @@ Importing this module, and `llmcourse --help`, import neither torch nor transfor
 
 import argparse
 import ast
-import csv
 import errno
 import logging
 import os
@@ -163,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write the predictions of a file there, as CSV (default: standard output)",
+        help="write the predictions of a file there, as CSV (default: standard output); stopped, the same command goes on",
     )
     predict.set_defaults(command=_predict)
     compare = commands.add_parser(
@@ -306,23 +305,31 @@ def _evaluate(options) -> None:
 
 
 def _predict(options) -> None:
-    from llmcourse import catalogue, data, models, predict
-    from llmcourse.tasks import Task
+    from llmcourse import adapter_files, catalogue, models, predict, shards
 
     folder = options.adapter or models.shipped_adapter(_task(options).name)
     card = models.read_card(folder)
-    task = Task(**{key: tuple(v) if isinstance(v, list) else v for key, v in card["task"].items()})
+    task = adapter_files.task_of(card)
     rows, listed = _texts(options, task), bool(options.file) or options.text == "-"
     if options.out and not listed:
         raise CourseError("--out is for the rows of a file or of standard input.")
+    if options.file and options.text is not None:
+        raise CourseError("Give a text or --file, not both.")
+
+    def load() -> shards.Ask:
+        loaded = models.load(catalogue.of_adapter(card["base"]["name"]))
+        return lambda rows: predict.before_and_after(loaded, task, folder, rows)
+
     if options.file:
-        if options.text is not None:
-            raise CourseError("Give a text or --file, not both.")
-        rows = data.read_all(task, options.file, _columns(options.column), labelled=False)
-    loaded = models.load(catalogue.of_adapter(card["base"]["name"]))
-    before, after = predict.before_and_after(loaded, task, folder, rows)
+        belongs = {part: files.sha256_of_file(Path(folder) / part) for part in adapter_files.PARTS}
+        columns = _columns(options.column)
+        done = shards.predict_file(task, options.file, load, options.out, belongs, columns, sys.stdout.write)
+        if options.out:
+            print(f"{done:,} predictions: {options.out}")
+        return
+    before, after = load()(rows)
     if listed:
-        table = _prediction_table(task, rows, before, after)
+        table = shards.head(task) + shards.lines(task, rows, before, after)
         if options.out:
             files.write_text(options.out, table)
             print(f"{len(rows):,} predictions: {options.out}")
@@ -477,7 +484,10 @@ def _texts(options, task) -> list[dict]:
         return []
     if options.text is None:
         raise CourseError("Nothing to classify: give a text, - for standard input, or --file FILE.")
-    texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
+    try:
+        texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
+    except UnicodeDecodeError:
+        raise CourseError("Standard input is not UTF-8 text.") from None
     if not texts or not all(text.strip() for text in texts):
         raise CourseError("The text to classify is empty.")
     for text in (*texts, options.parent):
@@ -493,22 +503,6 @@ def _verdict(task, predictions, row: int) -> str:
 
     label = predictions.labels[row]
     return f"{task.labels[label]} ({math.exp(predictions.logprobs[row][label]):.0%})"
-
-
-def _prediction_table(task, rows, before, after) -> str:
-    import io
-    import math
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "before", "before_probability", "after", "after_probability", *task.columns])
-    for i, row in enumerate(rows):
-        answers = []
-        for predictions in (before, after):
-            label = predictions.labels[i]
-            answers += [task.labels[label], f"{math.exp(predictions.logprobs[i][label]):.4f}"]
-        writer.writerow([row["row"], *answers, *(row[column] for column in task.columns)])
-    return out.getvalue()
 
 
 def quiet_libraries() -> None:

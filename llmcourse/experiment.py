@@ -5,12 +5,12 @@ it; changing a number adds an arm beside the old one. Nothing is trained or aske
 """
 
 import csv
-import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, 
 from llmcourse.predict import Predictions, check_adapter, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
+from llmcourse.spreadsheet import table, unguarded
 from llmcourse.tasks import Task
 
 ARM_FORMAT = 2
@@ -444,30 +445,28 @@ class Experiment:
 
     def predictions_csv(self, predictions: Predictions) -> str:
         """A row a test row: its number in its file, gold and predicted label, raw text or log-probabilities."""
-        out = io.StringIO()
         labels = self.task.labels
-        writer = csv.writer(out, lineterminator="\n")
         scores = [f"logprob {word}" for word in labels] if predictions.logprobs else []
-        writer.writerow(["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])])
+        rows = [["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])]]
         for i, row in enumerate(self._test):
             label = predictions.labels[i]
-            values = [f"{value:.6f}" for value in predictions.logprobs[i]] if predictions.logprobs else []
+            values = [Decimal(f"{value:.6f}") for value in predictions.logprobs[i]] if predictions.logprobs else []
             text = [predictions.texts[i]] if predictions.texts else []
-            writer.writerow([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
-        return out.getvalue()
+            rows.append([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
+        return table(rows)
 
     def _read_predictions(self, path: Path, kept: dict) -> Predictions:
         with open(path, encoding="utf-8", newline="") as file:
-            table = list(csv.DictReader(file))
+            lines = list(csv.DictReader(file))
         gold = [self.task.labels[label] for label in self.gold()]
-        if [line["gold"] for line in table] != gold:
+        if [unguarded(line["gold"]) for line in lines] != gold:
             raise CourseError(f"{path} answers other rows than these. Delete {path.parent} and run again.")
         numbers = {word: label for label, word in enumerate(self.task.labels)} | {"": None}
-        texts = [line["text"] for line in table] if "text" in table[0] else None
-        columns = [name for name in table[0] if name.startswith("logprob ")]
-        logprobs = [[float(line[name]) for name in columns] for line in table] if columns else None
+        texts = [unguarded(line["text"]) for line in lines] if "text" in lines[0] else None
+        columns = [name for name in lines[0] if name.startswith("logprob ")]
+        logprobs = [[float(line[name]) for name in columns] for line in lines] if columns else None
         return Predictions(
-            [numbers[line["predicted"]] for line in table], kept["seconds"], texts, logprobs, kept["bias"]
+            [numbers[unguarded(line["predicted"])] for line in lines], kept["seconds"], texts, logprobs, kept["bias"]
         )
 
     # -- the comparison -------------------------------------------------------------------------------------------
