@@ -87,6 +87,9 @@ def read_card(folder: str | Path) -> dict:
             raise CourseError(
                 f"{folder / part} is a link to a file outside of the folder, and is not followed. Copy the file itself there."
             )
+    damage = files.damage(folder) if (folder / files.SEAL).is_file() else ""
+    if damage:
+        raise CourseError(f"The adapter in {folder} is damaged: {damage}. Train it again, or fetch it again.")
     try:
         card = _json(folder / ADAPTER_MARK)
         missing = {"base", "task", "prompt", "training", "groups", "spec"} - set(card)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from llmcourse import CourseError, adapter_files, cli, models
+from llmcourse import CourseError, adapter_files, cli, files, models
 from llmcourse.adapter_files import ADAPTER_MARK, CONFIG, WEIGHTS
 from llmcourse.prompts import Prompt
 from llmcourse.tasks import SARCASM, Task
@@ -40,10 +40,10 @@ def original(make_tiny, tmp_path_factory):
 
 @pytest.fixture
 def stranger(original, tmp_path):
-    """A copy to spoil."""
+    """A copy to spoil, without the seal that would notice: a stranger leaves it out, or makes his own."""
     loaded, folder = original
     copy = tmp_path / "stranger"
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(files.SEAL))
     return loaded, copy
 
 
