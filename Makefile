@@ -57,7 +57,7 @@ test-colab:
 test-newest: VENV = .venv-newest
 test-newest:
 	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
-	LLMCOURSE_CONSTRAINTS= $(TESTS) $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS= $(TESTS) -m "not trust" $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
 
 # Speed beside others: an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.

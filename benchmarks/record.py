@@ -268,6 +268,20 @@ def recipe_table(results: dict) -> str:
     return "\n".join(parts)
 
 
+def trust_table() -> str:
+    """What the long tests measured: a line a test."""
+    lines = ["| what | measured | on |", "|---|---|---|"]
+    for path in sorted((ROOT / "benchmarks" / "results" / "trust").glob("*.json")):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        figures = "; ".join(f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in kept["figures"].items())
+        lines.append(f"| {path.stem.replace('_', ' ')} | {figures} | {kept['date'].split()[0]} |")
+    return "\n".join(lines)
+
+
+def _plain(value) -> str:
+    return " to ".join(map(_plain, value)) if isinstance(value, list) else f"{value:,}"
+
+
 def rewritten(text: str, blocks: dict[str, str], where: str) -> str:
     """A file's text with the parts between their markers made anew."""
     for name, block in blocks.items():
@@ -290,6 +304,7 @@ def pages(results: dict) -> dict[Path, dict[str, str]]:
             "speed": speed_block(fast),
         },
         ROOT / "benchmarks" / "README.md": {"speed": speed_tables(fast), "recipes": recipe_table(fast)},
+        ROOT / "TRUST.md": {"trust": trust_table()},
     }
 
 

@@ -200,7 +200,7 @@ def test_the_table_is_safe_in_a_spreadsheet():
 
 @pytest.mark.trust
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_memory_is_bounded_whatever_the_length(tmp_path):
+def test_memory_is_bounded_whatever_the_length(tmp_path, measured):
     """A file of 430 MB in place of 43: what DuckDB buffers grows to its bound, the rows never stand in memory together."""
     program = """
 import sys
@@ -233,6 +233,7 @@ print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
         peaks[n] = float(peak)
     with open(tmp_path / "out.csv") as file:
         assert sum(1 for _ in file) == 300_001
+    measured("long_files", rows=list(peaks), peak_memory_mib=[round(peak) for peak in peaks.values()])
     assert peaks[300_000] < peaks[30_000] + 200, peaks
 
 

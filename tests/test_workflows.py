@@ -38,7 +38,7 @@ def test_pushes_run_the_tests_and_weeks_the_newest():
     assert {"ci.yml", "weekly.yml"} <= set(WORKFLOWS)
     assert ".ci/run" in commands("ci.yml")
     weekly = commands("weekly.yml")
-    assert "make test-newest" in weekly and "make test-colab" in weekly
+    assert {"make test-newest", "make test-colab", "make test-trust"} <= set(weekly)
     assert any("colab-images/public/runtime" in command and ".ci/colab-image" in command for command in weekly)
     versions = jobs("weekly.yml")["newest"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.13"] and all(isinstance(version, str) for version in versions)
