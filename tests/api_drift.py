@@ -30,6 +30,7 @@ CLOSED = """BitsAndBytesConfig GenerationConfig PreTrainedConfig.__post_init__ P
     PreTrainedTokenizerBase.batch_decode PreTrainedTokenizerBase.apply_chat_template PreTrainedTokenizerBase.save_pretrained"""
 # where the **kwargs of others go; here and in METHODS, names without a library are in transformers
 FORWARDS = dict.fromkeys(CLOSED.split(), "") | {
+    "PartialState": "torch.distributed.init_process_group",
     "PreTrainedConfig": "PreTrainedConfig.__post_init__",
     "PreTrainedConfig.from_pretrained": "LlamaConfig MistralConfig",
     "AutoConfig.from_pretrained": "PreTrainedConfig.from_pretrained",

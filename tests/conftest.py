@@ -134,6 +134,13 @@ def hub(monkeypatch, tmp_path_factory, tokenizer):
 
 
 @pytest.fixture
+def products():
+    """Matrix products as torch has them by itself, whatever another test's model has set: for what is compared to rounding."""
+    with hardware.mkl_products():
+        yield
+
+
+@pytest.fixture
 def measured():
     """Keeps what a test measured for TRUST.md: `measured("kills", count=20)`, in benchmarks/results/trust/, if LLMCOURSE_RECORD is set."""
 

@@ -137,14 +137,6 @@ def undisturbed(make_tiny, tmp_path_factory):
     return outcome(folder)
 
 
-@pytest.fixture
-def products():
-    from llmcourse import hardware
-
-    with hardware.mkl_products():
-        yield
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_write_that_fails_is_made_good_by_the_next_run(seed, make_tiny, tmp_path, undisturbed, monkeypatch, products):
     luck, count = random.Random(seed), 0

@@ -26,7 +26,7 @@ FLOORS = {
     "metrics": 1,
     "screen": 2,
     "catalogue": 1,
-    "journal": 1,
+    "journal": 2,
     "recipes": 1,
     "installed": 1,
     "attention": 2,

@@ -80,7 +80,7 @@ def test_a_step_that_cannot_be_divided_is_refused(one_of_two):
     assert accumulation_steps([290] * 30, RECIPE) == 4  # one row at once, in each
 
 
-def test_gradients_of_two_processes_average_to_those_of_one(tiny, tmp_path, monkeypatch):
+def test_gradients_of_two_processes_average_to_those_of_one(tiny, tmp_path, monkeypatch, products):
     """DDP averages over processes what each has added up over its micro-batches: that is the mean over all rows of the step."""
     from test_finetune import ROWS, trainer_for
 
