@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llmcourse import CourseError, data, files
+from llmcourse import CourseError, data
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
 from llmcourse.journal import Journal
@@ -343,10 +343,6 @@ def test_a_journal_of_any_bytes(tmp_path, put, alone):
         assert Journal(path).answers == journal.answers
 
 
-CHECKED = pytest.mark.skipif(not hasattr(files, "damage"), reason="what is kept has no check values yet")
-
-
-@CHECKED
 @settings(quick, max_examples=100)
 @given(st.floats(0, 1), st.integers(0, 3), st.binary(max_size=3))
 def test_a_damaged_journal_never_gives_another_answer(tmp_path, start, length, put):
@@ -393,7 +389,6 @@ def test_texts_of_predictions_come_back(tiny, tmp_path):
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
 
 
-@CHECKED
 @settings(quick, max_examples=40)
 @given(st.sampled_from(["predictions.csv", "arm.json"]), st.floats(0, 1), st.integers(0, 5), st.binary(max_size=5))
 def test_a_damaged_arm_is_set_aside_and_never_read_as_another(make_tiny, tmp_path, name, start, length, put):
