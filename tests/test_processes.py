@@ -241,32 +241,75 @@ def test_the_main_process_holds_the_lock_and_does_not_wait_in_silence(one_of_two
 
     monkeypatch.setattr(processes, "from_main", from_main)
     monkeypatch.setattr(processes, "PATIENCE_S", 0.1)
+    guard = files.lock(tmp_path / "x")  # the one object of this path
     with processes.lock(tmp_path / "x"):
-        assert files.lock(tmp_path / "x").is_locked
-    assert heard[:2] == [False, False] and heard[-1] and not files.lock(tmp_path / "x").is_locked
+        assert guard.is_locked
+    assert heard[:2] == [False, False] and heard[-1] and not guard.is_locked
     one_of_two(1)
     monkeypatch.setattr(processes, "from_main", lambda work: True)
     with processes.lock(tmp_path / "x"):
-        assert not files.lock(tmp_path / "x").is_locked
+        assert not guard.is_locked
 
 
 LOST = "[enforce fail at gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:2000"
 
 
-def test_the_end_of_another_process_says_what_is_kept(one_of_two):
+@pytest.fixture
+def sigterm():
+    """What SIGTERM does is put back afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_session_prints_once_and_ends_when_another_ends(one_of_two, monkeypatch, capsys, sigterm):
+    class State:
+        def destroy_process_group(self):
+            print("left")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    for rank, printed in ((0, "hello\nleft\n"), (1, "left\n")):
+        monkeypatch.setattr(processes, "_join", lambda rank=rank: one_of_two(rank) or State())
+        with processes.session():
+            print("hello")
+        assert capsys.readouterr().out == printed
+        with pytest.raises(CourseError, match=r"has ended.*What was finished is kept"), processes.session():
+            raise RuntimeError(LOST)
+        with pytest.raises(CourseError, match="has ended"), processes.session():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            pytest.fail("SIGTERM of the launcher was not heard")
+
+
+def test_what_is_wrong_is_said_by_the_first(one_of_two, monkeypatch, capsys):
+    """The launcher's store counts the complaints; without a launcher the main process speaks."""
+    from torch.distributed import TCPStore
+
+    launcher = TCPStore("127.0.0.1", 0, is_master=True)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(launcher.port))
+    for rank in (1, 0):
+        one_of_two(rank)
+        processes.complain(f"said by {rank}")
+    assert capsys.readouterr().err == "\nsaid by 1\n"
+    monkeypatch.delenv("MASTER_PORT")
+    for rank in (1, 0):
+        one_of_two(rank)
+        processes.complain(f"said by {rank}")
+    assert capsys.readouterr().err == "\nsaid by 0\n"
+
+
+def test_the_end_of_another_process_says_what_is_kept(one_of_two, sigterm):
     with pytest.raises(RuntimeError, match="gloo"), processes.keeping(lambda: "never asked"):
         raise RuntimeError(LOST)  # of a process alone it is no business
     one_of_two(1)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        said = r"another of the 2 processes has ended.*Step 3 is kept. Start the same"
-        for error in (RuntimeError(LOST), processes._Told()):
-            with pytest.raises(CourseError, match=said), processes.keeping(lambda: "Step 3 is kept."):
-                raise error
-        # the launcher's SIGTERM must not come between
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    said = r"another of the 2 processes has ended.*Step 3 is kept. Start the same"
+    for error in (RuntimeError(LOST), processes._Told()):
+        with pytest.raises(CourseError, match=said), processes.keeping(lambda: "Step 3 is kept."):
+            raise error
+    # the launcher's SIGTERM must not come between
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     with pytest.raises(RuntimeError, match="shapes"), processes.keeping(lambda: "never asked"):
         raise RuntimeError("shapes do not fit")
 
