@@ -40,15 +40,25 @@ def finish(process: subprocess.Popen) -> str:
     return out
 
 
+PASSING = re.compile(r"seconds|date|resumed_from|free|_gib")
+"""What is said of a run and not of its outcome."""
+
+
+def lasting(value):
+    """A JSON value without what passes, its numbers rounded: rows that are asked again share other batches, and round otherwise."""
+    if isinstance(value, dict):
+        return {name: lasting(part) for name, part in value.items() if not PASSING.search(name)}
+    if isinstance(value, list):
+        return [lasting(part) for part in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def outcome(folder: Path) -> dict[str, object]:
     """What a job leaves, but for dates and times."""
     left = {}
     for path in sorted(folder.rglob("*")):
         if path.name in ("arm.json", "llmcourse.json", "results.json"):
-            text = re.sub(
-                r'"(seconds\w*|training_seconds|date|resumed_from|free\w*|\w+_gib)": [^,\n]+', "", path.read_text()
-            )
-            left[path.relative_to(folder).as_posix()] = text
+            left[path.relative_to(folder).as_posix()] = lasting(json.loads(path.read_text(encoding="utf-8")))
         elif path.is_file() and path.suffix in (".csv", ".safetensors"):
             left[path.relative_to(folder).as_posix()] = files.sha256_of_file(path)
     return left
