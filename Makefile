@@ -28,7 +28,7 @@ LITGPT := .venv-litgpt
 FUZZ := .venv-fuzz
 SECONDS ?= 60
 
-.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel origin lock clean
+.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -106,7 +106,14 @@ notebooks: $(VENV)/ready-dev
 
 # For a workshop without GitHub: the first cell of a notebook takes the course from a wheel beside it.
 wheel: $(VENV)/ready-dev
+	rm -rf build
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir notebooks .
+
+# What a release holds: the wheel (with corpora, adapters and results files inside) and the source package.
+dist: $(VENV)/ready-dev
+	rm -rf build dist/llmcourse-*
+	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(RUN) -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
 
 # Says where the course lives, in pyproject.toml, badges and first cells: make origin REPO=owner/name
 origin: $(VENV)/ready-dev

@@ -5,6 +5,9 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +134,19 @@ def hub(monkeypatch, tmp_path_factory, tokenizer):
 
     yield put
     models.free()
+
+
+@pytest.fixture(scope="session")
+def course_wheel(tmp_path_factory):
+    """A wheel of the course as it is now, built without a network, from a copy: no build folder of yesterday takes part."""
+    root = Path(__file__).parents[1]
+    tree, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", "constraints-colab.txt"):
+        shutil.copy(root / name, tree / name)
+    shutil.copytree(root / "llmcourse", tree / "llmcourse", ignore=shutil.ignore_patterns("__pycache__"))
+    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(out)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=tree, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
 
 
 @pytest.fixture

@@ -172,14 +172,10 @@ def dist_info(folder: Path, name: str, version: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory):
-    """A wheel of the course as it is now, built without a network, and a small stand-in for gguf."""
+def wheels(tmp_path_factory, course_wheel):
+    """The course's wheel, and a small stand-in for gguf."""
     tree, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", "constraints-colab.txt"):
-        shutil.copy(ROOT / name, tree / name)
-    shutil.copytree(ROOT / "llmcourse", tree / "llmcourse", ignore=shutil.ignore_patterns("__pycache__"))
-    build = f"from setuptools.build_meta import build_wheel; build_wheel({str(out)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=tree, check=True, capture_output=True)
+    shutil.copy(course_wheel, out)
     dist_info(tree / "gguf", "gguf", GGUF)
     with zipfile.ZipFile(out / f"gguf-{GGUF}-py3-none-any.whl", "w") as wheel:
         for path in (tree / "gguf").rglob("*"):
