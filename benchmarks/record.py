@@ -26,9 +26,7 @@ def block(results: dict) -> str:
     tests = {frozenset((test["a"], test["b"])): test["p"] for test in results["tests"]}
     p = {name: report.p_text(tests[frozenset((tuned["name"], name))]) for name in (best["name"], "majority")}
     machine, versions = results["machine"], results["versions"]
-    return f"""![Accuracy of each arm with its 95 % interval; the table below holds the numbers]({FIGURE.relative_to(ROOT).as_posix()})
-
-{report.table(results)}
+    return f"""{report.table(results)}
 
 {results["model"]["name"]}, {results["data"]["test"]} test rows of the bundled corpus (id `{results["data"]["test_id"]}`). Exact McNemar test of the finetuned arm against
 the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}. Training took {tuned["training_seconds"]:.0f} s on {machine["cores"]} cores ({machine["name"]}), peak memory {results["peak_memory_gib"]} GiB;
@@ -268,6 +266,20 @@ def recipe_table(results: dict) -> str:
     return "\n".join(parts)
 
 
+def processes_table() -> str:
+    """What a second process buys, in Markdown."""
+    results = json.loads(RESULTS.with_name("processes.json").read_text(encoding="utf-8"))
+    lines = ["| training | rows a second | times the first |", "|---|---:|---:|"]
+    for name, way in results["ways"].items():
+        lines.append(f"| {name} | {way['rows_per_second']['median']:.1f} | {way['times_faster']['median']:.2f} |")
+    work = results["work"]
+    lines.append(
+        f"\n{work['rows']} rows, {work['epochs']} epochs, recipe `cpu`. {results['date']}. Losses differ by"
+        f" {results['agree']['largest_difference_of_losses']:g} at most."
+    )
+    return "\n".join(lines)
+
+
 def trust_table() -> str:
     """What the long tests measured: a line a test."""
     lines = ["| what | measured | on |", "|---|---|---|"]
@@ -303,7 +315,11 @@ def pages(results: dict) -> dict[Path, dict[str, str]]:
             "sarc": sarc_block(),
             "speed": speed_block(fast),
         },
-        ROOT / "benchmarks" / "README.md": {"speed": speed_tables(fast), "recipes": recipe_table(fast)},
+        ROOT / "benchmarks" / "README.md": {
+            "speed": speed_tables(fast),
+            "recipes": recipe_table(fast),
+            "processes": processes_table(),
+        },
         ROOT / "TRUST.md": {"trust": trust_table()},
     }
 

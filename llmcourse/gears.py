@@ -67,7 +67,7 @@ GEARS = {
             None,
             CPU,
             # measured on 2 cores: benchmarks/results/demo.json
-            minutes=(("load", 0.5), ("prompted arms", 1.5), ("training", 6.2), ("finetuned arm", 0.3)),
+            minutes=(("load", 0.5), ("prompted arms", 0.7), ("training", 2.5), ("finetuned arm", 0.1)),
             ram_gib=2.0,
         ),
         _big("t4", WORKSHOP, n_train=1000, n_test=100, tflops=planner.T4_TFLOPS),

@@ -8,6 +8,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from llmcourse import files
@@ -48,7 +49,7 @@ def normalise(notebook) -> None:
         count += 1
         cell.execution_count = count
         # what libraries write to stderr is progress and warnings, never the lesson
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = _joined(output for output in cell.outputs if output.get("name") != "stderr")
         for output in cell.outputs:
             output.pop("transient", None)
             if "execution_count" in output:
@@ -60,6 +61,17 @@ def normalise(notebook) -> None:
                     kind: {"alt": about["alt"]} for kind, about in output.metadata.items() if "alt" in (about or {})
                 }
                 output.metadata = kept
+
+
+def _joined(outputs: Iterable) -> list:
+    """Outputs with what was printed in one piece: how a kernel cuts it depends on how fast it is."""
+    joined: list = []
+    for output in outputs:
+        if output.get("name") == "stdout" and joined and joined[-1].get("name") == "stdout":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def problems(path: Path) -> list[str]:

@@ -116,7 +116,7 @@ def test_quick_keeps_nothing_and_other_numbers_are_taken(tmp_path):
     assert json.loads((tmp_path / "some.json").read_text()) == {"a": 1}
 
 
-@pytest.mark.parametrize("name", ["scoring", "generating", "finetuning", "scaling", "startup", "recipes"])
+@pytest.mark.parametrize("name", ["scoring", "generating", "finetuning", "scaling", "startup", "recipes", "processes"])
 def test_results_say_when_where_and_with_what(name):
     results = json.loads((measure.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", results["date"])
