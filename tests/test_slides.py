@@ -378,10 +378,14 @@ def test_figures_and_formulas_are_drawn_in_the_page(page):
     assert len(ids) == len(set(ids)), "two figures share an id"
 
 
-MEASURE = """<script>document.fonts.ready.then(() => {
+MEASURE = """<script>(async () => {
   const style = document.createElement('style');
   style.textContent = 'svg[data-marpit-svg]{content-visibility:visible!important;display:block!important}';
   document.head.append(style);
+  // a hidden slide has not asked for its fonts yet: measured before they are there, its lines would be another font's
+  await Promise.all([...document.fonts].map(font => font.load()));
+  await document.fonts.ready;
+  document.body.getBoundingClientRect();
   const told = [...document.querySelectorAll('section')].map(section => {
     const scale = section.getBoundingClientRect().width / 1280 || 1, box = section.getBoundingClientRect();
     const title = section.querySelector('h1'), low = box.bottom - 72 * scale;
@@ -407,7 +411,7 @@ MEASURE = """<script>document.fonts.ready.then(() => {
   const fonts = [...document.fonts].filter(font => font.status == 'loaded').map(font => font.family);
   document.body.innerHTML = '<pre id="told"></pre>';
   document.getElementById('told').textContent = JSON.stringify({slides: told, fonts});
-});</script>"""
+})();</script>"""
 
 
 @pytest.fixture(scope="module")
