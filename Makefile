@@ -24,11 +24,14 @@ NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-cu
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
 
+# What turns notebooks into pages, for the workshop kit.
+KIT := .venv-kit
+
 # Coverage-guided fuzzing: seconds a target.
 FUZZ := .venv-fuzz
 SECONDS ?= 60
 
-.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock clean
+.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -115,6 +118,23 @@ dist: $(VENV)/ready-dev
 	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	$(RUN) -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
 
+# The talk as one HTML file and a PDF, in slides/build/, filled with what was measured: needs Node 18 or newer, and Chromium for the PDF.
+slides: $(VENV)/ready slides/node_modules/ready
+	$(RUN) slides/build.py
+
+slides/node_modules/ready: slides/package-lock.json
+	cd slides && npm ci --no-fund --no-audit --ignore-scripts
+	@touch $@
+
+# For a room without network: dist/workshop-kit.zip. WHEELHOUSE=1 puts every package into it, for this platform.
+workshop-kit: $(VENV)/ready-dev slides/node_modules/ready $(KIT)/ready-pages
+	TORCH_INDEX=$(TORCH_INDEX) $(RUN) slides/kit.py --converter $(KIT)/bin/python $(if $(WHEELHOUSE),--wheelhouse)
+
+$(KIT)/ready-pages: slides/requirements.txt $(LOCK)
+	$(PYTHON) -m venv $(KIT)
+	$(KIT)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement slides/requirements.txt
+	@touch $@
+
 # Says where the course lives, in pyproject.toml, badges and first cells: make origin REPO=owner/name
 origin: $(VENV)/ready-dev
 	$(RUN) -m llmcourse.firstcell $(REPO)
@@ -151,4 +171,4 @@ endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) tests/fuzz/corpus runs
+	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(KIT) tests/fuzz/corpus slides/build slides/node_modules dist runs

@@ -172,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     preflight = commands.add_parser(
         "preflight", parents=[machine], help="look for what would go wrong, before any download"
     )
+    preflight.add_argument(
+        "--workshop", action="store_true", help="also what an instructor wants in place, in a clone of the course"
+    )
     preflight.set_defaults(command=_preflight)
     listed = commands.add_parser("models", help="the models by name")
     listed.set_defaults(command=_models)
@@ -222,13 +225,14 @@ def _record_path(gear: str) -> Path:
 
 
 def _preflight(options) -> None:
-    from llmcourse import gears, hardware, preflight
+    from llmcourse import gears, hardware, preflight, workshop
 
     machine = hardware.glance()
     print(machine.table())
     gear = gears.GEARS[machine.gear]
     print(f"\n{gear.describe()}\n")
-    preflight.check(gears.needs(gear, options.model))
+    more = workshop.findings(workshop.look()) if options.workshop else ()
+    preflight.check(gears.needs(gear, options.model), more)
 
 
 def _models(options) -> None:

@@ -4,6 +4,7 @@
 failure here was seen in public courses; each comes with one line of remedy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.version import Version
@@ -53,9 +54,9 @@ def table(found: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-def check(needs: Needs) -> list[Finding]:
-    """Look, print the table, and raise CourseError if something would fail."""
-    found = findings(look(needs), needs)
+def check(needs: Needs, more: Sequence[Finding] = ()) -> list[Finding]:
+    """Look, print the table, with `more` findings at its end, and raise CourseError if something would fail."""
+    found = [*findings(look(needs), needs), *more]
     print(table(found))
     stops = [one for one in found if one.level == "stop"]
     if stops:

@@ -48,6 +48,7 @@ FLOORS = {
     "facts": 3,
     "preflight": 4,
     "gears": 4,
+    "workshop": 5,
     "engine": 4,
     "predict": 5,
     "answers": 5,

@@ -29,8 +29,11 @@ BOXES = (  # title, what it is, x, y, width, height, ground, border
 """Where each field stands. Generative AI reaches out of deep learning: Shannon let Markov chains write in 1948."""
 
 
-def ai_map():
-    """Where large language models stand among the fields of AI: boxes in boxes. Returns a matplotlib Figure."""
+def ai_map(described: bool = True):
+    """Where large language models stand among the fields of AI: boxes in boxes. Returns a matplotlib Figure.
+
+    Without descriptions, for a slide, the boxes hold their names only.
+    """
     from matplotlib.patches import FancyBboxPatch
 
     alt = (
@@ -47,7 +50,8 @@ def ai_map():
         shape.set_linestyle(line)
         axes.add_patch(shape)
         axes.text(x + 1.6, y + height - 1.5, title, fontsize=13, fontweight="bold", va="top", color=TEXT)
-        axes.text(x + 1.6, y + height - 4.8, what, fontsize=11, va="top", color=TEXT)
+        if described:
+            axes.text(x + 1.6, y + height - 4.8, what, fontsize=11, va="top", color=TEXT)
     axes.set_xlim(-0.5, 100.5)
     axes.set_ylim(-0.5, 60.5)
     axes.axis("off")
@@ -173,11 +177,16 @@ NAMED = {  # where each label stands, in points from its mark
 }
 
 
-def sizes(models: Sequence[Mapping[str, Any]], band: tuple[float, float] = (7, 8)):
+def sizes(
+    models: Sequence[Mapping[str, Any]],
+    band: tuple[float, float] = (7, 8),
+    named: Mapping[str, tuple[float, float]] = NAMED,
+):
     """Parameters of language models over time, on a log axis. Returns a matplotlib Figure.
 
     `models` have `name`, `year` (2020.5 is the middle of 2020), `billion` (None where it was not disclosed) and `sparse`. What was not
-    disclosed has no height: it is a mark on the lower edge. `band` is a range to point out, in billions.
+    disclosed has no height: it is a mark on the lower edge. `band` is a range to point out, in billions; `named` are the models whose
+    names stand beside their marks, each with where, in points.
     """
     known = [model for model in models if model["billion"] is not None]
     silent = [model for model in models if model["billion"] is None]
@@ -204,8 +213,8 @@ def sizes(models: Sequence[Mapping[str, Any]], band: tuple[float, float] = (7, 8
         [m["year"] for m in silent], [0.07] * len(silent), "x", color=TEXT, markersize=7, label="size not disclosed"
     )
     for model in known:
-        if model["name"] in NAMED:
-            offset = NAMED[model["name"]]
+        if model["name"] in named:
+            offset = named[model["name"]]
             side = "left" if offset[0] > 0 else "right"
             axes.annotate(
                 model["name"], (model["year"], model["billion"]), offset, textcoords="offset points", fontsize=10,

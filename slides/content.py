@@ -1,0 +1,280 @@
+"""What the deck's placeholders stand for: results files, saved outputs, counts, the talk's own numbers, and figures.
+
+A number on a slide comes from one of four places, and the slide's foot says which:
+
+    talk      talk.json, quoted from the talk
+    measured  a results file (llmcourse/results/, benchmarks/results/) or the saved output of a notebook
+    counted   shapes and formulas: what the library computes without running a model
+    estimate  the planner's
+
+Nothing else may stand on a slide as measured: tests/test_slides.py looks for digits in deck.md outside placeholders.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from llmcourse import CourseError, catalogue, cli, explorers, figures, metrics, planner, results, tasks
+from llmcourse.fromscratch import lora, nf4
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "benchmarks" / "results"
+TALK = json.loads((Path(__file__).parent / "talk.json").read_text(encoding="utf-8"))
+
+
+@cache
+def result(name: str) -> dict:
+    """A results file by name, wherever it lies. Raises CourseError if there is none."""
+    for path in (MEASURED / f"{name}.json", results.path(name)):
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    raise CourseError(f"There is no results file {name}.json in {MEASURED} or {results.path(name).parent}.")
+
+
+def arm(name: str, start: str) -> dict:
+    """The one arm of a results file whose name begins so. Raises CourseError if there is none, or more than one."""
+    found = [one for one in result(name)["arms"] if one.get("name", one.get("arm", "")).startswith(start)]
+    if len(found) != 1:
+        raise CourseError(f"{name}.json has {len(found)} arms that begin with {start!r}; a slide wants one.")
+    return found[0]
+
+
+def p_value(name: str, a: str, b: str) -> float:
+    """McNemar's p of two arms of a results file, each named by how it begins."""
+    pair = {arm(name, a)["name"], arm(name, b)["name"]}
+    return next(test["p"] for test in result(name)["tests"] if {test["a"], test["b"]} == pair)
+
+
+@cache
+def outputs(notebook: str) -> str:
+    """All that a notebook's cells printed when it was saved, and the words of its figures."""
+    (path,) = (ROOT / "notebooks").glob(f"{notebook}_*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    told = (part for cell in cells for part in cell.get("outputs", ()))
+    return "\n".join("".join(part.get("text") or part.get("data", {}).get("text/plain", "")) for part in told)
+
+
+def saved(notebook: str, pattern: str) -> str:
+    """What a notebook (by its number, "05") has saved at the group of `pattern`. Raises CourseError if that is nowhere."""
+    found = re.search(pattern, outputs(notebook), flags=re.MULTILINE)
+    if not found:
+        raise CourseError(f"Notebook {notebook} has saved nothing like {pattern!r}: look at the slide that quotes it.")
+    return found[1]
+
+
+def counted() -> dict:
+    """Numbers that follow from shapes and formulas."""
+    mistral = catalogue.base("mistral-7b")
+    shapes = [*mistral.linear().values()] * mistral.layers
+    head = (mistral.vocabulary, mistral.hidden)
+    wilson = {way: metrics.wilson(round(TALK[way]["accuracy"] * 100), 100) for way in ("few_shot", "finetuned")}
+    # the answers that the talk's report counts as a label: right ones / precision
+    right = [r * n for r, n in zip(TALK["few_shot"]["recall"], TALK["few_shot"]["support"], strict=True)]
+    return {
+        "base": catalogue.base,
+        "lora": lora.count(shapes, TALK["r"]),
+        "lora_share": lora.count(shapes, TALK["r"]) / mistral.parameters,
+        "lm_head": lora.count([head], TALK["r"]),
+        "talk_wilson": wilson,
+        "talk_read": sum(n / p for n, p in zip(right, TALK["few_shot"]["precision"], strict=True)),
+        "talk_right": sum(right),
+        "nf4_bits": 4 + 8 / nf4.BLOCK + 32 / (nf4.BLOCK * nf4.SCALE_BLOCK),
+        "weights_gib": lambda name, is_nf4: planner.weights(catalogue.base(name), "float16", nf4=is_nf4) / planner.GIB,
+        "t4_gib": planner.T4_GIB,
+        "block": nf4.BLOCK,
+        "labels": len(tasks.TASKS["support"].labels),
+        "lora_trained": result("adaptation")["arms"]["pretraining, LoRA"]["trainable"]
+        / catalogue.base(catalogue.EMBEDDED).parameters,
+    }
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+def _sizes():
+    with open(ROOT / "llmcourse" / "corpora" / "llm_sizes.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        year, month = map(int, row["release_year_month"].split("-"))
+        row["year"] = year + (month - 0.5) / 12
+        row["billion"] = float(row["parameters_billion"]) if row["disclosed"] == "yes" else None
+        row["sparse"] = bool(row["active_parameters_billion"])
+    named = {"GPT-1": (8, -3), "GPT-3 (davinci)": (-8, 6), "Switch-C": (-8, 6), "PaLM": (8, 4), "Mistral 7B": (8, -12)}
+    drawn = figures.sizes(rows, named=named | {"DeepSeek-V4-Pro": (-8, 6)})
+    drawn.axes[0].get_legend().set_loc("lower center")
+    drawn.axes[0].get_legend().set_bbox_to_anchor((0.42, 0.07))
+    return drawn
+
+
+def _next_token():
+    told = saved("01", r"^(Probability of the next token after 'The capital of France is'.*)$")
+    pairs = re.findall(r"'([^']*)' ([\d.]+)%", told.partition("probability: ")[2])
+    context = re.search(r"after '(.*?)'\.", told)[1]
+    return figures.token_bars(
+        [token for token, _ in pairs], {"probability": [float(p) / 100 for _, p in pairs]}, context
+    )
+
+
+def _answers(cases: dict[str, dict]):
+    return figures.answer_rates(
+        [
+            {
+                "name": name,
+                "right": one["counts"]["right"],
+                "n": len(one["texts"]),
+                "ci95": metrics.wilson(one["counts"]["right"], len(one["texts"])),
+            }
+            for name, one in cases.items()
+        ]
+    )
+
+
+def _retrieval():
+    arms = result("adaptation")["arms"]
+    asked = arms["retrieval"]["answers"]
+    names = {
+        "the right page": asked["right"],
+        "page found by embeddings": asked["embeddings"],
+        "page found by BM25": asked["bm25"],
+        "a wrong page": asked["wrong"],
+        "no page": arms["base"]["closed"],
+    }
+    return _answers(names)
+
+
+def _trained():
+    arms = result("adaptation")["arms"]
+    full = arms["finetuning, full"]
+    names = {
+        "pages read, nothing asked": arms["pretraining, full"]["closed"],
+        "answers trained: the same questions": _part(full["closed"], odd=False),
+        "… in other words": full["paraphrased"],
+        "… questions never seen": _part(full["closed"], odd=True),
+    }
+    return _answers(names)
+
+
+def _part(asked: dict, odd: bool) -> dict:
+    """Every second question: those that were trained on (even), or those that were not."""
+    verdicts = asked["verdicts"][odd::2]
+    return {"counts": {"right": verdicts.count("right")}, "texts": verdicts}
+
+
+def _forgotten():
+    arms = result("adaptation")["arms"]
+    ways = {"pages read": "pretraining", "answers trained": "finetuning"}
+    names = {
+        f"{what}, {how}": arms[f"{way}, {key}"]["facts"]
+        for what, way in ways.items()
+        for key, how in (("full", "in full"), ("LoRA", "LoRA"))
+    }
+    return _answers(names)
+
+
+def _reduced():
+    counts = {}
+    for name in ("mistral-7b", "llama-3-8b", "phi-3-mini"):
+        base = catalogue.base(name)
+        shapes = [*base.linear().values()] * base.layers
+        counts[name] = (base.parameters, {f"LoRA r={r}": lora.count(shapes, r) for r in (8, 64)})
+    drawn = figures.reduced_parameters(counts)
+    # words instead of powers of ten, whose exponents are too small for the last row
+    drawn.axes[0].set_xticks([1e6, 1e7, 1e8, 1e9, 1e10], ["1 M", "10 M", "100 M", "1 B", "10 B"])
+    return drawn
+
+
+def _talks_arms():
+    arms = []
+    for way, name, kind in (
+        ("few_shot", "few-shot, Mistral-7B", "prompted"),
+        ("finetuned", "finetuned, Mistral-7B", "finetuned"),
+    ):
+        accuracy, n = TALK[way]["accuracy"], TALK["test_rows"]
+        interval = metrics.wilson(round(accuracy * n), n)
+        arms.append({"name": name, "kind": kind, "accuracy": accuracy, "accuracy_ci95": interval, "invalid": 0, "n": n})
+    return figures.waterfall(arms)
+
+
+FIGURES: dict[str, Callable] = {
+    "ai_map": lambda: figures.ai_map(described=False),
+    "next_token": _next_token,
+    "sizes": _sizes,
+    "shots": lambda: figures.shots_and_draws(result("prompting")),
+    "retrieval": _retrieval,
+    "trained": _trained,
+    "forgotten": _forgotten,
+    "lora_picture": lambda: explorers.rank_picture("mistral-7b", "q_proj", TALK["r"]),
+    "reduced": _reduced,
+    "levels": lambda: explorers.rounded(explorers.gaussian(), nf4.BLOCK, spread=1.0),
+    "memory": lambda: explorers.will_it_fit("mistral-7b", "T4"),
+    "talks_arms": _talks_arms,
+    "demo": lambda: figures.waterfall(result("demo")["arms"]),
+    "sarc": lambda: figures.waterfall(result("sarc")["arms"]),
+}
+
+
+def figure(name: str, height: float = 3.2, width: float = 7.3) -> str:
+    """A figure as SVG for the middle of a slide, drawn for this size in inches: the smaller, the larger its letters."""
+    drawn = FIGURES[name]()
+    drawn.set_size_inches(width, height)
+    text = figures.svg(drawn)
+    # several figures on one page: each its own ids; the slide decides the size; a blank line would end Markdown's HTML
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    opening = re.match(r"<svg [^>]*>", text).group()
+    text = text.replace(opening, re.sub(r' (width|height)="[^"]*"', "", opening), 1)
+    text = re.sub(r"<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r"\s*\n\s*", " ", text).strip()
+    return f"<figure>{text}</figure>"
+
+
+# -- where a number comes from ---------------------------------------------------------------------------------------
+
+
+def foot(*parts: str) -> str:
+    """A slide's foot as Marp's directive wants it."""
+    return json.dumps("".join(f"<span class=part>{part}</span>" for part in parts), ensure_ascii=False)
+
+
+def chip(kind: str, text: str = "") -> str:
+    return f'<span class="chip {kind}">{kind}</span> {text}'.strip()
+
+
+def measured(name: str, more: str = "") -> str:
+    """A foot for a results file: its name, its day, and how many rows or questions."""
+    one = result(name)
+    return foot(chip("measured", ", ".join(filter(None, (f"{name}.json", one["date"][:10], more)))))
+
+
+def filters() -> dict[str, Callable]:
+    def pct(value: float, digits: int = 0) -> str:
+        return f"{value:.{digits}%}"
+
+    def interval(pair, digits: int = 0) -> str:
+        return f"{pair[0]:.{digits}%} to {pair[1]:.{digits}%}"
+
+    def p(value: float) -> str:
+        return "p < 0.001" if value < 0.001 else f"p = {value:.2f}" if value >= 0.01 else f"p = {value:.3f}"
+
+    return {"pct": pct, "interval": interval, "p": p, "count": lambda n: f"{n:,}", "gib": lambda x: f"{x:.1f}"}
+
+
+def context() -> dict:
+    """Everything that deck.md may name."""
+    return {
+        "talk": TALK,
+        "result": result,
+        "arm": arm,
+        "p_value": p_value,
+        "saved": saved,
+        "counted": counted(),
+        "figure": figure,
+        "foot": foot,
+        "chip": chip,
+        "measured": measured,
+        "shots": cli.SHOTS,
+        "example": tasks.SARCASM.example,
+        "ran_on_t4": (MEASURED / "demo-t4.json").is_file(),
+    }

