@@ -21,8 +21,9 @@ NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-cu
 # The peers that the benchmarks run beside the course; litgpt needs an environment of its own.
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
+SITE := .venv-site
 
-.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin clean
+.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin site clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -92,6 +93,18 @@ wheel: $(VENV)/ready-dev
 origin: $(VENV)/ready-dev
 	$(RUN) -m llmcourse.firstcell $(REPO)
 
+# The notebooks with their saved outputs as pages, in site/build/; nothing in them is run. Then looked at in Chromium, where there is one.
+site: $(SITE)/ready
+	rm -rf site/build
+	$(SITE)/bin/python site/pages.py build/site
+	$(SITE)/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
+	$(SITE)/bin/python -m pytest -q --noconftest tests/test_site.py
+
+$(SITE)/ready: site/requirements.txt $(LOCK)
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement site/requirements.txt
+	@touch $@
+
 $(VENV)/ready: pyproject.toml $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
@@ -105,4 +118,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-colab .venv-newest $(BENCH) $(LITGPT) runs
+	rm -rf $(VENV) .venv-colab .venv-newest $(BENCH) $(LITGPT) $(SITE) site/build runs
