@@ -312,6 +312,20 @@ def test_a_page_fits_a_phone(page, opened):
     assert grave(tab) == []
 
 
+@pytest.mark.parametrize("width", [1000, 1280, 1320, 1440, 1920])
+def test_nothing_reaches_beyond_a_window(width, opened):
+    if not PAGES:
+        pytest.skip("the site was not built: make site")
+    tab = opened((BUILD / "02_prompting.html").as_uri(), width=width)
+    edges = (
+        "() => ['.content', '.toc-scroll', 'article'].map(one => document.querySelector(one).getBoundingClientRect())"
+    )
+    shown = [
+        box for box in tab.evaluate(edges) if box["left"] < width
+    ]  # the contents of a page are outside until called
+    assert len(shown) >= 2 and all(box["right"] <= width for box in shown)
+
+
 @each_page
 def test_a_page_prints_black_on_white_and_whole(page, opened):
     tab = opened(page.as_uri(), width=700, color_scheme="dark")
