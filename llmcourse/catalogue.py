@@ -38,7 +38,7 @@ class Base:
     """Sliding window of attention, in tokens."""
     rope_theta: float = 10000.0
     revision: str | None = None
-    """The commit that is loaded. None: none could be verified when this was written; the one found is kept with the results."""
+    """The commit that is loaded; every model of the hub has one."""
     click_through: bool = False
     """Whether the hub was seen asking for an account and a licence click; what holds today is found out at run time."""
     prequantised: bool = False
@@ -140,7 +140,14 @@ BASES = {
             stand_in="mistral-7b-4bit",
             **_MISTRAL,
         ),
-        Base("mistral-7b-4bit", repo="unsloth/mistral-7b-bnb-4bit", prequantised=True, download_gib=3.9, **_MISTRAL),
+        Base(
+            "mistral-7b-4bit",
+            repo="unsloth/mistral-7b-bnb-4bit",
+            revision="7f2ac943f0193c81c1766a71a7318972f8e17888",
+            prequantised=True,
+            download_gib=3.9,
+            **_MISTRAL,
+        ),
         Base(
             "llama-3-8b",
             repo="meta-llama/Meta-Llama-3-8B",
@@ -150,7 +157,14 @@ BASES = {
             stand_in="llama-3-8b-4bit",
             **_LLAMA_3,
         ),
-        Base("llama-3-8b-4bit", repo="unsloth/llama-3-8b-bnb-4bit", prequantised=True, download_gib=5.3, **_LLAMA_3),
+        Base(
+            "llama-3-8b-4bit",
+            repo="unsloth/llama-3-8b-bnb-4bit",
+            revision="e02efb601614ac8dec3aed287484587f286058fa",
+            prequantised=True,
+            download_gib=5.3,
+            **_LLAMA_3,
+        ),
         Base(
             "phi-3-mini",
             repo="microsoft/Phi-3-mini-4k-instruct",

@@ -5,7 +5,6 @@ Importing this module, and `llmcourse --help`, import neither torch nor transfor
 
 import argparse
 import ast
-import csv
 import errno
 import logging
 import os
@@ -15,7 +14,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmcourse import CourseError, __version__, files
+from llmcourse import CourseError, __version__, files, processes, redact
 from llmcourse.hardware import GEAR_VARIABLE, GEARS
 
 SHOTS = 4
@@ -23,15 +22,19 @@ SHOTS = 4
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0, 2 for bad input, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    with processes.beginning():
+        options = _parser().parse_args(arguments)
     quiet_libraries()
+    sys.excepthook = redact.excepthook
     if getattr(options, "gear", None):
         os.environ[GEAR_VARIABLE] = options.gear
     try:
-        options.command(options)
+        with processes.session():
+            processes.check(options.command.__name__.strip("_"))
+            options.command(options)
         return 0
     except CourseError as error:
-        print(f"llmcourse: {error}", file=sys.stderr)
+        processes.complain(f"llmcourse: {error}")
         return 2
     except BrokenPipeError:
         # the reader of our output went away (`| head`): nothing is wrong, and nothing more is to be said
@@ -43,10 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if error.errno == errno.ENOSPC
             else ""
         )
-        print(f"llmcourse: {error.filename or 'a file'}: {error.strerror or error}.{advice}", file=sys.stderr)
+        said = f"{error.filename or 'a file'}: {error.strerror or error}.{advice}"
+        processes.complain(f"llmcourse: {redact.redacted(said)}")
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.", file=sys.stderr)
+        processes.complain(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.")
         return 130
 
 
@@ -158,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write the predictions of a file there, as CSV (default: standard output)",
+        help="write the predictions of a file there, as CSV (default: standard output); stopped, the same command goes on",
     )
     predict.set_defaults(command=_predict)
     compare = commands.add_parser(
@@ -201,8 +205,8 @@ def _demo(options) -> None:
         _say(_describe(experiment))
         demo_arms(experiment, recipe, options.resume, announce=_announce)
     results = experiment.results(peak.gib)
-    path = report.write(experiment, results, _report_folder(options, experiment))
-    if options.record:
+    path = processes.from_main(lambda: report.write(experiment, results, _report_folder(options, experiment)))
+    if options.record and processes.is_main():
         recorded = _record_path(results["gear"])
         files.write_json(recorded, results)
         print(f"Recorded: {recorded}")
@@ -271,11 +275,14 @@ def _finetune(options) -> None:
     _say(_describe(experiment))
     folder, training = experiment.train(recipe, options.resume)
     if options.out:
-        with files.folder_aside(options.out) as aside:
-            shutil.copytree(folder, aside, dirs_exist_ok=True)
-        folder = options.out
+
+        def put() -> None:
+            with files.folder_aside(options.out) as aside:
+                shutil.copytree(folder, aside, dirs_exist_ok=True)
+
+        processes.from_main(put)
     print(
-        f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}. Adapter: {folder}"
+        f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}. Adapter: {options.out or folder}"
     )
 
 
@@ -298,23 +305,31 @@ def _evaluate(options) -> None:
 
 
 def _predict(options) -> None:
-    from llmcourse import catalogue, data, models, predict
-    from llmcourse.tasks import Task
+    from llmcourse import adapter_files, catalogue, models, predict, shards
 
     folder = options.adapter or models.shipped_adapter(_task(options).name)
     card = models.read_card(folder)
-    task = Task(**{key: tuple(v) if isinstance(v, list) else v for key, v in card["task"].items()})
+    task = adapter_files.task_of(card)
     rows, listed = _texts(options, task), bool(options.file) or options.text == "-"
     if options.out and not listed:
         raise CourseError("--out is for the rows of a file or of standard input.")
+    if options.file and options.text is not None:
+        raise CourseError("Give a text or --file, not both.")
+
+    def load() -> shards.Ask:
+        loaded = models.load(catalogue.of_adapter(card["base"]["name"]))
+        return lambda rows: predict.before_and_after(loaded, task, folder, rows)
+
     if options.file:
-        if options.text is not None:
-            raise CourseError("Give a text or --file, not both.")
-        rows = data.read_all(task, options.file, _columns(options.column), labelled=False)
-    loaded = models.load(catalogue.of_adapter(card["base"]["name"]))
-    before, after = predict.before_and_after(loaded, task, folder, rows)
+        belongs = {part: files.sha256_of_file(Path(folder) / part) for part in adapter_files.PARTS}
+        columns = _columns(options.column)
+        done = shards.predict_file(task, options.file, load, options.out, belongs, columns, sys.stdout.write)
+        if options.out:
+            print(f"{done:,} predictions: {options.out}")
+        return
+    before, after = load()(rows)
     if listed:
-        table = _prediction_table(task, rows, before, after)
+        table = shards.head(task) + shards.lines(task, rows, before, after)
         if options.out:
             files.write_text(options.out, table)
             print(f"{len(rows):,} predictions: {options.out}")
@@ -398,14 +413,16 @@ def _experiment(options):
     # a source of one's own is taken whole
     sizes = (None, None) if options.data else (gear.n_train, gear.n_test)
     # the rows first: what is wrong with them shows before a model is loaded
-    rows = data.load_first(
-        task,
-        [options.data] if options.data else gear.sources_of(task),
-        test=options.test,
-        n_train=options.n_train or sizes[0],
-        n_test=options.n_test or sizes[1],
-        columns=_columns(options.column),
-        seed=options.seed,
+    rows = processes.from_main(
+        lambda: data.load_first(
+            task,
+            [options.data] if options.data else gear.sources_of(task),
+            test=options.test,
+            n_train=options.n_train or sizes[0],
+            n_test=options.n_test or sizes[1],
+            columns=_columns(options.column),
+            seed=options.seed,
+        )
     )
     return Experiment(rows, models.load(options.model or gear.model), options.runs, options.seed)
 
@@ -467,7 +484,10 @@ def _texts(options, task) -> list[dict]:
         return []
     if options.text is None:
         raise CourseError("Nothing to classify: give a text, - for standard input, or --file FILE.")
-    texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
+    try:
+        texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
+    except UnicodeDecodeError:
+        raise CourseError("Standard input is not UTF-8 text.") from None
     if not texts or not all(text.strip() for text in texts):
         raise CourseError("The text to classify is empty.")
     for text in (*texts, options.parent):
@@ -483,22 +503,6 @@ def _verdict(task, predictions, row: int) -> str:
 
     label = predictions.labels[row]
     return f"{task.labels[label]} ({math.exp(predictions.logprobs[row][label]):.0%})"
-
-
-def _prediction_table(task, rows, before, after) -> str:
-    import io
-    import math
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "before", "before_probability", "after", "after_probability", *task.columns])
-    for i, row in enumerate(rows):
-        answers = []
-        for predictions in (before, after):
-            label = predictions.labels[i]
-            answers += [task.labels[label], f"{math.exp(predictions.logprobs[i][label]):.4f}"]
-        writer.writerow([row["row"], *answers, *(row[column] for column in task.columns)])
-    return out.getvalue()
 
 
 def quiet_libraries() -> None:

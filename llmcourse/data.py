@@ -1,23 +1,21 @@
 """A task's rows: read by DuckDB, checked, cleaned, balanced, split by group; the test set frozen under an id.
 
-DuckDB reads CSV, JSON Lines and Parquet in bounded memory. A file is read twice: first every row becomes a few numbers
+DuckDB reads CSV, JSON Lines and Parquet in bounded memory (`rowfiles` opens them). A file is read twice: first every row becomes a few numbers
 (label, hashes of its texts, flags), from which the sample is chosen; then only the chosen rows are fetched. So a million
 rows cost little more memory than a thousand. Order and choice come from MD5 hashes of seed and text, so they depend
 neither on the order of the file nor on DuckDB's version.
 """
 
-import csv
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import CourseError, files
+from llmcourse import CourseError, files, rowfiles, verified
 from llmcourse.prompts import MAX_CHARACTERS
+from llmcourse.rowfiles import literal, quoted, records
 from llmcourse.tasks import Task
 
 if TYPE_CHECKING:
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
 TEST_SHARE = 0.2
 MOST_REJECTED = 0.1
 """Share of unreadable lines above which a file is refused instead of read around."""
+ROWS_AT_ONCE = 2_000
+"""Rows that `stream` holds at once."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,15 @@ def load(
     user can put right.
     """
     paths = [_locate(task, source), *([Path(test)] if test is not None else [])]
-    with _engine() as connection:
+    with rowfiles.engine() as connection:
         for number, path in enumerate(paths):
             _index(connection, task, path, dict(columns or {}), seed, part=number)
         report = _clean(connection, task, paths)
         _split(connection, task, paths, n_train, n_test)
         sides = _fetch(connection, task)
         report |= {side: _label_counts(task, rows) for side, rows in sides.items()}
+    if source in ("kaggle", "hub") and source in task.sources:  # which file it was: Kaggle's is pinned by nothing
+        report["sha256"] = files.sha256_of_file(paths[0])
     for side, wanted in (("train", n_train), ("test", n_test)):
         if wanted is not None and len(sides[side]) < wanted - wanted % len(task.labels):
             report[f"{side}_wanted"] = wanted
@@ -121,34 +123,51 @@ def read_all(
 
     Raises CourseError for a row without text, or (labelled) with an unknown label: nothing is left out silently.
     """
+    return list(stream(task, path, columns, labelled))
+
+
+def stream(
+    task: Task, path: str | Path, columns: Mapping[str, str] | None = None, labelled: bool = True
+) -> Iterator[dict]:
+    """The rows of `read_all` one after the other, in bounded memory. Raises as it does, when the row comes that is wrong."""
     path = Path(path)
-    with _engine() as connection:
-        view, names = _open(connection, path)
+    with rowfiles.engine() as connection:
+        view, names = rowfiles.open_file(connection, path)
         mapping = _mapping(task, path, names, dict(columns or {}), labelled)
-        selected = ", ".join(f"{_quoted(mapping[c])}::VARCHAR AS {_quoted(c)}" for c in mapping)
-        rows = _records(connection.execute(f"SELECT row_number() OVER () AS row, {selected} FROM {view}"))
-        rejected = _rejected(connection, path)
-    if rejected:
-        raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
-    if not rows:
-        raise CourseError(f"{path} holds no rows.")
-    words = _label_words(task)
-    for row in rows:
-        for column in task.columns:
-            text = (row[column] or "").strip()
-            if not text:
-                raise CourseError(f"{path}, row {row['row']}: column {mapping[column]!r} is empty.")
-            if len(text) > MAX_CHARACTERS:
-                raise CourseError(
-                    f"{path}, row {row['row']}: column {mapping[column]!r} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
-                )
-            row[column] = text
-        if labelled:
-            value = str(row["label"]).strip().lower()
-            if value not in words:
-                raise CourseError(_unknown_label(task, path, row["label"], row["row"]))
-            row["label"] = words[value]
-    return rows
+        texts = {column: f"{quoted(mapping[column])}::VARCHAR" for column in mapping}
+        # reads it all once: an unreadable line would shift the numbers of the rows after it
+        lengths = ", ".join(f"sum(length({text}))" for text in texts.values())
+        count = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchall()[0][
+            0
+        ]  # unreadable lines are known at the end
+        rejected = rowfiles.rejected(connection, path)
+        if rejected:
+            raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
+        if not count:
+            raise CourseError(f"{path} holds no rows.")
+        selected = ", ".join(f"{text} AS {quoted(column)}" for column, text in texts.items())
+        found = connection.execute(f"SELECT row_number() OVER () AS row, {selected} FROM {view}")
+        while rows := records(found, ROWS_AT_ONCE):
+            yield from (_checked(task, path, mapping, row, labelled) for row in rows)
+
+
+def _checked(task: Task, path: Path, mapping: Mapping[str, str], row: dict, labelled: bool) -> dict:
+    for column in task.columns:
+        text = (row[column] or "").strip()
+        if not text:
+            raise CourseError(f"{path}, row {row['row']}: column {mapping[column]!r} is empty.")
+        if len(text) > MAX_CHARACTERS:
+            raise CourseError(
+                f"{path}, row {row['row']}: column {mapping[column]!r} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
+            )
+        row[column] = text
+    if labelled:
+        words = _label_words(task)
+        value = str(row["label"]).strip().lower()
+        if value not in words:
+            raise CourseError(_unknown_label(task, path, row["label"], row["row"]))
+        row["label"] = words[value]
+    return row
 
 
 def bundled_path(task: Task) -> Path:
@@ -169,9 +188,11 @@ def _locate(task: Task, source: str | Path) -> Path:
         from huggingface_hub import hf_hub_download
 
         repo, name, revision = task.hub
-        return _download(
+        path = _download(
             lambda: hf_hub_download(repo, name, repo_type="dataset", revision=revision), "the hub", "kaggle"
         )
+        verified.check(path.parent)
+        return path
     return Path(source)
 
 
@@ -183,106 +204,6 @@ def _download(fetch, place: str, other: str) -> Path:
             f"The rows could not be downloaded from {place} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
             f" Try the other source ({other!r}), or the bundled corpus, which needs no network ('bundled')."
         ) from error
-
-
-@contextmanager
-def _engine() -> Iterator[Any]:
-    import duckdb
-
-    with tempfile.TemporaryDirectory() as spill:
-        connection = duckdb.connect(config={"memory_limit": "400MB", "threads": 2, "temp_directory": spill})
-        connection.execute("SET enable_progress_bar = false")
-        try:
-            yield connection
-        except duckdb.Error as error:
-            raise CourseError(_readable(error)) from error
-        finally:
-            connection.close()
-
-
-def _readable(error: Exception) -> str:
-    """DuckDB's message without its advice on DuckDB's own options."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"The file cannot be read: {lines[0].split('Error: ', 1)[-1]}"
-
-
-def _open(connection, path: Path, part: int = 0) -> tuple[str, list[str]]:
-    """Make a view of a file; return its name and its columns."""
-    if not path.is_file():
-        raise CourseError(f"There is no file {path}.")
-    if path.stat().st_size == 0:
-        raise CourseError(f"{path} is empty.")
-    kind = path.suffix.lower()
-    # DuckDB would take these for wildcards
-    place = _literal(re.sub(r"[*?\[]", lambda mark: f"[{mark.group()}]", str(path)))
-    if kind in (".csv", ".tsv", ".txt"):
-        header, delimiter = _csv_header(path)
-        types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
-        options = (
-            f"{place}, auto_detect = false, header = true, delim = {_literal(delimiter)}, quote = '\"', escape = '\"',"
-            f" columns = {{{types}}}, ignore_errors = true, max_line_size = 8000000"
-        )
-        rejects = f"store_rejects = true, rejects_table = 'rejected_{part}', rejects_scan = 'rejected_scans_{part}'"
-        reader = f"read_csv({options}, strict_mode = {_strict(connection, options)}, {rejects})"
-    elif kind in (".jsonl", ".ndjson"):
-        _check_json_lines(path)
-        reader = f"read_json({place}, format = 'newline_delimited', maximum_object_size = 8000000)"
-    elif kind == ".parquet":
-        reader = f"read_parquet({place})"
-    else:
-        raise CourseError(
-            f"{path}: files that end in {kind or 'nothing'} are not read. Give a .csv, .tsv, .jsonl or .parquet file."
-        )
-    view = f"source_{part}"
-    connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {reader}")
-    return view, [name for name, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
-
-
-def _strict(connection, options: str) -> str:
-    """Whether DuckDB can read a CSV by the standard's letter: not if lines end now with CR LF, now with LF."""
-    import duckdb
-
-    try:
-        connection.execute(f"SELECT count(*) FROM read_csv({options}, strict_mode = true)")
-    except duckdb.Error:
-        return "false"
-    return "true"
-
-
-def _csv_header(path: Path) -> tuple[list[str], str]:
-    try:
-        with open(path, "rb") as file:
-            line = file.readline(1_000_000).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise CourseError(f"{path}: line 1 is not UTF-8 text. Save the file as UTF-8.") from None
-    delimiter = max(",;\t", key=line.count)
-    try:
-        header = next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error as error:
-        raise CourseError(f"{path}: line 1 is no CSV header ({error}). Are the lines ended as usual?") from None
-    names = [name.strip() for name in header]
-    if not any(names):
-        raise CourseError(f"{path}: line 1 holds no column names.")
-    if len(set(names)) < len(names):
-        raise CourseError(f"{path}: line 1 names a column twice: {', '.join(names)}.")
-    return names, delimiter
-
-
-def _check_json_lines(path: Path) -> None:
-    import json
-
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except UnicodeDecodeError:
-                raise CourseError(f"{path}: line {number} is not UTF-8 text. Save the file as UTF-8.") from None
-            except ValueError as error:
-                raise CourseError(f"{path}: line {number} is not JSON ({error}).") from None
-            if not isinstance(value, dict):
-                raise CourseError(f"{path}: line {number} is not a JSON object.")
 
 
 def _mapping(
@@ -306,24 +227,24 @@ def _mapping(
 
 def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: int, part: int) -> None:
     """Turn a file's rows into numbers: table `rows` (part, row, label, flags, hashes)."""
-    view, names = _open(connection, path, part)
+    view, names = rowfiles.open_file(connection, path, part)
     mapping = _mapping(task, path, names, columns)
-    texts = {column: _cleaned(task, f"{_quoted(mapping[column])}::VARCHAR") for column in task.columns}
+    texts = {column: _cleaned(task, f"{quoted(mapping[column])}::VARCHAR") for column in task.columns}
     all_texts = " || chr(31) || ".join(f"coalesce({texts[c]}, '')" for c in task.columns)
     group = texts[task.group_column] if task.group_column else all_texts
     marked = " OR ".join(
-        f"regexp_matches({_quoted(mapping[c])}::VARCHAR, {_literal(_marks(task))})" for c in task.columns
+        f"regexp_matches({quoted(mapping[c])}::VARCHAR, {literal(_marks(task))})" for c in task.columns
     )
-    given = f"lower(trim({_quoted(mapping['label'])}::VARCHAR))"
+    given = f"lower(trim({quoted(mapping['label'])}::VARCHAR))"
     split = "lower(trim(split::VARCHAR))" if "split" in names and part == 0 else "NULL"
-    whens = " ".join(f"WHEN {_literal(word)} THEN {label}" for word, label in _label_words(task).items())
+    whens = " ".join(f"WHEN {literal(word)} THEN {label}" for word, label in _label_words(task).items())
     # a CSV's view may be scanned once with rejects; the row number counts the rows that were accepted
     connection.execute("""
         CREATE TABLE IF NOT EXISTS rows (part TINYINT, row BIGINT, label TINYINT, given VARCHAR, split VARCHAR,
             missing BOOLEAN, long BOOLEAN, marked BOOLEAN, text_hash UBIGINT, group_hash UBIGINT, sort_hash UBIGINT)""")
     connection.execute(f"""
         INSERT INTO rows SELECT {part}, row_number() OVER (), CASE {given} {whens} END,
-            CASE WHEN {given} IN ({", ".join(map(_literal, _label_words(task)))}) THEN NULL ELSE {_quoted(mapping["label"])}::VARCHAR END,
+            CASE WHEN {given} IN ({", ".join(map(literal, _label_words(task)))}) THEN NULL ELSE {quoted(mapping["label"])}::VARCHAR END,
             {split},
             {" OR ".join(f"coalesce({texts[c]}, '') = ''" for c in task.columns)},
             {" OR ".join(f"length({texts[c]}) > {MAX_CHARACTERS}" for c in task.columns)},
@@ -333,7 +254,7 @@ def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: in
             md5_number_lower('{int(seed)}' || {all_texts})
         FROM {view}""")
     # as they stand in the file: cleaned are only the texts of rows that are chosen
-    select = ", ".join(f"{_quoted(mapping[c])}::VARCHAR AS {_quoted(c)}" for c in task.columns)
+    select = ", ".join(f"{quoted(mapping[c])}::VARCHAR AS {quoted(c)}" for c in task.columns)
     connection.execute(
         f"CREATE TEMP VIEW texts_{part} AS SELECT {part} AS part, row_number() OVER () AS row, {select} FROM {view}"
     )
@@ -343,11 +264,11 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
     """Drop what cannot be used, count it, and refuse what makes no sense. Leaves the table `kept`."""
     one = connection.execute
     total = one("SELECT count(*) FROM rows").fetchone()[0]
-    rejected = {part: _rejected(connection, path, part) for part, path in enumerate(paths)}
-    count = sum(_rejected_count(connection, part) for part in rejected)
+    rejected = {part: rowfiles.rejected(connection, path, part) for part, path in enumerate(paths)}
+    count = sum(rowfiles.rejected_count(connection, part) for part in rejected)
     for part, lines in rejected.items():
         for line, reason in lines:
-            if reason == NOT_UTF8:
+            if reason == rowfiles.NOT_UTF8:
                 raise CourseError(f"{paths[part]}: line {line} cannot be read: {reason}. Save the file as UTF-8.")
     if count and count > MOST_REJECTED * (total + count):
         part = next(part for part, lines in rejected.items() if lines)
@@ -440,65 +361,21 @@ def _fetch(connection, task: Task) -> dict[str, "Dataset"]:
     """The chosen rows' texts, of training and test side."""
     from datasets import Dataset
 
-    texts = ", ".join(f"{_cleaned(task, f't.{_quoted(column)}')} AS {_quoted(column)}" for column in task.columns)
+    texts = ", ".join(f"{_cleaned(task, f't.{quoted(column)}')} AS {quoted(column)}" for column in task.columns)
     parts = [part for (part,) in connection.execute("SELECT DISTINCT part FROM chosen ORDER BY part").fetchall()]
     source = " UNION ALL ".join(f"SELECT * FROM texts_{part}" for part in parts)
-    order = ", ".join(map(_quoted, task.columns))
+    order = ", ".join(map(quoted, task.columns))
     connection.execute(f"""
         CREATE TABLE fetched AS SELECT c.side, c.row::BIGINT AS row, c.label::BIGINT AS label, {texts}
         FROM chosen c JOIN ({source}) t USING (part, row)""")
     return {
         side: Dataset.from_list(
-            _records(
+            records(
                 connection.execute(f"SELECT * EXCLUDE side FROM fetched WHERE side = '{side}' ORDER BY {order}, label")
             )
         )
         for side in ("train", "test")
     }
-
-
-def _records(result) -> list[dict]:
-    names = [name for name, *_ in result.description]
-    return [dict(zip(names, values, strict=True)) for values in result.fetchall()]
-
-
-def _rejected_count(connection, part: int) -> int:
-    table = f"rejected_{part}"
-    found = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = ?", [table]).fetchone()[0]
-    return connection.execute(f"SELECT count(DISTINCT line) FROM {table}").fetchone()[0] if found else 0
-
-
-NOT_UTF8 = "it is not UTF-8 text"
-
-
-def _rejected(connection, path: Path, part: int = 0) -> list[tuple[int, str]]:
-    """The first lines that DuckDB could not read, those with a broken encoding before all others: number and reason."""
-    table = f"rejected_{part}"
-    if not _rejected_count(connection, part):
-        return []
-    lines = connection.execute(
-        f"SELECT DISTINCT ON (line) line_byte_position, error_type::VARCHAR FROM {table}"
-        " ORDER BY error_type::VARCHAR LIKE 'INVALID%' DESC, line LIMIT 100"
-    ).fetchall()
-    reasons = {
-        "MISSING COLUMNS": "too few columns",
-        "TOO MANY COLUMNS": "too many columns",
-        "UNQUOTED VALUE": "a quotation mark that is not closed or not doubled",
-        "INVALID ENCODING": NOT_UTF8,
-        "INVALID UNICODE": NOT_UTF8,
-        "LINE SIZE OVER MAXIMUM": "longer than 8 MB",
-    }
-    # DuckDB numbers records; a reader's editor numbers lines, and a quoted text may span several
-    result, line, seen = [], 1, 0
-    with open(path, "rb") as file:
-        for position, reason in sorted(lines):
-            while seen < position - 1:
-                block = file.read(min(1 << 20, position - 1 - seen))
-                if not block:
-                    break
-                line, seen = line + block.count(b"\n"), seen + len(block)
-            result.append((line, reasons.get(reason, reason.lower())))
-    return result
 
 
 def _label_words(task: Task) -> dict[str, int]:
@@ -527,13 +404,5 @@ def _cleaned(task: Task, expression: str) -> str:
     """SQL that trims a text, folds its white space and removes the task's give-away endings."""
     text = expression
     if task.strip_marks:
-        text = f"regexp_replace({text}, {_literal(_marks(task))}, '')"
+        text = f"regexp_replace({text}, {literal(_marks(task))}, '')"
     return rf"trim(regexp_replace({text}, '\s+', ' ', 'g'))"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from llmcourse import CourseError, figures, screen
 from llmcourse.experiment import Arm, Experiment
@@ -123,11 +122,12 @@ class ErrorBrowser:
 
 
 def row_html(experiment: Experiment, one: Wrong) -> str:
-    """A wrong row as HTML. Texts from data and model are escaped: they are shown, never read as HTML."""
+    """A wrong row as HTML. Texts from data and model are escaped and set apart: they are shown, never read as HTML."""
     fields = {name: str(one.row[column]) for column, name in experiment.task.fields.items()}
     fields |= {"right": one.gold, "answered": one.predicted}
     if one.text is not None and one.text.strip() != one.predicted:
         fields["the model wrote"] = one.text.strip()
     return "".join(
-        f"<p style='max-width: 640px'><b>{escape(name)}</b>: {escape(text)}</p>" for name, text in fields.items()
+        f"<p style='max-width: 640px'><b>{screen.html(name)}</b>: {screen.html(text)}</p>"
+        for name, text in fields.items()
     )

@@ -5,19 +5,19 @@ it; changing a number adds an arm beside the old one. Nothing is trained or aske
 """
 
 import csv
-import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from llmcourse import CourseError, baselines, files, hardware, metrics
+from llmcourse import CourseError, baselines, files, hardware, metrics, processes
 from llmcourse import finetune as finetuning
 from llmcourse.backup import Backup
 from llmcourse.data import Rows, groups, in_order
@@ -26,6 +26,7 @@ from llmcourse.models import LoadedModel, put_adapter, read_card, save_adapter, 
 from llmcourse.predict import Predictions, check_adapter, generate, score
 from llmcourse.prompts import Prompt, few_shots
 from llmcourse.recipes import Recipe
+from llmcourse.spreadsheet import table, unguarded
 from llmcourse.tasks import Task
 
 ARM_FORMAT = 2
@@ -88,7 +89,7 @@ class Experiment:
     def __post_init__(self):
         self.folder = Path(self.folder)
         self._backup = Backup(self.folder, self.backup)
-        self._backup.restore()
+        processes.from_main(self._backup.restore)
         self.task = self.rows.task
         # answers are kept in this order, so it must not depend on how the rows were drawn
         self._train, self._test = in_order(self.task, self.rows.train), in_order(self.task, self.rows.test)
@@ -99,6 +100,10 @@ class Experiment:
         example = self.task.example
         if example and any(all(row[c] == example[c] for c in self.task.columns) for row in self._train):
             raise CourseError("The task's example row is among the training rows; leave it out of them.")
+
+    @property
+    def _quiet(self) -> bool:
+        return self.quiet or not processes.is_main()
 
     def _refuse_leak(self, seen: set[str], what: str) -> None:
         """Raise CourseError if `seen` (groups, hashed) and the test rows meet."""
@@ -168,8 +173,8 @@ class Experiment:
             return shipped, read_card(shipped)["training"]
         key = files.short_hash(spec)
         folder, work = self.folder / "adapters" / key, self.folder / "training" / key
-        with files.lock(work):  # of two processes one trains, the other waits and finds the adapter
-            if not self._is_whole(folder, "The adapter is trained anew."):
+        with processes.lock(work):  # of two runs one trains, the other waits and finds the adapter
+            if not processes.from_main(lambda: self._is_whole(folder, "The adapter is trained anew.")):
                 self._train_into(folder, work, recipe, spec, resume)
         return folder, read_card(folder)["training"]
 
@@ -184,12 +189,12 @@ class Experiment:
         return folder if read_card(folder)["spec"] == spec else None
 
     def _train_into(self, folder: Path, work: Path, recipe: Recipe, spec: dict, resume: bool) -> None:
-        with tqdm(desc=f"training {recipe.name}", unit="step", disable=self.quiet, leave=False) as bar:
+        with tqdm(desc=f"training {recipe.name}", unit="step", disable=self._quiet, leave=False) as bar:
             copied: list[Path] = []
 
             def progress(step: int, steps: int, loss: float | None) -> None:
                 nonlocal copied
-                latest = finetuning.checkpoints(work)[:1] if self._backup.there else []
+                latest = finetuning.checkpoints(work)[:1] if self._backup.there and processes.is_main() else []
                 if latest != copied:
                     self._backup.keep(latest[0])
                     copied = latest
@@ -210,6 +215,7 @@ class Experiment:
             "trainable": run.trainable,
             "resumed_from": run.resumed_from,
             "micro_rows": run.micro_rows,
+            "processes": processes.count(),
             "checkpointing": run.checkpointing,
             "notes": run.notes,
             "losses": [round(loss, 5) for loss in run.losses],
@@ -225,12 +231,17 @@ class Experiment:
             "training": training,
             "versions": hardware.versions(),
         }
-        save_adapter(self.loaded, folder, card, adapter_readme(card))
-        self.loaded.drop_adapter()
-        self._backup.keep(folder)
-        # only now: until the adapter is kept, the last checkpoint is all there is
-        shutil.rmtree(work, ignore_errors=True)
-        self._backup.drop(work)
+
+        def keep() -> None:
+            save_adapter(self.loaded, folder, card, adapter_readme(card), weights=run.weights)
+            self._backup.keep(folder)
+            # only now: until the adapter is kept, the last checkpoint is all there is
+            shutil.rmtree(work, ignore_errors=True)
+            self._backup.drop(work)
+
+        processes.from_main(keep)
+        if run.weights is None:
+            self.loaded.drop_adapter()
 
     def adapter_arm(self, folder: str | Path, way: str = "generated") -> Arm:
         """A saved adapter on the test rows; its file's hash is part of the arm's name.
@@ -295,22 +306,43 @@ class Experiment:
     def _once(self, name: str, kind: str, spec: dict, ask) -> Arm:
         """The kept arm of this spec, or what `ask(journal)` answers now: predictions, example, and what else the arm keeps.
 
-        Of two processes that want the same arm one asks, and the other waits and finds it. Answers of an interrupted evaluation
+        Of two runs that want the same arm one asks, and the other waits and finds it. Answers of an interrupted evaluation
         are not asked again.
         """
         folder = self.folder / "arms" / files.short_hash(spec)
-        found = self._find(spec, name)
+        found = self._from_main(lambda: self._find(spec, name))
         if found:
             return found
-        with files.lock(folder):
-            found = self._find(spec, name)
+        with processes.lock(folder):
+            found = self._from_main(lambda: self._find(spec, name))
             if found:
                 return found
-            journal = Journal(folder.with_name(f"{folder.name}.partial.jsonl"))
-            predictions, example, more = ask(journal)
-            arm = self._keep(Arm(name, kind, spec, predictions, self._score(predictions), example, **more))
-            journal.remove()
+            predictions, example, more = ask(self._journal(folder))
+            arm = Arm(name, kind, spec, predictions, self._score(predictions), example, **more)
+            arm = self._from_main(lambda: self._keep(arm))
+            if processes.is_main():
+                for journal in _journals(folder):
+                    journal.unlink(missing_ok=True)
             return arm
+
+    def _from_main(self, find: Callable[[], Arm | None]) -> Arm | None:
+        """The arm that the main process finds, or keeps, among every process's arms."""
+        arm = processes.from_main(find)
+        return self._add(arm) if arm and not processes.is_main() else arm
+
+    def _journal(self, folder: Path) -> Journal:
+        """This process's journal of an arm. It knows all answers that an interrupted evaluation left, by however many processes."""
+
+        def left() -> tuple[dict[int, Any], float]:
+            journals = [Journal(path) for path in _journals(folder)]
+            answers = {row: answer for journal in journals for row, answer in journal.answers.items()}
+            return answers, max((journal.seconds for journal in journals), default=0.0)
+
+        answers, seconds = processes.from_main(left)
+        number = f".{processes.rank()}" if processes.rank() else ""
+        journal = Journal(folder.with_name(f"{folder.name}.partial{number}.jsonl"))
+        journal.answers, journal.seconds = answers, seconds
+        return journal
 
     def _ask_adapter(
         self, adapter: str | Path, prompt: Prompt, way: str, name: str, journal: Journal
@@ -323,7 +355,7 @@ class Experiment:
             self.loaded.drop_adapter()
 
     def _ask(self, prompt: Prompt, way: str, name: str, journal: Journal) -> tuple[Predictions, str | None]:
-        with tqdm(desc=name, total=len(self._asked), unit="row", disable=self.quiet, leave=False) as bar:
+        with tqdm(desc=name, total=len(self._asked), unit="row", disable=self._quiet, leave=False) as bar:
 
             def progress(done: int, total: int) -> None:
                 bar.total = total
@@ -357,6 +389,7 @@ class Experiment:
             "date": hardware.now(),
             "machine": hardware.detect().as_dict(),
             "versions": hardware.versions(),
+            **({"processes": processes.count()} if processes.count() > 1 else {}),
         }
         with files.folder_aside(arm.folder) as aside:
             files.write_text(aside / "predictions.csv", self.predictions_csv(arm.predictions))
@@ -412,30 +445,28 @@ class Experiment:
 
     def predictions_csv(self, predictions: Predictions) -> str:
         """A row a test row: its number in its file, gold and predicted label, raw text or log-probabilities."""
-        out = io.StringIO()
         labels = self.task.labels
-        writer = csv.writer(out, lineterminator="\n")
         scores = [f"logprob {word}" for word in labels] if predictions.logprobs else []
-        writer.writerow(["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])])
+        rows = [["row", "gold", "predicted", *scores, *(["text"] if predictions.texts else [])]]
         for i, row in enumerate(self._test):
             label = predictions.labels[i]
-            values = [f"{value:.6f}" for value in predictions.logprobs[i]] if predictions.logprobs else []
+            values = [Decimal(f"{value:.6f}") for value in predictions.logprobs[i]] if predictions.logprobs else []
             text = [predictions.texts[i]] if predictions.texts else []
-            writer.writerow([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
-        return out.getvalue()
+            rows.append([row["row"], labels[row["label"]], "" if label is None else labels[label], *values, *text])
+        return table(rows)
 
     def _read_predictions(self, path: Path, kept: dict) -> Predictions:
         with open(path, encoding="utf-8", newline="") as file:
-            table = list(csv.DictReader(file))
+            lines = list(csv.DictReader(file))
         gold = [self.task.labels[label] for label in self.gold()]
-        if [line["gold"] for line in table] != gold:
+        if [unguarded(line["gold"]) for line in lines] != gold:
             raise CourseError(f"{path} answers other rows than these. Delete {path.parent} and run again.")
         numbers = {word: label for label, word in enumerate(self.task.labels)} | {"": None}
-        texts = [line["text"] for line in table] if "text" in table[0] else None
-        columns = [name for name in table[0] if name.startswith("logprob ")]
-        logprobs = [[float(line[name]) for name in columns] for line in table] if columns else None
+        texts = [unguarded(line["text"]) for line in lines] if "text" in lines[0] else None
+        columns = [name for name in lines[0] if name.startswith("logprob ")]
+        logprobs = [[float(line[name]) for name in columns] for line in lines] if columns else None
         return Predictions(
-            [numbers[line["predicted"]] for line in table], kept["seconds"], texts, logprobs, kept["bias"]
+            [numbers[unguarded(line["predicted"])] for line in lines], kept["seconds"], texts, logprobs, kept["bias"]
         )
 
     # -- the comparison -------------------------------------------------------------------------------------------
@@ -479,6 +510,11 @@ class Experiment:
             "arms": [arm.as_dict() for arm in arms],
             "tests": [{"a": a.name, "b": b.name, "p": self.p_value(a, b)} for a, b in combinations(arms, 2)],
         }
+
+
+def _journals(arm_folder: Path) -> list[Path]:
+    """What an interrupted evaluation of this arm left: one file a process."""
+    return sorted(arm_folder.parent.glob(f"{arm_folder.name}.partial*.jsonl"))
 
 
 def training_spec(task: Task, train_id: str, base: dict[str, str], recipe: Recipe) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def damage(folder: str | Path) -> str:
     folder = Path(folder)
     try:
         for name, digest in sealed(folder)["sha256"].items():
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                return f"{SEAL} names a file outside of the folder"  # whoever made it may be a stranger
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if sha256_of_file(folder / name) != digest:

@@ -12,11 +12,11 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmcourse import CourseError, files, hardware, planner
+from llmcourse import CourseError, files, hardware, planner, processes
 from llmcourse.catalogue import lora_targets
 from llmcourse.models import LoadedModel
 from llmcourse.predict import encode_text, render
@@ -47,6 +47,8 @@ class TrainingRun:
     """Whether activations were recomputed in the backward pass."""
     notes: list[str] = field(default_factory=list)
     """What memory forced upon the run, a sentence each."""
+    weights: dict | None = None
+    """All weights, gathered in the main process, where the model is spread over GPUs (FSDP); else they are on the model."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -96,7 +98,7 @@ def refuse_lm_head(recipe: Recipe) -> None:
 def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
     """TRL's SFTConfig with the recipe's numbers, for this machine.
 
-    `accumulation` micro-batches make one optimiser step; see `accumulation_steps`.
+    `accumulation` micro-batches in each process make one optimiser step; see `accumulation_steps`.
     """
     from trl import SFTConfig
 
@@ -108,7 +110,7 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
         return SFTConfig(
             output_dir=str(output_dir),
             num_train_epochs=recipe.epochs,
-            per_device_train_batch_size=recipe.batch_rows // accumulation,
+            per_device_train_batch_size=recipe.batch_rows // (accumulation * processes.count()),
             gradient_accumulation_steps=accumulation,
             train_sampling_strategy="batch_rebalance",  # similar lengths together; goes on exactly after a resume
             learning_rate=recipe.learning_rate,
@@ -127,6 +129,8 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1):
             save_steps=recipe.save_steps,
             save_total_limit=2,
             disable_tqdm=True,
+            ddp_find_unused_parameters=False,  # every adapter is part of every step
+            ddp_broadcast_buffers=False,  # there are none that training changes
             dataloader_pin_memory=machine.device != "cpu",
             seed=recipe.seed,
         )
@@ -169,11 +173,12 @@ def _cut(loaded: LoadedModel, prompt: Prompt, row: dict, room: int) -> str:
 
 
 def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
-    """Micro-batches an optimiser step, so that none holds more than the recipe's padded tokens.
+    """Micro-batches an optimiser step in each process, so that none holds more than the recipe's padded tokens.
 
     `batch_rebalance` deals a step's rows into groups of similar length and cost; how large the largest gets is found by
-    dealing all epochs as the trainer will. (If an epoch's last step has fewer rows than micro-batches, the sampler fills it
-    up with rows of the same epoch.) Raises CourseError when a single row is too long.
+    dealing all epochs as the trainer will. Two processes with half as many micro-batches each are dealt the same groups as one. (If
+    an epoch's last step has fewer rows than there are micro-batches, those of all processes together, the sampler fills it up with rows
+    of the same epoch.) Raises CourseError when a single row is too long, or a step's rows are not so many for each process.
     """
     from transformers.trainer_pt_utils import BatchRebalanceSampler
 
@@ -181,16 +186,30 @@ def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
         raise CourseError(
             f"A training row of {max(lengths)} tokens does not fit micro_batch_tokens={recipe.micro_batch_tokens}. Lower max_length."
         )
-    divisors = [n for n in range(1, recipe.batch_rows + 1) if recipe.batch_rows % n == 0]
+    rows = rows_a_process(recipe)
+    divisors = [n for n in range(1, rows + 1) if rows % n == 0]
     for accumulation in divisors:
-        sampler = BatchRebalanceSampler(list(lengths), recipe.batch_rows, 1, accumulation, drop_last=False)
+        # all groups of a step, whichever process gets them
+        groups = accumulation * processes.count()
+        sampler = BatchRebalanceSampler(list(lengths), recipe.batch_rows, 1, groups, drop_last=False)
         largest = 0
         for epoch in range(math.ceil(recipe.epochs)):
             sampler.set_epoch(epoch)
             largest = max(largest, *(len(group) * max(lengths[i] for i in group) for group in sampler))
         if largest <= recipe.micro_batch_tokens:
             return accumulation
-    return recipe.batch_rows
+    return rows
+
+
+def rows_a_process(recipe: Recipe) -> int:
+    """A step's rows, divided among the processes. Raises CourseError when they cannot be."""
+    rows, left = divmod(recipe.batch_rows, processes.count())
+    if left:
+        raise CourseError(
+            f"batch_rows={recipe.batch_rows} cannot be divided among {processes.count()} processes. Use a multiple of"
+            f" {processes.count()}: --set batch_rows={recipe.batch_rows - left or processes.count()}."
+        )
+    return rows
 
 
 def finetune(
@@ -216,14 +235,17 @@ def finetune(
     from datasets.utils.logging import is_progress_bar_enabled
 
     refuse_lm_head(recipe)
+    if processes.sharded() and recipe.upper_layers is not None:
+        raise CourseError("FSDP spreads all layers over the GPUs. Train on all: --set upper_layers=None.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     loaded.drop_adapter()
     examples, cut = training_rows(loaded, task, rows, recipe)
     lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
     run = TrainingRun(rows=len(examples), cut_rows=cut)
+    micro_rows = rows_a_process(recipe) // accumulation_steps(lengths, recipe)
     if not resume:
-        _remove_checkpoints(folder)
+        processes.from_main(lambda: _remove_checkpoints(folder))
     bars = is_progress_bar_enabled()
     disable_progress_bars()
 
@@ -233,13 +255,26 @@ def finetune(
         return _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, progress)
 
     try:
-        with _stop_gently() as stop:
-            return fitting(
-                attempt, recipe, recipe.batch_rows // accumulation_steps(lengths, recipe), run, loaded, max(lengths)
-            )
+        with processes.keeping(lambda: _kept(folder, recipe)), _stop_gently() as stop:
+            if processes.count() > 1:
+                return together(attempt, recipe, micro_rows)
+            return fitting(attempt, recipe, micro_rows, run, loaded, max(lengths))
     finally:
         if bars:
             enable_progress_bars()
+
+
+def together(attempt, recipe: Recipe, micro_rows: int) -> TrainingRun:
+    """`attempt` beside other processes: one that runs out of memory cannot try again alone, while the others wait for it."""
+    import torch
+
+    try:
+        return attempt(recipe, micro_rows)
+    except torch.OutOfMemoryError:
+        raise CourseError(
+            f"Out of GPU memory with {micro_rows} row{'s' * (micro_rows > 1)} at once in each process. Start again with"
+            f" --set micro_batch_tokens={max(1, recipe.micro_batch_tokens // 2)}, or --set checkpointing=True."
+        ) from None
 
 
 def fitting(
@@ -292,16 +327,14 @@ def _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, p
 
     from llmcourse.trainer import LabelTrainer
 
-    checkpoint = last_checkpoint(folder)
-    for cut_short in set(folder.glob("checkpoint-*")) - set(checkpoints(folder)):
-        shutil.rmtree(cut_short, ignore_errors=True)
+    checkpoint = processes.from_main(lambda: _start_from(folder))
     start, before = time.perf_counter(), _seconds_before(checkpoint)
     trainer = None
     try:
         try:
             trainer = LabelTrainer(
                 model=loaded.model,
-                args=sft_config(recipe, folder, recipe.batch_rows // micro_rows),
+                args=sft_config(recipe, folder, rows_a_process(recipe) // micro_rows),
                 train_dataset=dataset,
                 processing_class=loaded.tokenizer,
                 peft_config=lora_config(recipe, loaded.model.config),
@@ -326,7 +359,10 @@ def _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, p
         run.losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         if stop.is_set() and run.steps < trainer.state.max_steps:
             raise Interrupted(f"Stopped after step {run.steps} of {trainer.state.max_steps}; a checkpoint is kept.")
-        _check_learned(trainer.model)
+        if trainer.is_fsdp_enabled:
+            run.weights = trainer.accelerator.get_state_dict(trainer.model)
+            trainer.model = trainer.accelerator.unwrap_model(trainer.model)
+        _check_learned(run.weights or dict(trainer.model.named_parameters()))
     except BaseException as error:
         # PEFT puts its layers into the base model itself: take them out, so that the model in memory is the base again
         if trainer is not None:
@@ -368,11 +404,14 @@ def _callback(stop: threading.Event, progress, seconds: Callable[[], float]):
                 progress(state.global_step, state.max_steps, loss)
 
         def on_step_end(self, args, state, control, **kwargs):
-            if stop.is_set():
+            if any(processes.gather(stop.is_set())):  # all stop after the same step
+                stop.set()
                 control.should_save = control.should_training_stop = True
 
         def on_save(self, args, state, control, **kwargs):
-            files.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds=seconds())
+            processes.gather(None)  # each process has put its random state there
+            if processes.is_main():
+                files.seal(Path(args.output_dir) / f"checkpoint-{state.global_step}", seconds=seconds())
 
     return Watch()
 
@@ -391,6 +430,21 @@ def last_checkpoint(folder: str | Path) -> Path | None:
             return path
         files.set_aside(path, damage, "Training goes on from the checkpoint before it, or anew if there is none.")
     return None
+
+
+def _kept(folder: Path, recipe: Recipe) -> str:
+    """What an interrupted training goes on from, as a sentence."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return f"No checkpoint was written yet (there is one every {recipe.save_steps} steps)."
+    return f"The checkpoint of step {checkpoint.name.rsplit('-', 1)[1]} is kept."
+
+
+def _start_from(folder: Path) -> Path | None:
+    """The checkpoint to go on from; what was cut short in writing is removed."""
+    for cut_short in set(folder.glob("checkpoint-*")) - set(checkpoints(folder)):
+        shutil.rmtree(cut_short, ignore_errors=True)
+    return last_checkpoint(folder)
 
 
 def _seconds_before(checkpoint: Path | None) -> float:
@@ -414,7 +468,8 @@ def _stop_gently() -> Iterator[threading.Event]:
         return
 
     def ask(number, frame):
-        if stop.is_set():
+        # a launcher repeats to its processes what the terminal has told them
+        if stop.is_set() and processes.count() == 1:
             raise KeyboardInterrupt
         stop.set()
 
@@ -451,9 +506,9 @@ def _check_rows(trainer, tokenizer, task: Task, rows: Sequence[dict]) -> None:
             raise CourseError(f"Training row {number} begins with two beginning-of-text tokens; the model knows one.")
 
 
-def _check_learned(model) -> None:
+def _check_learned(weights: Mapping) -> None:
     """Refuse a run that trained nothing, or only a part: the adapter's B matrices start at zero, and none must still be there."""
-    second = {name: p for name, p in model.named_parameters() if "lora_B" in name}
+    second = {name: p for name, p in weights.items() if "lora_B" in name}
     zero = [name for name, p in second.items() if not bool(p.detach().abs().max() > 0)]
     if second and len(zero) == len(second):
         raise CourseError("The adapter is still zero after training: it changed nothing. Is the learning rate 0?")

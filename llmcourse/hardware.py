@@ -100,8 +100,9 @@ def detect() -> Hardware:
     import torch
 
     if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        free, total = (value / 2**30 for value in torch.cuda.mem_get_info(0))
+        mine = torch.cuda.current_device()  # of several processes each has its own
+        card = torch.cuda.get_device_properties(mine)
+        free, total = (value / 2**30 for value in torch.cuda.mem_get_info(mine))
         return Hardware("cuda", card.name, (card.major, card.minor), gpu_gib=total, gpu_free_gib=free, **_rest())
     return Hardware("cpu", _processor(), None, gpu_gib=None, **_rest())
 

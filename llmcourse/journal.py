@@ -35,7 +35,7 @@ class Journal:
                     entry = json.loads(line)
                     if entry.pop("check") != files.short_hash(entry):
                         raise ValueError("changed")
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     said = f"{self.path}, line {number}: it has changed since it was written. Answers from there on are asked again."
                     warnings.warn(said, files.Damaged, stacklevel=3)
                     break

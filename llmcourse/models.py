@@ -1,4 +1,4 @@
-"""Base models by name, full precision or NF4, and adapters on top of them.
+"""Base models by name, full precision or NF4, and adapters on top of them (whose files `adapter_files` reads and writes).
 
 A `LoadedModel` is a base model with its tokenizer; at most one adapter lies on it. Prompted and finetuned arms share it:
 `without_adapter()` switches the adapter off instead of loading the base model a second time. One base model is in memory at a
@@ -7,16 +7,20 @@ time: loading another frees it.
 
 import contextlib
 import gc
-import json
 import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmcourse import CourseError, attention, catalogue, embedded, files, hardware
+from llmcourse import CourseError, attention, catalogue, embedded, hardware, processes, verified
+from llmcourse.adapter_files import ADAPTER_MARK as ADAPTER_MARK
+from llmcourse.adapter_files import identity as identity
+from llmcourse.adapter_files import put_adapter as put_adapter
+from llmcourse.adapter_files import read_card as read_card
+from llmcourse.adapter_files import save_adapter as save_adapter
+from llmcourse.adapter_files import shipped_adapter as shipped_adapter
 from llmcourse.catalogue import EMBEDDED, Base
 
 # at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
@@ -119,7 +123,7 @@ def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
             folder,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             **how,
         )
     base = {"name": embedded.NAME, "sha256": embedded.SHA256}
@@ -189,9 +193,10 @@ def config_of(wanted: Base):
 def from_hub(wanted: Base) -> tuple[Any, Any]:
     """Model and tokenizer of a repository (or a local folder in its place), NF4 on a GPU, at the pinned commit.
 
-    Raises CourseError when it cannot be read.
+    What was downloaded is compared with the hub's hashes, once. Raises CourseError when it cannot be read, or is damaged.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     machine = hardware.detect()
@@ -203,15 +208,17 @@ def from_hub(wanted: Base) -> tuple[Any, Any]:
             revision=wanted.revision,
             dtype=getattr(torch, machine.dtype),
             attn_implementation=attention.choose(machine),
-            device_map={"": 0} if machine.device == "cuda" else None,
+            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
             use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
             # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
             **({"quantization_config": quantization_config()} if quantise else {}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        verified.check_model(wanted.repo, wanted.revision)  # says which file it was
         raise CourseError(
             f"{wanted.repo} cannot be loaded: {str(error).splitlines()[0]} `llmcourse preflight` looks for the cause."
         ) from error
+    verified.check_model(wanted.repo, wanted.revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return project_rows_at_once(settle_dtype(model, machine.dtype)).eval(), tokenizer
@@ -225,11 +232,14 @@ def quantization_config():
     import torch
     from transformers import BitsAndBytesConfig
 
+    dtype = getattr(torch, hardware.detect().dtype)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, hardware.detect().dtype),
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP spreads floats of one dtype: there the packed bits lie in numbers of the model's
+        **({"bnb_4bit_quant_storage": dtype} if processes.sharded() else {}),
     )
 
 
@@ -260,105 +270,6 @@ def project_rows_at_once(model):
     """
     model.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
     return model
-
-
-ADAPTER_MARK = "llmcourse.json"
-"""The file beside an adapter's weights that says on which base, for which task and prompt it was trained."""
-
-
-def identity(base: dict[str, str]) -> str:
-    """A base model's name and hash on one line, as adapters' configs give it."""
-    return "@".join([base.get("name", "a model unknown"), *(f"{k}:{v}" for k, v in base.items() if k != "name")])
-
-
-def save_adapter(loaded: LoadedModel, folder: str | Path, card: dict, readme: str, dtype: str = "float32") -> Path:
-    """Write the adapter on `loaded` as a folder: safetensors weights, PEFT's config, `card` and a readable model card.
-
-    The config names the base model by name and hash, never by a path of this machine. `dtype` float16 halves the file.
-    """
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    config, said = loaded.model.peft_config["default"], ("peft_type", "task_type")
-    # what is at its default goes unsaid: an older PEFT, as on Colab, warns of each setting that it does not know
-    defaults = type(config)().to_dict()
-    config = {key: value for key, value in config.to_dict().items() if key in said or value != defaults[key]}
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    config |= {"base_model_name_or_path": identity(loaded.base), "inference_mode": True}
-    weights = {
-        key: value.detach().to("cpu", getattr(torch, dtype)).contiguous()
-        for key, value in get_peft_model_state_dict(loaded.model, save_embedding_layers=False).items()
-    }
-    with files.folder_aside(folder) as aside:
-        save_file(weights, aside / "adapter_model.safetensors", metadata={"format": "pt"})
-        files.write_json(aside / "adapter_config.json", config)
-        files.write_json(aside / ADAPTER_MARK, {"base": loaded.base, **card})
-        files.write_text(aside / "README.md", readme)
-    return Path(folder)
-
-
-def read_card(folder: str | Path) -> dict:
-    """What an adapter's folder says of itself.
-
-    Raises CourseError when it is no adapter of the course, or not whole.
-    """
-    folder = Path(folder)
-    for part in ("adapter_config.json", "adapter_model.safetensors", ADAPTER_MARK):
-        if not (folder / part).is_file():
-            raise CourseError(
-                f"{folder} holds no adapter of this course: {part} is missing. `llmcourse finetune` makes one."
-            )
-    try:
-        card = json.loads((folder / ADAPTER_MARK).read_text(encoding="utf-8"))
-        missing = {"base", "task", "prompt", "training", "groups", "spec"} - set(card)
-        if missing:
-            raise ValueError(f"it does not say {sorted(missing)[0]!r}")
-        return card
-    except (ValueError, OSError, TypeError) as error:
-        raise CourseError(f"{folder / ADAPTER_MARK} cannot be read: {error}. Train the adapter again.") from error
-
-
-def shipped_adapter(task_name: str) -> Path:
-    """The small trained adapter that comes with the package. Raises CourseError if there is none for this task."""
-    folder = Path(str(resources.files("llmcourse.adapters") / task_name))
-    if not folder.is_dir():
-        raise CourseError(
-            f"No adapter for the task {task_name!r} comes with the course. Give yours with --adapter FOLDER."
-        )
-    return folder
-
-
-def put_adapter(loaded: LoadedModel, folder: str | Path) -> dict:
-    """Lay a saved adapter on a base model and return its card.
-
-    Only safetensors are read. Raises CourseError when the adapter was trained on another base model: its matrices would
-    fit, and its answers would be noise.
-    """
-    from peft import PeftConfig, PeftModel, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    folder = Path(folder)
-    card = read_card(folder)
-    if card.get("base") != loaded.base:
-        wanted = card.get("base") or {}
-        raise CourseError(
-            f"The adapter in {folder} belongs to another base model: it was trained on {identity(wanted)}, and"
-            f" {identity(loaded.base)} is loaded."
-        )
-    loaded.drop_adapter()
-    try:
-        weights = load_file(folder / "adapter_model.safetensors")
-        loaded.model = PeftModel(loaded.model, PeftConfig.from_pretrained(str(folder)))
-        wrong = set_peft_model_state_dict(loaded.model, weights)
-        lost = [*wrong.unexpected_keys, *(key for key in wrong.missing_keys if "lora_" in key)]
-        if lost:
-            raise ValueError(f"its weights do not fit the model, beginning with {lost[0]}")
-    except Exception as error:  # a damaged file fails in many ways inside PEFT; all mean the same to the reader
-        loaded.drop_adapter()
-        raise CourseError(f"The adapter in {folder} cannot be loaded: {error}. Train it again.") from error
-    loaded.model.eval()
-    return card
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcourse import CourseError, engine
+from llmcourse import CourseError, engine, processes
 from llmcourse.engine import Batch
 from llmcourse.journal import Journal
 from llmcourse.models import LoadedModel, put_adapter
@@ -147,23 +147,49 @@ def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[
 
 
 def _ask_all(loaded, prompt, rows, answer, progress: Progress | None, journal: Journal | None) -> tuple[list, float]:
-    """Each row's answer, and the seconds: `answer(batch)` for the rows that the journal does not know."""
+    """Each row's answer, and the seconds: `answer(batch)` for the rows that the journal does not know.
+
+    Beside other processes each asks a part of them, and in the end all know all answers; the seconds are those of the slowest.
+    """
     import torch
 
     journal = journal or Journal()
     clock = time.perf_counter()
     prompts = encode(loaded, prompt, rows)
     unknown = [index for index in range(len(rows)) if index not in journal.answers]
-    if progress and len(unknown) < len(rows):
-        progress(len(rows) - len(unknown), len(rows))
-    with torch.inference_mode():
-        for batch in engine.batches(loaded, prompts, unknown):
+    known, mine = len(rows) - len(unknown), share(prompts, unknown, processes.count(), processes.rank())
+    done = 0
+    if progress and known:
+        progress(known, len(rows))
+    kept = lambda: f"The answers so far are kept (at least {known + done:,} of {len(rows):,})."  # noqa: E731
+    with processes.keeping(kept), torch.inference_mode():
+        for batch in engine.batches(loaded, prompts, mine):
             answers = dict(zip(batch.rows, answer(batch), strict=True))
             clock, before = time.perf_counter(), clock
             journal.add(answers, clock - before)
+            done += len(answers)
             if progress:
-                progress(len(journal.answers), len(rows))
-    return [journal.answers[index] for index in range(len(rows))], journal.seconds
+                # the other processes are taken to be as far as this one
+                progress(known + done * len(unknown) // len(mine), len(rows))
+        parts = processes.gather(({index: journal.answers[index] for index in mine}, journal.seconds))
+    answers = journal.answers | {index: one for part, _ in parts for index, one in part.items()}
+    return [answers[index] for index in range(len(rows))], max(seconds for _, seconds in parts)
+
+
+def share(prompts: Sequence[Sequence[int]], rows: Sequence[int], parts: int, part: int) -> list[int]:
+    """The part of `rows` that one of several processes asks, about equal in tokens; the parts are disjoint, and all of `rows` together.
+
+    Rows with the same beginning stay together, so that it is computed in one process.
+    """
+    if parts == 1:
+        return list(rows)
+    order = sorted(rows, key=lambda row: (prompts[row], row))
+    whole, before, mine = sum(len(prompts[row]) for row in order), 0, []
+    for row in order:
+        if before * parts // whole == part:
+            mine.append(row)
+        before += len(prompts[row])
+    return mine
 
 
 @dataclass

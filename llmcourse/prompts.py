@@ -107,6 +107,15 @@ def few_shots(task: Task, rows: Sequence[Mapping], k: int, seed: int = 0) -> tup
     return tuple({key: shot[key] for key in (*task.columns, "label")} for shot in shots)
 
 
+def is_unicode(text: str) -> bool:
+    """False for a text with half a character (a lone surrogate), which no file and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def one_line(value: object) -> str:
     """A field's text on one line, unable to imitate the prompt's structure.
 
@@ -115,9 +124,13 @@ def one_line(value: object) -> str:
     them for the end of the message. What the text *says* is left as it is; whether the model believes it is another
     matter, and is measured.
 
-    Raises CourseError for a text over MAX_CHARACTERS.
+    Raises CourseError for a text over MAX_CHARACTERS, and for one with half a character.
     """
     text = " ".join(str(value).split())
+    if not is_unicode(text):
+        raise CourseError(
+            "A text holds half a character (a lone surrogate): it was not read as UTF-8. Give it as UTF-8 text."
+        )
     if len(text) > MAX_CHARACTERS:
         raise CourseError(
             f"A text of {len(text):,} characters is too long for a prompt: at most {MAX_CHARACTERS:,}. Shorten it."

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmcourse import figures, files, metrics
+from llmcourse import figures, files, metrics, screen
 from llmcourse.experiment import Arm, Experiment
 
 
@@ -20,10 +20,12 @@ def write(
 
 
 def render(experiment: Experiment, results: dict[str, Any], arms: Sequence[Arm]) -> str:
-    """The report's HTML. Every text from data or model is escaped."""
+    """The report's HTML. Every text from data or model is escaped, and cannot turn the direction of what stands around it."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     template = environment.from_string(
         resources.files("llmcourse").joinpath("report.html.j2").read_text(encoding="utf-8")
     )
@@ -54,6 +56,11 @@ def render(experiment: Experiment, results: dict[str, Any], arms: Sequence[Arm])
         if compared
         else None,
     )
+
+
+def _shown(value: object) -> object:
+    """What the template writes of a value: a text, or the markup of a figure, with characters of direction made visible."""
+    return type(value)(screen.directions_shown(value)) if isinstance(value, str) else value
 
 
 def best_prompted(arms: Sequence[Arm]) -> list[Arm]:

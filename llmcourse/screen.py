@@ -1,4 +1,4 @@
-"""Rows that can be put on a projector: foreign rows are shown through a filter for slurs.
+"""Foreign texts on a projector or a page: rows pass a filter for slurs, and no text can run or rearrange what stands around it.
 
 The words are kept as hashes, so that the filter does not spread them. It is short and blind to context: it spares a room the worst,
 and is no judgement of a text. It is for showing only; nothing is left out of training or evaluation.
@@ -7,6 +7,7 @@ and is no judgement of a text. It is for showing only; nothing is left out of tr
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 
 from llmcourse.tasks import Task
 
@@ -35,3 +36,20 @@ def fit_to_show(text: str) -> bool:
 def shown(task: Task, rows: Iterable[Mapping]) -> Iterator[Mapping]:
     """The rows of which every text is fit to show, in their order."""
     return (row for row in rows if all(fit_to_show(str(row[column])) for column in task.fields))
+
+
+_DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""What turns the direction of the text that follows (Unicode Standard Annex 9): embeddings, overrides, isolates, and their ends."""
+
+
+def directions_shown(text: str) -> str:
+    """The text with each character that turns the direction of what follows shown by its number, such as [U+202E].
+
+    Right-to-left writing needs none of them; a text that holds one can make its neighbours read as something else.
+    """
+    return _DIRECTIONS.sub(lambda found: f"[U+{ord(found.group()):04X}]", text)
+
+
+def html(text: object) -> str:
+    """A foreign text as HTML: escaped, and set apart from the direction of what stands around it."""
+    return f"<bdi>{escape(directions_shown(str(text)))}</bdi>"

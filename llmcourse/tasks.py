@@ -5,6 +5,7 @@ To teach the course another domain, make another `Task` (two or more label words
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 
 from llmcourse import CourseError
@@ -61,6 +62,41 @@ class Task:
         """The text columns, in prompt order."""
         return tuple(self.fields)
 
+    @classmethod
+    def from_dict(cls, values: dict) -> "Task":
+        """A task from what `as_dict` gave, however it came here.
+
+        Raises CourseError for a value of the wrong kind, and for one that as_dict does not give: a stranger's card cannot say where
+        rows come from.
+        """
+
+        def words(value) -> bool:
+            return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
+
+        checks = {
+            "name": lambda value: isinstance(value, str) and re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", value),
+            "instruction": lambda value: isinstance(value, str),
+            "fields": lambda value: isinstance(value, dict) and words(list(value.values())) and words(list(value)),
+            "labels": words,
+            "answer_name": lambda value: isinstance(value, str),
+            "fallback": lambda value: (
+                value is None
+                or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(values["labels"]))
+            ),
+            "group_column": lambda value: value is None or isinstance(value, str),
+            "strip_marks": words,
+            "label_column": lambda value: isinstance(value, str),
+        }
+        for name in ("name", "instruction", "fields", "labels"):
+            if name not in values:
+                raise CourseError(f"A task without {name!r}.")
+        odd = next((name for name in values if name not in checks), None)
+        unfit = (name for name, fits in checks.items() if name in values and not fits(values[name]))
+        wrong = next(unfit, None) if odd is None else odd
+        if wrong is not None:
+            raise CourseError(f"A task with {wrong}={values[wrong]!r:.60}, which is not what a task holds there.")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
     def as_dict(self) -> dict:
         """What decides the model's answers, as JSON-able values (for hashes and cards)."""
         values = {
@@ -89,7 +125,7 @@ SARCASM = Task(
         "hub": "the same file, mirrored on the Hugging Face hub",
     },
     kaggle=("danofer/sarcasm", "train-balanced-sarcasm.csv"),
-    hub=("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d44537"),
+    hub=("daniel2588/sarcasm", "train-balanced-sarcasm.csv", "2d4453774d5a8a9801f0195f41cfa8facf69ed11"),
     # quoted from the talk, where few-shot prompting of Mistral-7B answered it with garbage
     example={
         "parent_comment": (

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from trl import SFTTrainer
 
-from llmcourse import CourseError
+from llmcourse import CourseError, processes
 
 
 class LabelTrainer(SFTTrainer):
@@ -96,16 +96,22 @@ class FrozenLayers:
         self.every = self.decoder.layers
         self.lower, self.upper = self.every[:layers], self.every[layers:]
         self.kept: dict[tuple[int, ...], torch.Tensor] = {}
-        order = sorted({tuple(row) for row in rows}, key=len)
+        order, batches = sorted({tuple(row) for row in rows}, key=len), []
         while order:
             size = 1
             while size < len(order) and (size + 1) * len(order[size]) <= tokens_at_once:
                 size += 1
-            batch, order = order[:size], order[size:]
-            self._keep(batch, device)
+            batches.append(order[:size])
+            order = order[size:]
+        for first in range(0, len(batches), processes.count()):
+            # each process computes a batch, and tells the others
+            mine = batches[first:][processes.rank() : processes.rank() + 1]
+            for kept in processes.gather([self._computed(batch, device) for batch in mine]):
+                for states in kept:
+                    self.kept |= states
 
     @torch.no_grad()
-    def _keep(self, batch: list[tuple[int, ...]], device) -> None:
+    def _computed(self, batch: list[tuple[int, ...]], device) -> dict[tuple[int, ...], torch.Tensor]:
         longest = max(map(len, batch))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=device)
@@ -116,8 +122,7 @@ class FrozenLayers:
             states = self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         finally:
             self.decoder.layers, self.decoder.norm = self.every, norm
-        for row, state in zip(batch, states, strict=True):
-            self.kept[row] = state[: len(row)].cpu().clone()
+        return {row: state[: len(row)].cpu().clone() for row, state in zip(batch, states, strict=True)}
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The kept states of a batch that is padded on the left: (rows, length, hidden_size), zero where it is padded."""

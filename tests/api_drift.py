@@ -18,6 +18,7 @@ import json
 import pkgutil
 import re
 from collections import ChainMap
+from collections.abc import Hashable
 from pathlib import Path
 
 from IPython.core.inputtransformer2 import TransformerManager
@@ -29,6 +30,7 @@ CLOSED = """BitsAndBytesConfig GenerationConfig PreTrainedConfig.__post_init__ P
     PreTrainedTokenizerBase.batch_decode PreTrainedTokenizerBase.apply_chat_template PreTrainedTokenizerBase.save_pretrained"""
 # where the **kwargs of others go; here and in METHODS, names without a library are in transformers
 FORWARDS = dict.fromkeys(CLOSED.split(), "") | {
+    "PartialState": "torch.distributed.init_process_group",
     "PreTrainedConfig": "PreTrainedConfig.__post_init__",
     "PreTrainedConfig.from_pretrained": "LlamaConfig MistralConfig",
     "AutoConfig.from_pretrained": "PreTrainedConfig.from_pretrained",
@@ -183,7 +185,8 @@ class Reader(ast.NodeVisitor):
         if not callable(places[0]):  # self.train() is a method of our own, self.model() is not
             names = METHODS.get(last if call != f"self{last}" else "") or METHODS.get(last.lstrip("."), "")
             places = [*map(find, names.split())]
-        taken = [accepted(place) for place in places]
+        # a method from C++ (torch's TCPStore) has no hash, and no signature either
+        taken = [accepted(place) if isinstance(place, Hashable) else None for place in places]
         if not places or None in taken:
             return
         self.checked.add(call)

@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,25 @@ def hub(monkeypatch, tmp_path_factory, tokenizer):
 
     yield put
     models.free()
+
+
+@pytest.fixture
+def products():
+    """Matrix products as torch has them by itself, whatever another test's model has set: for what is compared to rounding."""
+    with hardware.mkl_products():
+        yield
+
+
+@pytest.fixture
+def measured():
+    """Keeps what a test measured for TRUST.md: `measured("kills", count=20)`, in benchmarks/results/trust/, if LLMCOURSE_RECORD is set."""
+
+    def keep(name: str, **figures) -> None:
+        from llmcourse import files
+
+        print(name, figures)
+        if os.environ.get("LLMCOURSE_RECORD"):
+            folder = Path(__file__).parents[1] / "benchmarks" / "results" / "trust"
+            files.write_json(folder / f"{name}.json", {"date": hardware.now(), "figures": figures})
+
+    return keep

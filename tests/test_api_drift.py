@@ -118,7 +118,7 @@ def test_the_calls_that_matter_are_understood():
     assert set(matter.split()) <= checked
 
 
-HOMES = ("transformers", "transformers.models.auto.auto_factory", "peft", "peft.config", "datasets")
+HOMES = ("transformers", "transformers.models.auto.auto_factory", "peft", "peft.config", "datasets", "accelerate")
 
 
 @pytest.mark.parametrize("name", sorted(api_drift.FORWARDS))

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from llmcourse import cli, gears, models, tasks
+from llmcourse.spreadsheet import unguarded
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +120,8 @@ def test_predict_before_and_after(capsys, tmp_path, tiny_instead):
     assert run("predict", "--file", "bad.csv", "--adapter", "mine", "--out", "out.csv") == 0
     with open("out.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert [line["comment"] for line in table] == bad and {line["after"] for line in table} <= {
+    assert table[3]["comment"].startswith("'=")  # safe in a spreadsheet
+    assert [unguarded(line["comment"]) for line in table] == bad and {line["after"] for line in table} <= {
         "Sarcasm",
         "Not Sarcasm",
     }
@@ -132,6 +134,13 @@ def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
     monkeypatch.setattr("sys.stdin", io.StringIO("one text\n\nanother\n"))
     assert run("predict", "-", "--adapter", "mine") == 0
     assert [line["comment"] for line in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["one text", "another"]
+
+
+def test_standard_input_that_is_no_text(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"))
+    assert run("predict", "-") == 2 and "Standard input is not UTF-8" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("caf\udce9\n"))  # what Python makes of it in the C locale
+    assert run("predict", "-") == 2 and "half a character" in capsys.readouterr().err
 
 
 def test_a_task_with_four_labels(capsys, tmp_path, tiny_instead):

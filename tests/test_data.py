@@ -246,7 +246,7 @@ def test_downloads_are_pinned_and_explained(monkeypatch, tmp_path):
         "repo": "daniel2588/sarcasm",
         "name": "train-balanced-sarcasm.csv",
         "repo_type": "dataset",
-        "revision": "2d44537",
+        "revision": "2d4453774d5a8a9801f0195f41cfa8facf69ed11",
     }
     with pytest.raises(CourseError, match=r"Kaggle \(OSError: no network\).*'hub'.*'bundled'"):
         data.load(SARCASM, "kaggle")

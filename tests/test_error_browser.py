@@ -115,7 +115,7 @@ def test_texts_are_shown_and_never_read_as_html(study):
             and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; $x^2$" in browser.shown.value
         )
         browser.on.click()
-    assert re.findall(r"<b>([^<]+)</b>", error_browser.row_html(study, browser.found[1])) == [
+    assert re.findall(r"<b><bdi>([^<]+)</bdi></b>", error_browser.row_html(study, browser.found[1])) == [
         "message",
         "right",
         "answered",

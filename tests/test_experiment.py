@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from datasets import Dataset
 
-from llmcourse import CourseError, cli, experiment, figures, gears, models, report
+from llmcourse import CourseError, cli, experiment, figures, files, gears, models, report
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
 from llmcourse.prompts import Prompt, few_shots
@@ -212,6 +212,9 @@ def test_adapters_are_bound_to_their_base_and_hold_no_path(make_tiny, tmp_path):
     with pytest.raises(CourseError, match="belongs to another base model: it was trained on tiny"):
         models.put_adapter(make_tiny(1), folder)
     (folder / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CourseError, match=r"is damaged: adapter_model.safetensors has changed. Train it again"):
+        models.put_adapter(make_tiny(0), folder)
+    (folder / files.SEAL).unlink()
     with pytest.raises(CourseError, match="cannot be loaded"):
         models.put_adapter(make_tiny(0), folder)
     (folder / "adapter_model.safetensors").unlink()

@@ -92,6 +92,15 @@ def test_a_seal_notices_every_change(tmp_path):
     assert files.damage(folder) == ""
 
 
+def test_a_seal_does_not_reach_outside(tmp_path):
+    """A stranger's seal may name any path: a device that never ends, a file that is none of his business."""
+    (tmp_path / "kept").mkdir()
+    for name in ("/dev/zero", "../other"):
+        content = {"sha256": {name: "0"}}
+        files.write_json(tmp_path / "kept" / files.SEAL, {**content, "check": files.short_hash(content)})
+        assert files.damage(tmp_path / "kept") == "complete.json names a file outside of the folder"
+
+
 def test_what_is_damaged_is_set_aside_and_said(tmp_path):
     (tmp_path / "kept").mkdir()
     for content in ("first", "second"):  # a second one takes the first one's place

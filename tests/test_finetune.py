@@ -16,15 +16,7 @@ from llmcourse.recipes import CPU, Recipe
 from llmcourse.tasks import SARCASM
 from llmcourse.trainer import LabelTrainer, row_losses
 
-
-@pytest.fixture(autouse=True)
-def products():
-    """Matrix products as torch has them by itself, whatever another test's model has set: adapters are compared to rounding, over processes."""
-    from llmcourse import hardware
-
-    with hardware.mkl_products():
-        yield
-
+pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding, over processes
 
 RECIPE = Recipe(name="test", r=2, alpha=4, epochs=2, batch_rows=4, learning_rate=1e-2, save_steps=2, max_length=160)
 ROWS = [

@@ -17,7 +17,7 @@ MIB_PER_RUN = 0.05
 
 @pytest.mark.trust
 @pytest.mark.timeout(1500)
-def test_two_hundred_runs_again(hub, tmp_path):
+def test_two_hundred_runs_again(hub, tmp_path, measured):
     """Load, prompt, train a step, evaluate, in random order and with random values, as people click."""
     hub("mistral-7b")
     rows, luck, process = some_rows(), random.Random(0), psutil.Process()
@@ -63,10 +63,13 @@ def test_two_hundred_runs_again(hub, tmp_path):
         files_left.append(sum(1 for path in tmp_path.rglob("*") if path.is_file()))
     half = RUNS // 2
     grown = (sum(memory[-20:]) - sum(memory[half : half + 20])) / 20 / (half - 20)
-    print(
-        f"memory {memory[half]:.0f} -> {memory[-1]:.0f} MiB, {grown:.3f} MiB a run; objects {objects[half]} -> {objects[-1]}"
+    measured(
+        "long_running",
+        runs=RUNS,
+        memory_mib=[round(memory[half]), round(memory[-1])],
+        mib_per_run=round(grown, 3),
+        files=[files_left[half], files_left[-1]],
     )
-    print(f"files {files_left[half]} -> {files_left[-1]}")
     assert grown < MIB_PER_RUN
     assert objects[-1] - objects[half] < half * 20
     # the same arms and adapters again: nothing new is kept

@@ -40,7 +40,7 @@ def test_pushes_run_the_tests_and_weeks_the_newest():
     assert {"ci.yml", "weekly.yml"} <= set(WORKFLOWS)
     assert ".ci/run" in commands("ci.yml")
     weekly = commands("weekly.yml")
-    assert "make test-newest" in weekly and "make test-colab" in weekly
+    assert {"make test-newest", "make test-colab", "make test-trust"} <= set(weekly)
     assert any("colab-images/public/runtime" in command and ".ci/colab-image" in command for command in weekly)
     versions = jobs("weekly.yml")["newest"]["strategy"]["matrix"]["python"]
     assert versions == ["3.11", "3.13"] and all(isinstance(version, str) for version in versions)
@@ -55,13 +55,35 @@ def test_each_target_installs_from_its_own_list(target, file):
     }
     command = ["make", "-n", target, "VENV=nowhere"]
     done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
-    installs = [line for line in done.stdout.splitlines() if "--editable" in line]
+    lines = done.stdout.splitlines()
+    installs = [line for line in lines if "--editable" in line]
     assert len(installs) == 2
     for line in installs:
         assert re.findall(r"--constraint (\S+)", line) == ([file] if file else []), line
     told = re.findall(r"LLMCOURSE_CONSTRAINTS=(\S*)", done.stdout)
     assert told == ([] if target == "test" else [file])
-    # torch is never taken unpinned where there is a list
-    assert [
-        bool(re.search("--constraint .* torch$", line)) for line in done.stdout.splitlines() if line.endswith(" torch")
-    ] == [bool(file)]
+    verified = [line for line in lines if "--requirement lock/" in line]
+    if target == "test":  # hashes for every file, and what is left to do needs no index
+        assert re.findall(r"--requirement lock/(\w+)\.txt", "\n".join(verified)) == [
+            "torch",
+            "torch",
+            "cuda",
+            "course",
+            "dev",
+        ]
+        for part in re.findall(r"pip --\S+ install[^|;]*--requirement lock/[^|;]*", "\n".join(verified)):
+            assert "--require-hashes --no-deps --only-binary :all:" in part
+        assert all("--no-index --no-build-isolation" in line for line in installs)
+        assert {line for line in lines if " install " in line} == {*verified, *installs}
+    else:  # torch is never taken unpinned where there is a list
+        assert not verified
+        torch = [line for line in lines if line.endswith(" torch")]
+        assert [bool(re.search("--constraint .* torch$", line)) for line in torch] == [bool(file)]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_actions_are_pinned_by_commit(name):
+    used = [step["uses"] for job in jobs(name).values() for step in job["steps"] if "uses" in step]
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action

@@ -1,6 +1,10 @@
 """What all figures share: colours, axes, a text for those who do not see them, and the way into SVG."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
+
+from llmcourse.screen import directions_shown
 
 COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
 MARKS = {"baseline": "s", "prompted": "o", "finetuned": "D"}
@@ -23,7 +27,7 @@ def figure_of(width: float, height: float, alt: str):
             return data, {"image/png": {"alt": self.alt}}
 
     figure = Described(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.alt = alt
+    figure.alt = directions_shown(alt)
     return figure
 
 
@@ -41,12 +45,29 @@ def beside(axes, text: str, at: tuple, points: float = 8) -> None:
     axes.annotate(text, at, xytext=(points, 0), textcoords="offset points", va="center", fontsize=11, color=TEXT)
 
 
+@contextmanager
+def plain_texts(figure) -> Iterator[None]:
+    """While a figure is drawn a $ in it is a $, and no text turns the direction of another: labels and texts are not ours.
+
+    A $ would begin a formula, or fail as one.
+    """
+    import matplotlib
+    from matplotlib.text import Text
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+            text.set_text(directions_shown(text.get_text()))
+        yield
+
+
 def png(figure) -> bytes:
     """A figure as a PNG of the size that notebooks show."""
     import io
 
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=90)
+    with plain_texts(figure):
+        figure.savefig(out, format="png", dpi=90)
     return out.getvalue()
 
 
@@ -58,8 +79,9 @@ def svg(figure) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    settings = {"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with matplotlib.rc_context(settings), plain_texts(figure):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", directions_shown(out.getvalue()), flags=re.DOTALL)
     alt = escape(getattr(figure, "alt", ""), quote=True)
     return f'<svg role="img" aria-label="{alt}"' + text[text.index("<svg") + len("<svg") :]

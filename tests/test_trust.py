@@ -1,0 +1,35 @@
+"""TRUST.md names a test for each claim, and shows the figures that were kept."""
+
+import re
+from pathlib import Path
+
+import pytest
+import record
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "TRUST.md").read_text(encoding="utf-8")
+CLAIMS = [line for line in TEXT.split("## Figures")[0].splitlines() if line.startswith("| ") and "shown by" not in line]
+
+
+@pytest.mark.parametrize("line", CLAIMS, ids=lambda line: line[2:40])
+def test_each_claim_names_tests_that_are_there(line):
+    named = re.findall(r"`(test_\w+)(?:::(test_\w+))?`", line.rstrip("|").rsplit("|", 1)[1])
+    assert named
+    for module, test in named:
+        text = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, f"{module}::{test}"
+
+
+def test_the_figures_are_those_that_were_kept():
+    assert len(CLAIMS) > 25
+    assert record.rewritten(TEXT, {"trust": record.trust_table()}, "TRUST.md") == TEXT
+
+
+def test_what_the_long_tests_keep_is_shown():
+    """A test that measures something for this page, and whose figures were never kept, is noticed."""
+    names = {
+        name
+        for path in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r'measured\(\s*"(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    assert names and names == {path.stem for path in (ROOT / "benchmarks" / "results" / "trust").glob("*.json")}
