@@ -139,8 +139,8 @@ class Site:
         name, _, anchor = target.partition("#")
         anchor = slug(unquote(anchor))
         found = (path.parent / unquote(name)).resolve() if name else path
-        if found == self.deck and found.is_file():
-            return f"[{text}](file:{self.deck.name})"
+        if found == self.deck:
+            return f"[{text}](file:{self.deck.name})" if found.is_file() else text
         if not found.exists():
             raise CourseError(f"{path.name}: the link {target} leads to no file.")
         if link["picture"]:

@@ -146,8 +146,11 @@ def test_an_output_that_no_page_can_show_is_refused(small, output):
 def test_the_deck_is_linked_where_it_was_built(small, tmp_path):
     _, site = small()
     assert "deck" not in (site.folder / "index.md").read_text()
+    link, readme = "[slides](deck.html)", site.root / "README.md"
+    assert site.text(link, readme) == "slides"
     site.deck.write_text("<title>Deck</title>")
     site.write()
+    assert site.text(link, readme) == "[slides](file:deck.html)"
     assert "[open the deck](file:deck.html)" in (site.folder / "index.md").read_text()
     assert (site.folder / "deck.html").read_text() == "<title>Deck</title>"
 
