@@ -8,8 +8,8 @@ root_doc = "index"
 extensions = ["myst_parser"]
 myst_enable_extensions = ["dollarmath", "attrs_block"]
 myst_heading_anchors = 4
-# file: is what pages.py writes for the deck, which lies beside the pages and is none of them
-myst_url_schemes = {"http": None, "https": None, "mailto": None, "file": "{{path}}"}
+# beside: is what pages.py writes for the deck, which lies beside the pages and is none of them
+myst_url_schemes = {"http": None, "https": None, "mailto": None, "beside": "{{path}}"}
 
 html_theme = "furo"
 html_static_path = ["static"]

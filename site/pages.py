@@ -109,7 +109,9 @@ class Site:
         parts = [self.text(self.start, self.root / "README.md")]
         if self.deck.is_file():
             shutil.copyfile(self.deck, self.folder / self.deck.name)
-            parts.append(f"The talk as slides, in one file that works offline: [open the deck](file:{self.deck.name}).")
+            parts.append(
+                f"The talk as slides, in one file that works offline: [open the deck](beside:{self.deck.name})."
+            )
         course = [f"{path.stem[:2]} {title(path)} <{path.stem}>" for path in notebooks(self.root)]
         beside = [f"{title} <{page}>" for path, (page, title) in TEXTS.items() if (self.root / path).is_file()]
         parts += [contents("The course", course), contents("Beside the notebooks", ["use", *beside])]
@@ -140,7 +142,7 @@ class Site:
         anchor = slug(unquote(anchor))
         found = (path.parent / unquote(name)).resolve() if name else path
         if found == self.deck:
-            return f"[{text}](file:{self.deck.name})" if found.is_file() else text
+            return f"[{text}](beside:{self.deck.name})" if found.is_file() else text
         if not found.exists():
             raise CourseError(f"{path.name}: the link {target} leads to no file.")
         if link["picture"]:

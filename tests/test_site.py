@@ -150,8 +150,8 @@ def test_the_deck_is_linked_where_it_was_built(small, tmp_path):
     assert site.text(link, readme) == "slides"
     site.deck.write_text("<title>Deck</title>")
     site.write()
-    assert site.text(link, readme) == "[slides](file:deck.html)"
-    assert "[open the deck](file:deck.html)" in (site.folder / "index.md").read_text()
+    assert site.text(link, readme) == "[slides](beside:deck.html)"
+    assert "[open the deck](beside:deck.html)" in (site.folder / "index.md").read_text()
     assert (site.folder / "deck.html").read_text() == "<title>Deck</title>"
 
 
@@ -195,6 +195,18 @@ class Parsed(HTMLParser):
             self.alts.append(found.get("alt"))
         if tag in ("a", "img", "link", "script"):
             self.links += [found[name] for name in ("href", "src") if name in found]
+
+
+def test_the_first_page_leads_to_the_deck():
+    if not (BUILD / pages.DECK.name).is_file():
+        pytest.skip("the site was built without the deck")
+    assert pages.DECK.name in Parsed(BUILD / "index.html").links
+
+
+@each_page
+def test_no_markdown_is_left_over(page):
+    text = re.sub(r"<(pre|code|title)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert re.findall(r".{0,40}\]\(.{0,40}|.{0,20}\*\*.{0,20}", re.sub("<[^>]*>", "", text)) == []
 
 
 @each_page
