@@ -23,6 +23,7 @@ NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-cu
 # The peers that the benchmarks run beside the course; litgpt needs an environment of its own.
 BENCH := .venv-bench
 LITGPT := .venv-litgpt
+SITE := .venv-site
 
 # What turns notebooks into pages, for the workshop kit.
 KIT := .venv-kit
@@ -31,7 +32,7 @@ KIT := .venv-kit
 FUZZ := .venv-fuzz
 SECONDS ?= 60
 
-.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit clean
+.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit site clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
@@ -145,6 +146,18 @@ lock:
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.9
 	.venv-lock/bin/python lock/write.py
 
+# The notebooks with their saved outputs as pages, in site/build/; nothing in them is run. Then looked at in Chromium, where there is one.
+site: $(SITE)/ready
+	rm -rf site/build
+	$(SITE)/bin/python site/pages.py build/site
+	$(SITE)/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
+	$(SITE)/bin/python -m pytest -q --noconftest tests/test_site.py
+
+$(SITE)/ready: site/requirements.txt $(LOCK)
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement site/requirements.txt
+	@touch $@
+
 $(VENV)/ready: pyproject.toml $(LOCK) $(wildcard lock/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
@@ -171,4 +184,4 @@ endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(KIT) tests/fuzz/corpus slides/build slides/node_modules dist runs
+	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(KIT) $(SITE) tests/fuzz/corpus slides/build slides/node_modules site/build dist runs

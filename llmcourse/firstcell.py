@@ -43,10 +43,8 @@ WHEEL = """\
 WHEEL_OR_REPOSITORY = """\
     course = wheels[-1] if wheels else "git+https://github.com/REPOSITORY\""""
 
-BADGE = (
-    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name})"
-)
+COLAB = "https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}"
+BADGE = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({COLAB})"
 _BADGE_LINES = re.compile(r"^\[!\[Open in Colab\]\(.*\)\n*", flags=re.MULTILINE)
 _README_BADGES = re.compile(r"(<!-- badges:start -->\n).*?(<!-- badges:end -->)", flags=re.DOTALL)
 

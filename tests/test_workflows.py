@@ -31,7 +31,9 @@ def test_a_workflow_calls_what_exists(name):
             assert os.access(ROOT / script, os.X_OK), script
             subprocess.run(["bash", "-n", ROOT / script], check=True)
     for job in jobs(name).values():
-        assert job["timeout-minutes"] <= 120 and job["steps"][0]["uses"].startswith("actions/checkout@")
+        assert job["timeout-minutes"] <= 120
+        if any("run" in step for step in job["steps"]):
+            assert job["steps"][0]["uses"].startswith("actions/checkout@")
 
 
 def test_pushes_run_the_tests_and_weeks_the_newest():
