@@ -114,6 +114,8 @@ def test_what_is_installed_without_hashes_is_named():
         "environment.yml",
         "benchmarks/peers.txt",
         "benchmarks/litgpt.txt",
+        "site/requirements.txt",
+        "slides/requirements.txt",
         "make test-newest",
         "first cell",
         "colab-images/public/runtime",
