@@ -121,7 +121,7 @@ dist: $(VENV)/ready-dev
 
 # The talk as one HTML file and a PDF, in slides/build/, filled with what was measured: needs Node 18 or newer, and Chromium for the PDF.
 slides: $(VENV)/ready slides/node_modules/ready
-	$(RUN) slides/build.py
+	$(RUN) slides/make.py
 
 slides/node_modules/ready: slides/package-lock.json
 	cd slides && npm ci --no-fund --no-audit --ignore-scripts

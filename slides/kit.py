@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
 
-import build  # noqa: E402
+import make  # noqa: E402
 
 from llmcourse import CourseError, embedded, retrieval, workshop  # noqa: E402
 
@@ -125,7 +125,7 @@ def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
 
     for name in ("slides", "pages", "notebooks", "wheels", *(["wheelhouse"] if with_wheelhouse else [])):
         (folder / name).mkdir(parents=True)
-    for path in build.build():
+    for path in make.build():
         shutil.copy(path, folder / "slides")
     pages(converter, folder / "pages")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[1]
 SLIDES = ROOT / "slides"
 sys.path.insert(0, str(SLIDES))
 
-import build  # noqa: E402
 import content  # noqa: E402
+import make  # noqa: E402
 
 from llmcourse.tasks import SARCASM  # noqa: E402
 
-TEMPLATE = build.DECK.read_text(encoding="utf-8")
+TEMPLATE = make.DECK.read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 NOTE = re.compile(r"<!--\nMinutes: ([\d.]+)\n\n(.*?)-->", flags=re.DOTALL)
 TITLE = re.compile(r"^# (.+)$", flags=re.MULTILINE)
@@ -31,7 +31,7 @@ def slides(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def deck() -> list[str]:
-    return slides(build.filled())
+    return slides(make.filled())
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_a_changed_result_changes_the_slides(monkeypatch):
     content.arm("demo", "LoRA")  # there is one
     next(arm for arm in after["arms"] if arm["kind"] == "finetuned")["accuracy"] = 0.615
     monkeypatch.setattr(content, "result", lambda name, real=content.result: after if name == "demo" else real(name))
-    assert "# Ours: 62%" in build.filled() and "LoRA r=32 (cpu) 62%" in build.filled()
+    assert "# Ours: 62%" in make.filled() and "LoRA r=32 (cpu) 62%" in make.filled()
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_a_placeholder_without_a_source_is_refused(wrong, message, tmp_path, mon
     from llmcourse import CourseError
 
     (tmp_path / "deck.md").write_text(wrong)
-    monkeypatch.setattr(build, "DECK", tmp_path / "deck.md")
+    monkeypatch.setattr(make, "DECK", tmp_path / "deck.md")
     with pytest.raises(CourseError, match=message):
-        build.filled()
+        make.filled()
 
 
 def test_the_talks_numbers_agree_with_each_other_and_with_its_recipe():
@@ -304,16 +304,16 @@ def test_training_on_the_slide_runs_and_lm_head_is_refused(make_tiny, bundled, t
 
 # -- the built page --------------------------------------------------------------------------------------------------
 
-needs_marp = pytest.mark.skipif(not build.MARP.exists(), reason="no Marp: npm ci in slides/")
-needs_browser = pytest.mark.skipif(build.browser() is None, reason="no Chromium, and no CHROME_PATH")
+needs_marp = pytest.mark.skipif(not make.MARP.exists(), reason="no Marp: npm ci in slides/")
+needs_browser = pytest.mark.skipif(make.browser() is None, reason="no Chromium, and no CHROME_PATH")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     """The deck as one HTML file."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(build, "BUILD", tmp_path_factory.mktemp("slides"))
-    yield build.build(pdf=False)[0]
+    patch.setattr(make, "BUILD", tmp_path_factory.mktemp("slides"))
+    yield make.build(pdf=False)[0]
     patch.undo()
 
 
@@ -424,7 +424,7 @@ def told(page, tmp_path_factory):
 
 def in_chromium(path: Path) -> dict:
     command = [
-        build.browser(),
+        make.browser(),
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
@@ -474,17 +474,17 @@ def test_what_marp_says_reaches_the_reader(tmp_path, monkeypatch):
     fake = tmp_path / "marp"
     fake.write_text("#!/bin/sh\necho no such theme >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(build, "MARP", fake)
+    monkeypatch.setattr(make, "MARP", fake)
     with pytest.raises(CourseError, match="no such theme"):
-        build.marp(tmp_path / "x.html")
+        make.marp(tmp_path / "x.html")
     assert not list(tmp_path.glob("*.html"))
 
 
 def test_without_npm_the_build_says_what_to_type(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(build, "MARP", tmp_path / "nowhere")
-    monkeypatch.setattr(build, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(build, "filled", lambda: "# filled")
-    assert build.main([]) == 2 and "npm ci" in capsys.readouterr().err
+    monkeypatch.setattr(make, "MARP", tmp_path / "nowhere")
+    monkeypatch.setattr(make, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(make, "filled", lambda: "# filled")
+    assert make.main([]) == 2 and "npm ci" in capsys.readouterr().err
     assert (tmp_path / "build" / "deck.md").is_file()  # what needs no npm is there
 
 
@@ -493,8 +493,8 @@ def test_without_npm_the_build_says_what_to_type(tmp_path, monkeypatch, capsys):
 def test_the_pdf_has_every_slide(page, deck, monkeypatch):
     import zlib
 
-    monkeypatch.setattr(build, "BUILD", page.parent)
-    build.marp(page.parent / "x.pdf", "--pdf")
+    monkeypatch.setattr(make, "BUILD", page.parent)
+    make.marp(page.parent / "x.pdf", "--pdf")
     streams = re.findall(rb"/ObjStm.*?stream\r?\n(.*?)endstream", (page.parent / "x.pdf").read_bytes(), flags=re.DOTALL)
     objects = b"".join(zlib.decompressobj().decompress(stream) for stream in streams)
     assert len(re.findall(rb"/Type\s*/Page\b", objects)) == len(deck)

