@@ -286,9 +286,7 @@ def test_a_read_only_cache(tmp_path):
             r"cannot be kept in .*cache: Permission denied.*LLMCOURSE_CACHE=/another/folder moves it", said
         )
         cache.chmod(0o755)
-        (cache / model.name).mkdir()
-        for path in model.iterdir():
-            (cache / model.name / path.name).symlink_to(path)
+        shutil.copytree(model, cache / model.name)
         cache.chmod(0o555)
         assert tried() == f"found {model.name}\n"
     finally:
