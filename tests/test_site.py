@@ -166,7 +166,12 @@ def test_the_environment_is_pinned_and_agrees_with_the_course():
     assert {name for name in set(own) & set(course) if own[name] and own[name] != course[name]} == set()
     if importlib.util.find_spec("furo"):  # in the site's own environment: nothing came along unpinned
         have = {re.sub("[-_.]+", "-", one.name).lower() for one in metadata.distributions()}
-        assert have - set(own) - set(course) <= {"pip", "setuptools", "wheel"}
+        assert have - set(own) - set(course) <= {
+            "pip",
+            "setuptools",
+            "wheel",
+            "llmcourse",
+        }  # the last by its egg-info beside the sources
 
 
 # ---- The built site ----
