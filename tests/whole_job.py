@@ -1,7 +1,7 @@
-"""A whole run of the course, small, to be killed: `python tests/whole_job.py FOLDER [WRITE]`.
+"""A whole run of the course, small, to be killed: `python tests/whole_job.py FOLDER [PHASE WRITE]`.
 
-Converts the embedded model into FOLDER/cache, then trains and asks a tiny random model in FOLDER/runs and writes the report. With WRITE it
-kills itself as soon as it has got that far in writing: at its WRITE-th call of fsync or rename.
+Converts the embedded model into FOLDER/cache, then trains and asks a tiny random model in FOLDER/runs and writes the report. With PHASE and
+WRITE it kills itself there, at the phase's WRITE-th call of fsync or rename.
 """
 
 import os
@@ -22,10 +22,10 @@ def count_writes(limit: int | None) -> list[str]:
 
         def call(*args, **kwargs):
             calls.append(name)
-            if limit is not None and len(calls) == limit and limit % 2:
+            if len(calls) == limit and limit % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = real(*args, **kwargs)
-            if limit is not None and len(calls) == limit:
+            if len(calls) == limit:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
@@ -70,6 +70,11 @@ def run(folder: Path, say=print) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    done = count_writes(int(sys.argv[2]) if len(sys.argv) > 2 else None)
-    run(FOLDER, lambda phase: print(phase, flush=True))
-    print(f"done after {len(done)} writes", flush=True)
+    phase, write = (sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 3 else (None, None)
+
+    def said(name: str) -> None:
+        print(name, flush=True)
+        if name == phase:
+            count_writes(write)
+
+    run(FOLDER, said)
