@@ -87,9 +87,10 @@ def alike(a, b) -> bool:
 
 
 def nothing_is_left_over(folder: Path) -> None:
-    names = [path.name for path in folder.rglob("*")]
-    assert not [name for name in names if name.endswith((files.ASIDE, ".partial.jsonl")) or name.startswith("damaged-")]
-    assert not [name for name in names if name.startswith("checkpoint-")]
+    """But for a half-written file of a killed process: the first write after an hour removes it (test_files)."""
+    left = [path for path in folder.rglob("*") if not (path.is_file() and path.name.endswith(files.ASIDE))]
+    odd = re.compile(rf"damaged-|checkpoint-|.*({re.escape(files.ASIDE)}|\.partial\S*\.jsonl)$")
+    assert not [path for path in left if odd.match(path.name)]
 
 
 @pytest.mark.trust
