@@ -68,7 +68,7 @@ GEARS = {
             CPU,
             # measured on 2 cores: benchmarks/results/demo.json
             minutes=(("load", 0.5), ("prompted arms", 0.7), ("training", 2.5), ("finetuned arm", 0.1)),
-            ram_gib=2.0,
+            ram_gib=3.0,
         ),
         _big("t4", WORKSHOP, n_train=1000, n_test=100, tflops=planner.T4_TFLOPS),
         # an A100 or newer is some ten times as fast; more test rows make the intervals narrower

@@ -50,6 +50,7 @@ def test_the_cpu_gears_minutes_are_those_measured():
     said = dict(gears.GEARS["cpu"].minutes)
     assert abs(said["training"] - tuned["training_seconds"] / 60) < 0.5
     assert abs(said["prompted arms"] - prompted / 60) < 1.0
+    assert results["peak_memory_gib"] <= gears.GEARS["cpu"].ram_gib
 
 
 def test_the_demo_did_what_the_course_says():
