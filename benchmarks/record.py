@@ -169,7 +169,7 @@ Medians of ratios, each taken in one run on the same rows, and in brackets what 
 {chr(10).join(lines)}
 
 "Our model" is the other way on the model as `llmcourse.models.load` gives it, with the matrix products and the attention that suit this processor. Measured on {machine["cores"]} cores ({machine["name"]}), {results["generating"]["date"]};
-the first answer of notebook 00 comes {load["first answer"]["median"]:.0f} s after `python` starts. How it was measured, what was not reached and why: [benchmarks](benchmarks/README.md)."""
+the first answer of notebook 00 comes {load["first answer"]["median"]:.0f} s after `python` starts; the very first time the model is converted, {load["first load"]["median"] - load["later load"]["median"]:.0f} s more. How it was measured, what was not reached and why: [benchmarks](benchmarks/README.md)."""
 
 
 def spread_text(ratio: dict | float) -> str:
@@ -282,16 +282,26 @@ def processes_table() -> str:
 
 def trust_table() -> str:
     """What the long tests measured: a line a test."""
+    said = {
+        "kills": lambda f: (
+            f"{f['kills']} kills in {f['jobs']} jobs: "
+            + ", ".join(f"{count} while {name}" for name, count in f["while"].items())
+        ),
+        "long_files": lambda f: "; ".join(
+            f"{rows:,} rows: peak memory {mib} MiB" for rows, mib in zip(f["rows"], f["peak_memory_mib"], strict=True)
+        ),
+        "long_running": lambda f: (
+            f"{f['runs']} runs; memory {f['memory_mib'][0]:,} MiB half-way and {f['memory_mib'][1]:,} at the end,"
+            f" means of 20 runs grew by {f['mib_per_run']:g} MiB a run; files {f['files'][0]} and {f['files'][1]}"
+        ),
+    }
     lines = ["| what | measured | on |", "|---|---|---|"]
     for path in sorted((ROOT / "benchmarks" / "results" / "trust").glob("*.json")):
         kept = json.loads(path.read_text(encoding="utf-8"))
-        figures = "; ".join(f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in kept["figures"].items())
-        lines.append(f"| {path.stem.replace('_', ' ')} | {figures} | {kept['date'].split()[0]} |")
+        lines.append(
+            f"| {path.stem.replace('_', ' ')} | {said[path.stem](kept['figures'])} | {kept['date'].split()[0]} |"
+        )
     return "\n".join(lines)
-
-
-def _plain(value) -> str:
-    return " to ".join(map(_plain, value)) if isinstance(value, list) else f"{value:,}"
 
 
 def rewritten(text: str, blocks: dict[str, str], where: str) -> str:

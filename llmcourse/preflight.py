@@ -238,7 +238,7 @@ def _time(facts: Facts, needs: Needs) -> Finding | None:
     if not needs.minutes:
         return None
     total = sum(minutes for _, minutes in needs.minutes)
-    what = f"about {total:.0f} minutes: " + ", ".join(f"{step} {minutes:.0f}" for step, minutes in needs.minutes)
+    what = f"about {total:.0f} minutes: " + ", ".join(f"{step} {minutes:.2g}" for step, minutes in needs.minutes)
     if facts.machine.colab and total > LONG_MINUTES:
         return Finding(
             "time", "note", what, "Keep the tab open; after a disconnect Runtime > Run all goes on where it was"
