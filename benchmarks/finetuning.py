@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     chosen = options(
         __doc__,
         arguments,
-        rows=(500, 8, "training rows"),
+        rows=(500, 32, "training rows"),
         litgpt=(str, "the Python of an environment that has litgpt"),
         side=(str, "measure this side only, in this process"),
     )

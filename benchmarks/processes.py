@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     chosen = options(
         __doc__,
         arguments,
-        rows=(320, 16, "training rows"),
+        rows=(320, 32, "training rows"),
         epochs=(2, 1, "times that each row is seen"),
         rounds=(3, 1, "times that each way is measured"),
     )
