@@ -59,8 +59,8 @@ def save_adapter(
         weights = {key.replace(".default.", "."): value for key, value in weights.items() if ".lora_" in key}
     weights = {key: value.detach().to("cpu", getattr(torch, dtype)).contiguous() for key, value in weights.items()}
     with files.folder_aside(folder) as aside:
-        save_file(weights, aside / "adapter_model.safetensors", metadata={"format": "pt"})
-        files.write_json(aside / "adapter_config.json", config)
+        save_file(weights, aside / WEIGHTS, metadata={"format": "pt"})
+        files.write_json(aside / CONFIG, config)
         files.write_json(aside / ADAPTER_MARK, {"base": loaded.base, **card})
         files.write_text(aside / "README.md", readme)
     return Path(folder)

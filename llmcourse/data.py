@@ -137,9 +137,7 @@ def stream(
         texts = {column: f"{quoted(mapping[column])}::VARCHAR" for column in mapping}
         # reads it all once: an unreadable line would shift the numbers of the rows after it
         lengths = ", ".join(f"sum(length({text}))" for text in texts.values())
-        count = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchall()[0][
-            0
-        ]  # unreadable lines are known at the end
+        count, *_ = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchone()
         rejected = rowfiles.rejected(connection, path)
         if rejected:
             raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
@@ -147,11 +145,13 @@ def stream(
             raise CourseError(f"{path} holds no rows.")
         selected = ", ".join(f"{text} AS {quoted(column)}" for column, text in texts.items())
         found = connection.execute(f"SELECT row_number() OVER () AS row, {selected} FROM {view}")
+        words = _label_words(task) if labelled else None
         while rows := records(found, ROWS_AT_ONCE):
-            yield from (_checked(task, path, mapping, row, labelled) for row in rows)
+            yield from (_checked(task, path, mapping, row, words) for row in rows)
 
 
-def _checked(task: Task, path: Path, mapping: Mapping[str, str], row: dict, labelled: bool) -> dict:
+def _checked(task: Task, path: Path, mapping: Mapping[str, str], row: dict, words: Mapping[str, int] | None) -> dict:
+    """The row with its texts trimmed, and with its label as a number where `words` (label words -> numbers) are given."""
     for column in task.columns:
         text = (row[column] or "").strip()
         if not text:
@@ -161,8 +161,7 @@ def _checked(task: Task, path: Path, mapping: Mapping[str, str], row: dict, labe
                 f"{path}, row {row['row']}: column {mapping[column]!r} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
             )
         row[column] = text
-    if labelled:
-        words = _label_words(task)
+    if words is not None:
         value = str(row["label"]).strip().lower()
         if value not in words:
             raise CourseError(_unknown_label(task, path, row["label"], row["row"]))

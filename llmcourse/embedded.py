@@ -40,30 +40,35 @@ def gguf_path() -> Path:
     return path
 
 
+def folder() -> Path:
+    """Where the converted model is kept, once it is there."""
+    return files.cache_dir() / f"{NAME}-{SHA256[:12]}-v{FORMAT}"
+
+
 def ensure_embedded() -> Path:
     """The folder of the converted model (config, tokenizer, model.safetensors), converting it at the first call.
 
     The first call takes about 20 s on 2 cores and 540 MB of disk; later ones read the files once, to see that no byte has changed (0.4 s). Safe to kill and to
     call from several processes at once: one converts, the others wait.
     """
-    folder = files.cache_dir() / f"{NAME}-{SHA256[:12]}-v{FORMAT}"
+    place = folder()
     try:
-        if not files.damage(folder):
-            return folder
-        with files.lock(folder):
-            damage = files.damage(folder)
-            if damage and folder.exists():
+        if not files.damage(place):
+            return place
+        with files.lock(place):
+            damage = files.damage(place)
+            if damage and place.exists():
                 warnings.warn(
-                    f"{folder} is damaged: {damage}. The model is converted anew.", files.Damaged, stacklevel=2
+                    f"{place} is damaged: {damage}. The model is converted anew.", files.Damaged, stacklevel=2
                 )
             if damage:
-                _convert(folder)
+                _convert(place)
     except OSError as error:
         raise CourseError(
-            f"The embedded model cannot be kept in {folder.parent}: {error.strerror or error}. It needs 600 MB of free"
+            f"The embedded model cannot be kept in {place.parent}: {error.strerror or error}. It needs 600 MB of free"
             " disk and the right to write there; LLMCOURSE_CACHE=/another/folder moves it."
         ) from error
-    return folder
+    return place
 
 
 def _convert(folder: Path) -> None:

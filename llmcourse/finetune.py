@@ -362,7 +362,7 @@ def _train(loaded, task, rows, dataset, recipe, micro_rows, folder, run, stop, p
         if trainer.is_fsdp_enabled:
             run.weights = trainer.accelerator.get_state_dict(trainer.model)
             trainer.model = trainer.accelerator.unwrap_model(trainer.model)
-        _check_learned(run.weights or dict(trainer.model.named_parameters()))
+        _check_learned(dict(trainer.model.named_parameters()) if run.weights is None else run.weights)
     except BaseException as error:
         # PEFT puts its layers into the base model itself: take them out, so that the model in memory is the base again
         if trainer is not None:

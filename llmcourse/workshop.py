@@ -47,7 +47,7 @@ def look(root: Path = Path()) -> Ready:
         embeddings = str(error)
     return Ready(
         clone=any((root / "notebooks").glob("0*.ipynb")),
-        converted=any(files.cache_dir().glob(f"{embedded.NAME}-*/model.safetensors")),
+        converted=(embedded.folder() / files.SEAL).is_file(),
         embeddings=embeddings,
         kernel=installed.version("ipykernel") is not None,
         wheel=_made(wheels[-1]) if wheels else None,
