@@ -90,6 +90,7 @@ def pip(*arguments: str) -> list[str]:
 
 def course_wheel(target: Path) -> None:
     """The course's own wheel, from what lies here now."""
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # a module that is gone since would be in the wheel
     build_it = pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(ROOT))
     run(build_it, "The course's wheel")
 
