@@ -137,7 +137,8 @@ def stream(
         texts = {column: f"{quoted(mapping[column])}::VARCHAR" for column in mapping}
         # reads it all once: an unreadable line would shift the numbers of the rows after it
         lengths = ", ".join(f"sum(length({text}))" for text in texts.values())
-        count, *_ = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchone()
+        # fetchall, not fetchone: DuckDB writes down the unreadable lines only once a result has been taken whole
+        [(count, *_)] = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchall()
         rejected = rowfiles.rejected(connection, path)
         if rejected:
             raise CourseError(f"{path}: line {rejected[0][0]} cannot be read ({rejected[0][1]}). Mend or remove it.")
