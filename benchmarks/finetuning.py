@@ -153,7 +153,7 @@ LIKE = {
 
 def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: Any) -> float:
     """Train on these rows; the seconds. The model is the base again afterwards."""
-    recipe = way.recipe.changed(epochs=epochs)
+    recipe = small_enough(way.recipe, rows).changed(epochs=epochs)
     with tempfile.TemporaryDirectory() as folder, as_it_comes(loaded) if way.plain else nullcontext():
         clock = time.perf_counter()
         trainer = way.train(loaded, rows, recipe, folder, **how)
@@ -162,6 +162,11 @@ def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: A
         seconds = time.perf_counter() - clock
     put_back(loaded, trainer)
     return seconds
+
+
+def small_enough(recipe: Recipe, rows: Sequence) -> Recipe:
+    """The recipe with batches of half the rows at most: the first step of a warm-up has no learning rate, so that two are needed."""
+    return recipe.changed(batch_rows=min(recipe.batch_rows, len(rows) // 2))
 
 
 def put_back(loaded: LoadedModel, trainer) -> None:
@@ -230,7 +235,8 @@ def side(name: str, count: int) -> dict[str, Any]:
     how = {}
     if way.tuned:
         few = rows[:64]
-        best, tried = fastest(MICRO_BATCHES, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
+        sizes = [size for size in MICRO_BATCHES if size <= small_enough(way.recipe, few).batch_rows]
+        best, tried = fastest(sizes, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
         how = {"micro_batch": best}
         result["micro_batches"] = {"rows_per_second": tried, **how}
     seconds = run(way, loaded, rows, way.epochs, **how)
@@ -303,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     chosen = options(
         __doc__,
         arguments,
-        rows=(500, 32, "training rows"),
+        rows=(500, 4, "training rows"),
         litgpt=(str, "the Python of an environment that has litgpt"),
         side=(str, "measure this side only, in this process"),
     )

@@ -100,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     chosen = options(
         __doc__,
         arguments,
-        rows=(200, 8, "test rows to answer"),
-        shots=(4, 4, "examples in the prompt"),
+        rows=(200, 4, "test rows to answer"),
+        shots=(4, 2, "examples in the prompt"),
         blocks=(4, 2, "blocks of rows that the sides do in turn"),
         check=(40, 4, "rows on which the sides must agree"),
     )

@@ -30,12 +30,10 @@ from llmcourse.tasks import SARCASM
 SHOTS = (0, 2, 4, 8, 16)
 SIZES = (100, 1_000, 10_000)
 FILE_ROWS = 1_010_000
-ALONE = 5
-"""Rows that are also answered one by one."""
 
 
-def shots(loaded: LoadedModel, count: int) -> dict[str, Any]:
-    """Milliseconds a row for each number of examples."""
+def shots(loaded: LoadedModel, count: int, alone: int) -> dict[str, Any]:
+    """Milliseconds a row for each number of examples, over `count` rows; one by one over the first `alone` of them."""
     corpus = data.load(SARCASM)
     rows, train = list(corpus.test)[:count], list(corpus.train)
     predict.score(loaded, Prompt(SARCASM), rows[:2])
@@ -47,13 +45,13 @@ def shots(loaded: LoadedModel, count: int) -> dict[str, Any]:
         scored, written = (way(loaded, prompt, rows).seconds for way in (predict.score, predict.generate))
         with as_it_comes(loaded):
             clock = time.perf_counter()
-            OneByOne(loaded, prompt, new_tokens)(rows[:ALONE])
-            alone = time.perf_counter() - clock
+            OneByOne(loaded, prompt, new_tokens)(rows[:alone])
+            one_by_one = time.perf_counter() - clock
         result[k] = {
             "prompt_tokens": round(sum(lengths) / len(lengths), 1),
             "scored_ms": round(scored / count * 1e3, 2),
             "generated_ms": round(written / count * 1e3, 2),
-            "one_generate_a_row_ms": round(alone / ALONE * 1e3, 2),
+            "one_generate_a_row_ms": round(one_by_one / alone * 1e3, 2),
         }
         print("shots", k, result[k], flush=True)
     return result
@@ -139,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
         __doc__,
         arguments,
         rows=(100, 4, "rows for each number of examples"),
+        alone=(5, 1, "of them, rows that are also answered one by one"),
         most=(SIZES[-1], 50, "most rows scored in one go"),
         file=(FILE_ROWS, 20_200, "rows of the file"),
         rounds=(3, 1, "times that each reader reads it"),
@@ -159,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     loaded = models.load()
     results = {
         **about(loaded, ["duckdb", "pyarrow"]),
-        "shots": shots(loaded, chosen.rows),
+        "shots": shots(loaded, chosen.rows, chosen.alone),
         "rows": by_rows,
         "file": file,
     }
