@@ -97,7 +97,7 @@ def lines(count: int, seed: int = 0) -> Iterator[str]:
 
 
 READERS = {
-    "llmcourse": "from llmcourse import data, tasks\nrows = data.load(tasks.SARCASM, {path!r}, n_train=4000, n_test=1000)\n"
+    "llmcourse": "import datasets; from llmcourse import data, tasks\nrows = data.load(tasks.SARCASM, {path!r}, n_train=4000, n_test=1000)\n"
     "assert len(rows.train) == 4000 and len(rows.test) == 1000",
     "pyarrow": "import pyarrow.csv\nassert len(pyarrow.csv.read_csv({path!r})) == {count}",
 }

@@ -226,35 +226,30 @@ def _mapping(
 
 
 def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: int, part: int) -> None:
-    """Turn a file's rows into numbers: table `rows` (part, row, label, flags, hashes)."""
+    """Turn a file's rows into numbers, in their order: table `indexed_{part}` (label, flags, hashes); view `texts_{part}` of the texts."""
     view, names = rowfiles.open_file(connection, path, part)
     mapping = _mapping(task, path, names, columns)
-    texts = {column: _cleaned(task, f"{quoted(mapping[column])}::VARCHAR") for column in task.columns}
-    all_texts = " || chr(31) || ".join(f"coalesce({texts[c]}, '')" for c in task.columns)
-    group = texts[task.group_column] if task.group_column else all_texts
-    marked = " OR ".join(
-        f"regexp_matches({quoted(mapping[c])}::VARCHAR, {literal(_marks(task))})" for c in task.columns
-    )
-    given = f"lower(trim({quoted(mapping['label'])}::VARCHAR))"
-    split = "lower(trim(split::VARCHAR))" if "split" in names and part == 0 else "NULL"
-    whens = " ".join(f"WHEN {literal(word)} THEN {label}" for word, label in _label_words(task).items())
-    # a CSV's view may be scanned once with rejects; the row number counts the rows that were accepted
-    connection.execute("""
-        CREATE TABLE IF NOT EXISTS rows (part TINYINT, row BIGINT, label TINYINT, given VARCHAR, split VARCHAR,
-            missing BOOLEAN, long BOOLEAN, marked BOOLEAN, text_hash UBIGINT, group_hash UBIGINT, sort_hash UBIGINT)""")
+    as_given = {column: f"{quoted(mapping[column])}::VARCHAR" for column in mapping}
+    cleaned = {f"text_{place}": _cleaned(task, as_given[column]) for place, column in enumerate(task.columns)}
+    all_texts = " || chr(31) || ".join(cleaned)
+    group = f"text_{task.columns.index(task.group_column)}" if task.group_column else all_texts
+    marked = " OR ".join(f"regexp_matches({as_given[c]}, {literal(_marks(task))})" for c in task.columns)
+    split = "lower(trim(split::VARCHAR))" if "split" in names and part == 0 else "NULL::VARCHAR"
+    words = _label_words(task)
+    whens = " ".join(f"WHEN {literal(word)} THEN {label}" for word, label in words.items())
+    # Cleaned once, below, and used above. Without row_number(), which would read on one thread: a table keeps the order of a file.
     connection.execute(f"""
-        INSERT INTO rows SELECT {part}, row_number() OVER (), CASE {given} {whens} END,
-            CASE WHEN {given} IN ({", ".join(map(literal, _label_words(task)))}) THEN NULL ELSE {quoted(mapping["label"])}::VARCHAR END,
-            {split},
-            {" OR ".join(f"coalesce({texts[c]}, '') = ''" for c in task.columns)},
-            {" OR ".join(f"length({texts[c]}) > {MAX_CHARACTERS}" for c in task.columns)},
-            {f"coalesce({marked}, false)" if task.strip_marks else "false"},
-            md5_number_lower(lower({all_texts})),
-            md5_number_lower('{int(seed)}' || lower({group})),
-            md5_number_lower('{int(seed)}' || {all_texts})
-        FROM {view}""")
+        CREATE TABLE indexed_{part} AS SELECT (CASE lower(trim(given)) {whens} END)::TINYINT AS label,
+            CASE WHEN lower(trim(given)) IN ({", ".join(map(literal, words))}) THEN NULL ELSE given END AS given, split,
+            {" OR ".join(f"{text} = ''" for text in cleaned)} AS missing,
+            {" OR ".join(f"length({text}) > {MAX_CHARACTERS}" for text in cleaned)} AS long, marked,
+            hash(lower({all_texts})) AS text_hash,
+            md5_number_lower('{int(seed)}' || lower({group})) AS group_hash,
+            md5_number_lower('{int(seed)}' || {all_texts}) AS sort_hash
+        FROM (SELECT {", ".join(f"coalesce({text}, '') AS {name}" for name, text in cleaned.items())}, {as_given["label"]} AS given,
+            {split} AS split, {f"coalesce({marked}, false)" if task.strip_marks else "false"} AS marked FROM {view})""")
     # as they stand in the file: cleaned are only the texts of rows that are chosen
-    select = ", ".join(f"{quoted(mapping[c])}::VARCHAR AS {quoted(c)}" for c in task.columns)
+    select = ", ".join(f"{as_given[column]} AS {quoted(column)}" for column in task.columns)
     connection.execute(
         f"CREATE TEMP VIEW texts_{part} AS SELECT {part} AS part, row_number() OVER () AS row, {select} FROM {view}"
     )
@@ -263,6 +258,8 @@ def _index(connection, task: Task, path: Path, columns: dict[str, str], seed: in
 def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
     """Drop what cannot be used, count it, and refuse what makes no sense. Leaves the table `kept`."""
     one = connection.execute
+    parts = (f"SELECT {part} AS part, rowid + 1 AS row, * FROM indexed_{part}" for part in range(len(paths)))
+    one(f"CREATE TEMP VIEW rows AS {' UNION ALL '.join(parts)}")
     total = one("SELECT count(*) FROM rows").fetchone()[0]
     rejected = {part: rowfiles.rejected(connection, path, part) for part, path in enumerate(paths)}
     count = sum(rowfiles.rejected_count(connection, part) for part in rejected)
@@ -402,7 +399,8 @@ def _marks(task: Task) -> str:
 
 def _cleaned(task: Task, expression: str) -> str:
     """SQL that trims a text, folds its white space and removes the task's give-away endings."""
-    text = expression
+    # most texts have nothing to fold, and to look costs less than to rewrite
+    text = rf"CASE WHEN regexp_matches({expression}, '[\t-\r]|  ') THEN regexp_replace({expression}, '\s+', ' ', 'g') ELSE {expression} END"
     if task.strip_marks:
         text = f"regexp_replace({text}, {literal(_marks(task))}, '')"
-    return rf"trim(regexp_replace({text}, '\s+', ' ', 'g'))"
+    return f"trim({text})"

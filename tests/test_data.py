@@ -253,7 +253,8 @@ def test_downloads_are_pinned_and_explained(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_a_million_rows_stay_below_a_gigabyte(tmp_path):
+def test_a_million_rows_stay_below_a_gigabyte_and_keep_their_numbers(tmp_path):
+    """Threads read the file's parts side by side; each row's number, label and texts are still those of its line."""
     path = tmp_path / "million.csv"
     with open(path, "w") as file:
         file.write("label,comment,parent_comment\n")
@@ -266,6 +267,10 @@ def test_a_million_rows_stay_below_a_gigabyte(tmp_path):
         "import sys\nfrom llmcourse import data, tasks\n"
         "rows = data.load(tasks.SARCASM, sys.argv[1], n_train=1000, n_test=100)\n"
         "assert len(rows.train) == 1000 and len(rows.test) == 100\n"
+        "for row in [*rows.train, *rows.test]:\n"
+        "    i = row['row'] - 1\n"
+        "    assert row['comment'].startswith(f'reply number {i},') and row['label'] == i % 2, row\n"
+        "    assert row['parent_comment'].startswith(f'parent {i // 3} and'), row\n"
         "status = open('/proc/self/status').read()\n"
         "print(int(status.split('VmHWM:')[1].split()[0]) / 2**20)"
     )
