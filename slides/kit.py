@@ -41,7 +41,7 @@ Look, on any machine, nothing to install: open in a browser
     slides/finetune-llms.html        the slides (P: notes and clock; or the PDF beside it)
     pages/00_start_here.html         the notebooks with the outputs that they were saved with
 
-Run, in a terminal in this folder, with Python 3.11 or newer. Where the course and JupyterLab are installed, only the last line is needed.
+Run, in a terminal in this folder, with Python 3.11 or newer. Where the course and JupyterLab are installed, only the last command is needed.
 {packages}
 The course and its two models, without a network; then the notebooks:
     python -m pip install --no-index --no-deps wheels/*.whl
@@ -60,7 +60,7 @@ The packages, while there is a network; they are not in this kit (make workshop-
     python -m venv .venv
     . .venv/bin/activate
     python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {workbench}
-On Linux the last line brings CUDA, gigabytes of it, unless a torch for the CPU is installed before it: README.md, Set-up.
+On Linux this pip brings CUDA, gigabytes of it, unless a torch for the CPU is installed before it: README.md, Set-up.
 """
 
 
