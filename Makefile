@@ -64,7 +64,7 @@ test-newest:
 	LLMCOURSE_CONSTRAINTS= $(TESTS) -m "not trust" $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
 
-# Speed beside others: an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.
+# Speed beside others: about an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.
 bench: $(BENCH)/ready-peers $(LITGPT)/ready
 	for script in scoring generating startup scaling processes; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
 	$(BENCH)/bin/python benchmarks/finetuning.py --litgpt $(LITGPT)/bin/python

@@ -234,7 +234,7 @@ def side(name: str, count: int) -> dict[str, Any]:
     result: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
     how = {}
     if way.tuned:
-        few = rows[:64]
+        few = rows[:32]
         sizes = [size for size in MICRO_BATCHES if size <= small_enough(way.recipe, few).batch_rows]
         best, tried = fastest(sizes, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
         how = {"micro_batch": best}
