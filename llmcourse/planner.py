@@ -217,12 +217,12 @@ def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float
 
 
 def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> str:
-    """What to change for a run to fit, tried in the order of least harm, with the plan of one row."""
+    """What to change for a run to fit, tried in the order of least harm, with the plan of one row. A recipe with checkpointing has it already."""
     model = base(name)
     one = plan(model, recipe.changed(checkpointing=True), 1, length).table()
     half = max(length // 2, 32)
     for text, values, tokens in (
-        ("checkpointing=True", {}, length),
+        *([] if recipe.checkpointing else [("checkpointing=True", {}, length)]),
         (f"max_length={half}", {}, half),
         (f"r={max(recipe.r // 4, 1)}", {"r": max(recipe.r // 4, 1)}, length),
     ):

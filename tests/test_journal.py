@@ -138,11 +138,25 @@ def test_what_a_session_leaves_on_a_drive_comes_back(make_tiny, tmp_path):
 
         return real(loaded, task, rows, recipe, folder, resume, until)
 
+    def stop():
+        raise Killed
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "finetune", broken)
         with pytest.raises(Killed):
             lost.train(RECIPE.changed(epochs=3))
     assert [p.name for p in sorted(drive.glob("training/*/*"))] == ["checkpoint-6", "checkpoint-8"]
+    anew = experiment(make_tiny(1), tmp_path / "anew", backup=tmp_path / "drive-of-anew")
+    shutil.copytree(drive, tmp_path / "drive-of-anew")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            finetune, "finetune", lambda *a: broken(*a[:5], a[5], lambda *at: a[6](*at) if at[0] < 4 else stop())
+        )
+        with pytest.raises(Killed):
+            anew.train(RECIPE.changed(epochs=3), resume=False)
+    assert [p.name for p in sorted((tmp_path / "drive-of-anew").glob("training/*/*"))] == [
+        "checkpoint-2"
+    ]  # not the old ones
     new = experiment(make_tiny(1), tmp_path / "new", backup=drive)
     assert [arm.name for arm in new.find_all()] == ["majority"]
     folder, training = new.train(RECIPE.changed(epochs=3))

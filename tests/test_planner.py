@@ -230,6 +230,9 @@ def test_advice_is_true():
     assert "no change of the recipe fits 3.0 GiB; smollm2-135m would" in planner.advice(
         "mistral-7b", recipe, 512, gpu_gib=3.0
     )
+    # what was tried already is no advice
+    tried = planner.advice("mistral-7b", recipe.changed(checkpointing=True), 2048)
+    assert "checkpointing=True" not in tried and "max_length=1024 lets it fit" in tried
     with pytest.raises(CourseError, match="no model named 'gpt-4'"):
         planner.advice("gpt-4", recipe, 512)
 
