@@ -11,7 +11,16 @@ from llmcourse import CourseError, embedded, files, installed, retrieval
 from llmcourse.preflight import Finding
 
 KIT = Path("dist") / "workshop-kit.zip"
-SLIDES = Path("slides") / "build" / "finetune-llms.html"
+SLIDES = tuple(Path("slides") / "build" / f"finetune-llms.{kind}" for kind in ("html", "pdf"))
+SOURCES = (
+    "llmcourse/**/*.py",
+    "llmcourse/**/*.json",
+    "llmcourse/**/*.csv",
+    "notebooks/*.ipynb",
+    "benchmarks/results/*.json",
+    *(f"slides/*.{kind}" for kind in ("md", "py", "json", "css")),
+)
+"""What wheel, slides and kit are made from; all of it counts for each, since making one again takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Ready:
     newest_source: float
     """When the course's files last changed, in seconds since 1970; what was made before it may be another course."""
     slides: float | None
-    """When the slides were made; None if they are not there."""
+    """When the slides were made, the older of HTML and PDF; None if one of them is not there."""
     kit: float | None
     """When the kit for a room without network was made."""
 
@@ -39,7 +48,8 @@ class Ready:
 def look(root: Path = Path()) -> Ready:
     """Look at a clone (default: here), without importing torch or transformers."""
     wheels = sorted((root / "notebooks").glob("llmcourse-*.whl"))
-    sources = [*root.glob("llmcourse/**/*.py"), *root.glob("llmcourse/**/*.json"), *root.glob("notebooks/*.ipynb")]
+    sources = [path for pattern in SOURCES for path in root.glob(pattern)]
+    slides = [_made(root / path) for path in SLIDES]
     try:
         retrieval.folder()
         embeddings = None
@@ -52,7 +62,7 @@ def look(root: Path = Path()) -> Ready:
         kernel=installed.version("ipykernel") is not None,
         wheel=_made(wheels[-1]) if wheels else None,
         newest_source=max((path.stat().st_mtime for path in sources), default=0.0),
-        slides=_made(root / SLIDES),
+        slides=None if None in slides else min(slides),
         kit=_made(root / KIT),
     )
 

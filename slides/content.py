@@ -42,6 +42,14 @@ def arm(name: str, start: str) -> dict:
     return found[0]
 
 
+def trial(r: int, alpha: int) -> dict:
+    """The one run of notebook 04's trials of rank and alpha, on unrounded weights."""
+    (found,) = [
+        run for run in result("lora")["runs"] if (run["r"], run["alpha"], run["weights"]) == (r, alpha, "float32")
+    ]
+    return found
+
+
 def p_value(name: str, a: str, b: str) -> float:
     """McNemar's p of two arms of a results file, each named by how it begins."""
     pair = {arm(name, a)["name"], arm(name, b)["name"]}
@@ -73,14 +81,18 @@ def counted() -> dict:
     wilson = {way: metrics.wilson(round(TALK[way]["accuracy"] * 100), 100) for way in ("few_shot", "finetuned")}
     # the answers that the talk's report counts as a label: right ones / precision
     right = [r * n for r, n in zip(TALK["few_shot"]["recall"], TALK["few_shot"]["support"], strict=True)]
+    read = sum(n / p for n, p in zip(right, TALK["few_shot"]["precision"], strict=True))
     return {
         "base": catalogue.base,
         "lora": lora.count(shapes, TALK["r"]),
         "lora_share": lora.count(shapes, TALK["r"]) / mistral.parameters,
         "lm_head": lora.count([head], TALK["r"]),
         "talk_wilson": wilson,
-        "talk_read": sum(n / p for n, p in zip(right, TALK["few_shot"]["precision"], strict=True)),
+        "talk_read": read,
         "talk_right": sum(right),
+        "talk_errors": TALK["test_rows"] - sum(right),
+        "talk_format": TALK["test_rows"] - read,  # no label, so wrong
+        "talk_labels_wilson": metrics.wilson(round(sum(right)), round(read)),
         "nf4_bits": 4 + 8 / nf4.BLOCK + 32 / (nf4.BLOCK * nf4.SCALE_BLOCK),
         "weights_gib": lambda name, is_nf4: planner.weights(catalogue.base(name), "float16", nf4=is_nf4) / planner.GIB,
         "t4_gib": planner.T4_GIB,
@@ -268,6 +280,7 @@ def context() -> dict:
         "result": result,
         "arm": arm,
         "p_value": p_value,
+        "trial": trial,
         "saved": saved,
         "counted": counted(),
         "figure": figure,

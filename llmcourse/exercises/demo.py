@@ -50,7 +50,7 @@ def _examine_parsed(attempt) -> str | None:
 
 @exercise("05_sarcasm_demo", "What the talk's report implies", difficulty="medium", minutes=8, examine=_examine_parsed)
 def on_parsed_answers(recall, precision, support):
-    """From a report's recall, precision and support for each label: how many answers were read, and how many of those were right."""
+    """From a report's recall, precision and support for each label: answers that were read, and the share of those that is right."""
     right = [r * n for r, n in zip(recall, support)]
     read = sum(n / p for n, p in zip(right, precision))
     return read, sum(right) / read

@@ -16,11 +16,11 @@ def _examine_recall(attempt) -> str | None:
         return f"with k = 1 only the second question has its passage in the first place, so 0.25; it gives {one!r}."
     two, three = attempt(RANKS, RIGHT, 2), attempt(RANKS, RIGHT, 3)
     if two == three == 0.25:
-        return "with k = 2 it still looks at the first place alone: look for the right passage among the first k."
+        return "with k = 2 it still looks at one place alone: look for the right passage among the first k."
     if two == 0.75:
         return "it looks beyond the first k: with k = 2 a passage in the third place does not count."
     if two == 0.25:
-        return "a passage in the second place counts with k = 2: cut with ranks[:k]."
+        return "a passage in the second place counts with k = 2: cut each question's own list, row[:k]."
     if (two, three) != (0.5, 0.75):
         return f"with k = 2 and 3 it is 0.5 and 0.75 here; it gives {two!r} and {three!r}."
     return None
@@ -70,5 +70,7 @@ def _examine_perplexity(attempt) -> str | None:
 )
 def perplexity_of(texts):
     """exp of the mean negative log-probability over all tokens; `texts` holds a list of natural log-probabilities for each text."""
+    from math import exp
+
     every = [logprob for text in texts for logprob in text]
     return exp(-sum(every) / len(every))

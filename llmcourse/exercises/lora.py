@@ -62,7 +62,7 @@ def _examine_lora(attempt) -> str | None:
 
 
 @exercise("04_lora_math", "LoRA from memory", difficulty="medium", minutes=6, examine=_examine_lora)
-def lora(x, W, A, B, alpha):
+def lora_forward(x, W, A, B, alpha):
     """x (rows, inputs) through a frozen W (outputs, inputs) with A (r, inputs) and B (outputs, r) beside it."""
     r = len(A)
     return x @ W.T + alpha / r * x @ A.T @ B.T

@@ -26,10 +26,10 @@ def accuracy(predicted, gold):
 
 def _examine_disagreements(attempt) -> str | None:
     found = attempt(FIRST, SECOND, GOLD)
-    if not isinstance(found, tuple) or len(found) != 2:
+    if not isinstance(found, tuple | list) or len(found) != 2:
         return "return two numbers: (rows that only the first got right, rows that only the second got right)."
     if tuple(found) == (2, 2):
-        if attempt([0], [0], [0]) != (0, 0) or attempt([1, 1], [0, 0], [1, 1]) != (2, 0):
+        if tuple(attempt([0], [0], [0])) != (0, 0) or tuple(attempt([1, 1], [0, 0], [1, 1])) != (2, 0):
             return "rows that both got right, or both wrong, count for neither."
         return None
     if sum(found) == sum(a != b for a, b in zip(FIRST, SECOND)):
