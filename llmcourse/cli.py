@@ -238,7 +238,10 @@ def _preflight(options) -> None:
     machine = hardware.glance()
     print(machine.table())
     gear = gears.GEARS[machine.gear]
-    print(f"\n{gear.describe()}\n")
+    if options.model in (None, gear.model):
+        print(f"\n{gear.describe()}\n")
+    else:
+        print(f"\n{options.model} in the gear {gear.name}\n")
     more = workshop.findings(workshop.look()) if options.workshop else ()
     preflight.check(gears.needs(gear, options.model), more)
 
