@@ -99,7 +99,7 @@ def main(arguments=None) -> dict:
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to try the script itself")
     parser.add_argument("--steps", type=int, default=20, help="training steps a recipe (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=100, help="few-shot prompts to score (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="the results file (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help=f"the results file (default: {RESULTS}; with --tiny none)")
     options = parser.parse_args(arguments)
     real = hardware.detect()
     if not options.tiny and real.device == "cpu":
@@ -124,7 +124,9 @@ def main(arguments=None) -> dict:
         "memory_cap_gib": planner.T4_GIB,
         **results,
     }
-    files.write_json(options.out, results)
+    out = options.out or (None if options.tiny else RESULTS)
+    if out:
+        files.write_json(out, results)
     for name, one in results["training"].items():
         peak = "no GPU memory to measure" if one["peak_gib"] is None else f"peak {one['peak_gib']:.2f} GiB"
         print(f"{name:9} {one['tokens_per_second']:9.1f} tokens/s   {peak}, planned {one['planned_gib']:.2f} GiB")

@@ -55,6 +55,8 @@ class Backup:
         """Copy a whole folder of the runs folder, and of a run's checkpoints drop all but the last two."""
         if self.there:
             target = self.there / folder.relative_to(self.here)
+            if target.exists() and files.damage(target):
+                shutil.rmtree(target)
             if not target.exists():
                 _copy(folder, target)
             if folder.name.startswith("checkpoint-"):

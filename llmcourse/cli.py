@@ -50,8 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes.complain(f"llmcourse: {redact.redacted(said)}")
         return 2
     except KeyboardInterrupt as stop:
-        processes.complain(f"\nllmcourse: {stop or 'stopped.'} The same command goes on from there.")
+        processes.complain(f"\nllmcourse: {stop or 'stopped.'} {_what_next(options)}")
         return 130
+
+
+def _what_next(options) -> str:
+    if not getattr(options, "resume", True):
+        return "The same command without --no-resume goes on from there."
+    if options.command is _predict and not (options.file and options.out):
+        return "Nothing was kept; with --file and --out a stopped command goes on."
+    return "The same command goes on from there."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -230,7 +238,10 @@ def _preflight(options) -> None:
     machine = hardware.glance()
     print(machine.table())
     gear = gears.GEARS[machine.gear]
-    print(f"\n{gear.describe()}\n")
+    if options.model in (None, gear.model):
+        print(f"\n{gear.describe()}\n")
+    else:
+        print(f"\n{options.model} in the gear {gear.name}\n")
     more = workshop.findings(workshop.look()) if options.workshop else ()
     preflight.check(gears.needs(gear, options.model), more)
 
@@ -268,13 +279,16 @@ def demo_arms(experiment, recipe, resume: bool = True, announce=lambda arm: None
 def _finetune(options) -> None:
     import shutil
 
-    from llmcourse import files
-    from llmcourse.models import ADAPTER_MARK
+    from llmcourse import adapter_files, files
 
     recipe = _recipe(options)
     out = options.out
-    if out and out.exists() and not (out / ADAPTER_MARK).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise CourseError(f"--out {out} exists and holds no adapter; it would be replaced. Name a new folder.")
+    if out and out.exists():
+        # an adapter's folder, and an empty one, may be replaced
+        own = (*adapter_files.PARTS, "README.md", files.SEAL)
+        others = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else [out.name]
+        if others:
+            raise CourseError(f"--out {out} holds {others[0]}, which would be lost. Name a new folder.")
     experiment = _experiment(options)
     _say(_describe(experiment))
     folder, training = experiment.train(recipe, options.resume)
@@ -437,8 +451,8 @@ def _describe(experiment) -> str:
     rows, report = experiment.rows, experiment.rows.report
     dropped = [
         f"{report[key]:,} {key.replace('_', ' ')}"
-        for key in ("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory")
-        if report[key]
+        for key in ("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory", "other_split")
+        if report.get(key)
     ]
     cleaned = f" (left out: {', '.join(dropped)})" if dropped else ""
     lines = [
@@ -456,7 +470,7 @@ def _describe(experiment) -> str:
     if report.get("shared_with_test"):
         shared = experiment.task.group_column or "text"
         lines.append(
-            f"Note: {report['shared_with_test']:,} training rows share a {shared} with the test file; they are left out."
+            f"Note: {report['shared_with_test']:,} training rows share a {shared} with test rows; they are left out."
         )
     machine = hardware.detect()
     lines.append(

@@ -308,6 +308,8 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
             f"""SELECT count(*) FROM rows WHERE part = 0 AND {usable}
                 AND group_hash IN (SELECT group_hash FROM kept WHERE part = 1)"""
         ).fetchone()[0]
+    elif one("SELECT count(*) FROM kept WHERE split IN ('train', 'test')").fetchone()[0]:
+        report |= _split_column(connection, paths[0])
     present = {label for (label,) in one("SELECT DISTINCT label FROM kept").fetchall()}
     if len(present) < 2:
         named = ", ".join(repr(task.labels[label]) for label in sorted(present)) or "none"
@@ -318,6 +320,22 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
     if absent:
         raise CourseError(f"{paths[0]} holds no row labelled {absent[0]!r}.")
     return report
+
+
+def _split_column(connection, path: Path) -> dict[str, int]:
+    """What a file's own column `split` leaves out: rows on neither side, and training rows that share a group with its test rows."""
+    found = dict(connection.execute("SELECT coalesce(split, ''), count(*) FROM kept GROUP BY 1 ORDER BY 1").fetchall())
+    for side in ("train", "test"):
+        if side not in found:
+            values = ", ".join(map(repr, list(found)[:5]))
+            raise CourseError(
+                f"{path}: its column 'split' names no {side} rows; it holds {values}. Name them train and test, or leave the column out."
+            )
+    shared = connection.execute(
+        "SELECT count(*) FROM kept WHERE split = 'train' AND group_hash IN (SELECT group_hash FROM kept WHERE split = 'test')"
+    ).fetchone()[0]
+    other = sum(count for name, count in found.items() if name not in ("train", "test"))
+    return {name: count for name, count in (("other_split", other), ("shared_with_test", shared)) if count}
 
 
 def _split(connection, task: Task, paths: list[Path], n_train: int | None, n_test: int | None) -> None:

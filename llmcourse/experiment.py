@@ -189,6 +189,8 @@ class Experiment:
         return folder if read_card(folder)["spec"] == spec else None
 
     def _train_into(self, folder: Path, work: Path, recipe: Recipe, spec: dict, resume: bool) -> None:
+        if not resume:  # or a later session would bring the discarded run's checkpoints back
+            processes.from_main(lambda: self._backup.drop(work))
         with tqdm(desc=f"training {recipe.name}", unit="step", disable=self._quiet, leave=False) as bar:
             copied: list[Path] = []
 
@@ -246,7 +248,8 @@ class Experiment:
     def adapter_arm(self, folder: str | Path, way: str = "generated") -> Arm:
         """A saved adapter on the test rows; its file's hash is part of the arm's name.
 
-        Raises CourseError if it was trained for other labels, on another base, or on rows that the test rows share a group with.
+        Raises CourseError if it was trained for other labels or with another prompt, on another base, or on rows that the test rows share a
+        group with.
         """
         card = read_card(folder)
         if list(card["task"]["labels"]) != list(self.task.labels):
@@ -254,8 +257,14 @@ class Experiment:
                 f"The adapter in {folder} answers {', '.join(card['task']['labels'])}; the task {self.task.name!r} has"
                 f" {', '.join(self.task.labels)}."
             )
+        prompt, theirs = (Prompt(task, **card["prompt"]) for task in (self.task, Task.from_dict(card["task"])))
+        asked, trained = (one.text(dict.fromkeys(one.task.fields, "x")) for one in (prompt, theirs))
+        if asked != trained or theirs.task.group_column != self.task.group_column:
+            raise CourseError(
+                f"The adapter in {folder} was trained with another prompt or other groups than the task {self.task.name!r} has now."
+                " Use the task of its card (adapter_files.task_of), or train anew."
+            )
         self._refuse_leak(set(card["groups"]), f"The rows on which {folder} was trained")
-        prompt = Prompt(self.task, **card["prompt"])
         digest = files.sha256_of_file(Path(folder) / "adapter_model.safetensors")
         name = f"adapter {Path(folder).name} ({digest[:8]}), {way}"
         spec = self._spec(way, prompt, adapter=digest)
@@ -265,7 +274,10 @@ class Experiment:
         """All arms that the folder keeps for this task, these test rows and this base model, oldest first."""
         found = sorted((self.folder / "arms").glob("*/arm.json"), key=lambda path: (path.stat().st_mtime_ns, path))
         for path in found:
-            if path.parent.name.startswith("damaged-") or not self._is_whole(path.parent, "The arm is left out."):
+            # a dot: half written, by another process or one that was killed
+            if path.parent.name.startswith((".", "damaged-")) or not self._is_whole(
+                path.parent, "The arm is left out."
+            ):
                 continue
             kept = json.loads(path.read_text(encoding="utf-8"))
             spec = kept["spec"]

@@ -35,6 +35,8 @@ class Needs:
     gpu_gib: float = 0.0
     minutes: tuple[tuple[str, float], ...] = ()
     """Expected minutes of each step."""
+    fallback_gib: float = 0.0
+    """Download of the fallback."""
 
     @property
     def cache_variable(self) -> str:
@@ -62,6 +64,8 @@ class Facts:
     cuda: int | None = None
     """CUDA's major version in the installed torch; None for a build without."""
     torch_loaded: bool = False
+    held_gib: float = 0.0
+    """GPU memory that this process holds."""
     notebook: bool = False
     token: bool = False
     """Whether a hub token was found; the token itself is kept nowhere."""
@@ -113,6 +117,7 @@ def look(needs: Needs | None = None) -> Facts:
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         cuda=_cuda(),
         torch_loaded="torch" in sys.modules,
+        held_gib=_held(),
         notebook="ipykernel" in sys.modules,
         token=token,
         gate=gate,
@@ -132,6 +137,12 @@ def _gpus() -> tuple[int, bool]:
     except (OSError, subprocess.SubprocessError):
         return 0, True
     return len(re.findall(r"^GPU \d+:", listed.stdout, flags=re.MULTILINE)), False
+
+
+def _held() -> float:
+    """GiB of GPU memory that this process has taken; 0 where torch has not begun to."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.memory_reserved() / 2**30 if torch and torch.cuda.is_initialized() else 0.0
 
 
 def _cuda() -> int | None:

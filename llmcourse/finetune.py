@@ -307,9 +307,9 @@ def fitting(
         except RuntimeError as error:
             if "No executable batch size" not in str(error):
                 raise
-    raise CourseError(
-        f"Not even one row of {length} tokens fits the GPU's memory. {planner.advice(loaded.name, recipe, length)}"
-    )
+    gpu_gib = hardware.detect().gpu_gib or planner.T4_GIB
+    advice = planner.advice(loaded.name, recipe.changed(checkpointing=True), length, gpu_gib)
+    raise CourseError(f"Not even one row of {length} tokens fits the GPU's memory. {advice}")
 
 
 def _halvings(batch_rows: int, micro_rows: int) -> Iterator[int]:

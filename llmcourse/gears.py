@@ -81,16 +81,18 @@ GEARS = {
 def needs(gear: Gear, model_name: str | None = None) -> Needs:
     """What preflight looks for before this gear starts, with its own model or another one. Raises CourseError for an unknown name."""
     model = catalogue.base(model_name or gear.model)
+    stand_in = catalogue.base(model.stand_in) if model.stand_in else None
     gpu = planner.plan(model, gear.recipe, 1, ROW_TOKENS).gib if model.repo else 0.0
     return Needs(
         model=model.name,
         repo=model.repo,
         gated=model.click_through,
-        fallback=catalogue.base(model.stand_in).repo if model.stand_in else None,
+        fallback=stand_in.repo if stand_in else None,
+        fallback_gib=stand_in.download_gib if stand_in else 0.0,
         download_gib=model.download_gib or 0.5,  # the embedded model is converted onto the disk
         ram_gib=gear.ram_gib,
         gpu_gib=round(gpu, 1),
-        minutes=gear.minutes,
+        minutes=gear.minutes if model.name == gear.model else (),
     )
 
 

@@ -108,13 +108,20 @@ def detect() -> Hardware:
 
 
 def glance() -> Hardware:
-    """Look at this machine without importing torch (a second instead of many): a GPU is what `nvidia-smi` shows.
+    """Look at this machine without importing torch (a second instead of many): a GPU is what `nvidia-smi` shows, of those that
+    CUDA_VISIBLE_DEVICES leaves the first.
 
     Raises nothing: a machine without `nvidia-smi` has no GPU that the course can use.
     """
     query = "name,compute_cap,memory.total,memory.free,driver_version"
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = (visible or "").split(",")[0].strip()
     try:
+        if visible is not None:
+            if first in ("", "-1"):
+                raise ValueError("the GPUs are hidden")
+            command.append(f"--id={first}")  # nvidia-smi itself shows all
         answer = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
         name, capability, total, free, driver = (part.strip() for part in answer.splitlines()[0].split(","))
         major, minor = map(int, capability.split("."))

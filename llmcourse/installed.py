@@ -107,10 +107,11 @@ def _requirements(name: str) -> list[Requirement]:
 
 
 def _same(one: str, other: str) -> bool:
-    """2026.05.20 is 2026.5.20, and 2026.10.19 of a module that forgot that it is 2026.10.19.post1; builds (+cu128) are told apart."""
+    """2026.05.20 is 2026.5.20, and 2026.10.19 of a module that forgot that it is 2026.10.19.post1; builds (+cu128, +cpu) are told
+    apart where both name one: PyPI's torch calls itself 2.13.0+cu130 and is installed as 2.13.0."""
     try:
         a, b = Version(one), Version(other)
-        return Version(a.base_version) == Version(b.base_version) and a.local == b.local
+        return Version(a.base_version) == Version(b.base_version) and (a.local == b.local or None in (a.local, b.local))
     except InvalidVersion:
         return one == other
 

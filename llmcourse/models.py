@@ -147,7 +147,8 @@ def _load_from_hub(wanted: Base) -> LoadedModel:
 
 
 def _refusal(wanted: Base) -> str:
-    """Why the hub does not hand out a repository, in a sentence; empty if it does, or if it cannot be asked (the cache may do)."""
+    """Why the hub does not hand out a repository, in a sentence; empty if it does, or if it cannot be asked and the cache has it, or nothing
+    could stand in."""
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -162,8 +163,10 @@ def _refusal(wanted: Base) -> str:
         )
     except RepositoryNotFoundError:
         return f"{wanted.repo} is not on the hub, or not for this token."
-    except Exception:  # no network, or the hub is down: whether the model is in the cache shows when it is loaded
-        return ""
+    except Exception:  # no network, or the hub is down
+        there = huggingface_hub.try_to_load_from_cache(wanted.repo, "config.json", revision=wanted.revision)
+        if wanted.stand_in and not isinstance(there, str):
+            return f"{wanted.repo} is not in the cache, and the hub cannot be asked."
     return ""
 
 

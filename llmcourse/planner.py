@@ -66,8 +66,8 @@ def plan(
 ) -> Plan:
     """What a training step of `rows` rows of `length` padded tokens needs at its peak.
 
-    `dtype` is that of what is not quantised; `nf4` quantises the layers' matrices; `cuda` adds what only a GPU has: the context,
-    the buffer into which a matrix is dequantised, and mixed precision in float16.
+    `dtype` is that of what is not quantised; `nf4` quantises the layers' matrices, and adds the buffer into which one is
+    dequantised; `cuda` adds the context that only a GPU has.
     """
     parts = {
         "weights": weights(model, dtype, nf4),
@@ -217,12 +217,14 @@ def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float
 
 
 def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> str:
-    """What to change for a run to fit, tried in the order of least harm, with the plan of one row."""
+    """What to change for a run to fit, tried in the order of least harm, with the plan of one row. A recipe with checkpointing has it already."""
     model = base(name)
     one = plan(model, recipe.changed(checkpointing=True), 1, length).table()
     half = max(length // 2, 32)
+    if recipe.checkpointing and largest_micro_batch(model, recipe, length, gpu_gib):
+        return f"By the planner it fits {gpu_gib:.1f} GiB: another program may hold the GPU, and nvidia-smi names it. One row needs:\n{one}"
     for text, values, tokens in (
-        ("checkpointing=True", {}, length),
+        *([] if recipe.checkpointing else [("checkpointing=True", {}, length)]),
         (f"max_length={half}", {}, half),
         (f"r={max(recipe.r // 4, 1)}", {"r": max(recipe.r // 4, 1)}, length),
     ):

@@ -22,6 +22,7 @@ def judged(experiment: Experiment, adapter: str | Path, row: Mapping[str, str], 
         prompted = predict.score(loaded, experiment.prompt(shots), [row])
     card = put_adapter(loaded, adapter)
     try:
+        predict.check_adapter(loaded, Prompt(task, **card["prompt"]), [row])
         finetuned = predict.score(loaded, Prompt(task, **card["prompt"]), [row])
     finally:
         loaded.drop_adapter()

@@ -113,6 +113,8 @@ def check_adapter(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) 
     zero leaves the base model's answers, and nobody would see it."""
     import torch
 
+    if not rows:
+        return
     prompts = encode(loaded, prompt, rows)
 
     def said() -> list:
@@ -122,11 +124,16 @@ def check_adapter(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) 
         after = said()
         with loaded.without_adapter():
             before = said()
+    if any(bool(one.isnan().any()) for one in after):
+        raise CourseError(_OVERFLOW)
     if any(not torch.equal(*pair) for pair in zip(after, before, strict=True)):
         return
     raise CourseError(
         "The adapter changes nothing: it is switched off, or zero. Its answers would be the base model's."
     )
+
+
+_OVERFLOW = "The model's numbers overflow: it gives no probabilities. Are the adapter's weights too large, or is float16 too narrow?"
 
 
 def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[float]], float]:
@@ -141,6 +148,8 @@ def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[
             # every path goes on from the rows' own keys and values, which stay as they are
             logits = engine.next_logits(loaded, engine.followed_by(loaded, batch, path)) if path else first
             total += choices.logprobs(logits.double().log_softmax(-1).cpu())
+        if bool(total.isnan().any()):
+            raise CourseError(_OVERFLOW)
         return total.tolist()
 
     return _ask_all(loaded, prompt, rows, weigh, progress, journal)

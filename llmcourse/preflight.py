@@ -106,7 +106,8 @@ def _gear(facts: Facts, needs: Needs) -> Finding:
         cause = "the NVIDIA driver does not answer (nvidia-smi fails)" if facts.driver_silent else "there is none"
         click = "Runtime > Change runtime type > T4 GPU" if machine.colab else "Use a machine with an NVIDIA GPU"
         what = f"{needs.model} in the {facts.gear} gear needs a GPU, and {cause}"
-        return Finding("gear", "stop", what, f"{click}; or {facts.setting(hardware.GEAR_VARIABLE, 'cpu')}")
+        instead = "leave --model out" if facts.gear == "cpu" else facts.setting(hardware.GEAR_VARIABLE, "cpu")
+        return Finding("gear", "stop", what, f"{click}; or {instead}")
     if facts.gear == "gpu" and machine.capability < hardware.AMPERE:
         what = f"the gpu gear is for Ampere and newer; {machine.name} only emulates bfloat16"
         return Finding("gear", "note", what, facts.setting(hardware.GEAR_VARIABLE, "t4"))
@@ -138,7 +139,9 @@ def _gpus(facts: Facts, needs: Needs) -> Finding | None:
     remedy = facts.setting("CUDA_VISIBLE_DEVICES", "0")
     if facts.torch_loaded:  # torch has counted them by now
         remedy = f"{facts.restart.partition(',')[0]}; then {remedy}, before anything else"
-    return Finding("GPUs", "stop", f"{facts.gpus} GPUs, and the course trains on one", remedy)
+    return Finding(
+        "GPUs", "stop", f"{facts.gpus} GPUs, and one process trains on one (several: launch/README.md)", remedy
+    )
 
 
 def _gpu_memory(facts: Facts, needs: Needs) -> Finding | None:
@@ -150,7 +153,7 @@ def _gpu_memory(facts: Facts, needs: Needs) -> Finding | None:
         return Finding("GPU memory", "stop", what, facts.setting(hardware.GEAR_VARIABLE, "cpu"))
     if free is not None and free < needs.gpu_gib:
         what = f"{free:.1f} of {total:.1f} GiB are free, {needs.model} needs {needs.gpu_gib:.1f}"
-        if facts.torch_loaded:  # most likely our own model, on a second run of the cell
+        if free + facts.held_gib >= needs.gpu_gib:  # our own model, on a second run of the cell
             return Finding("GPU memory", "note", f"{what}; this kernel holds some", f"If it runs out: {facts.restart}")
         return Finding("GPU memory", "stop", what, "End the other programs on the GPU: nvidia-smi names them")
     return Finding("GPU memory", "ok", f"{total:.1f} GiB, {needs.gpu_gib:.1f} needed")
@@ -182,6 +185,7 @@ def _weights(facts: Facts, needs: Needs) -> Finding | None:
 def _access(facts: Facts, needs: Needs) -> Finding | None:
     if not needs.repo:
         return None
+    refused = _refused(facts, needs)
     page, instead = f"https://huggingface.co/{needs.repo}", f"; {needs.fallback} stands in" if needs.fallback else ""
     bad = "note" if needs.fallback else "stop"
     if 0 < needs.download_gib <= facts.cached_gib * 1.05:  # sizes are rounded
@@ -190,7 +194,7 @@ def _access(facts: Facts, needs: Needs) -> Finding | None:
         return Finding(
             "model", "ok", needs.repo + (", open to this machine" if facts.gate else ", the hub was not asked")
         )
-    if facts.gate == "missing":
+    if refused == "missing":
         return Finding(
             "model",
             bad,
@@ -201,7 +205,7 @@ def _access(facts: Facts, needs: Needs) -> Finding | None:
         what = f"no answer from the hub about {needs.repo}"
         offline = facts.setting(hardware.GEAR_VARIABLE, "cpu")
         return Finding("model", "note", what, f"Check the network; {offline} needs none")
-    if not facts.token:
+    if refused == "no token":
         where = (
             "add it to Colab's secrets (the key on the left) as HF_TOKEN"
             if facts.machine.colab
@@ -209,11 +213,21 @@ def _access(facts: Facts, needs: Needs) -> Finding | None:
         )
         what = f"{needs.repo} is behind a licence click, and there is no token{instead}"
         return Finding("model", bad, what, f"Accept at {page}, make a token, and {where}")
-    if facts.gate == "closed":
+    if refused == "closed":
         return Finding(
             "model", bad, f"the hub refuses {needs.repo} to this token{instead}", f"Accept the licence at {page}"
         )
     return Finding("model", "ok", f"{needs.repo}, a token is there")
+
+
+def _refused(facts: Facts, needs: Needs) -> str:
+    """Why the hub will not hand the model out: "missing", "no token", "closed"; empty if it will, or has not said."""
+    there = 0 < needs.download_gib <= facts.cached_gib * 1.05
+    if not needs.repo or there or facts.gate in ("open", "silent") or (facts.gate is None and not needs.gated):
+        return ""
+    if facts.gate == "missing":
+        return "missing"
+    return "no token" if not facts.token else "closed" if facts.gate == "closed" else ""
 
 
 def _cache(facts: Facts, needs: Needs) -> Finding | None:
@@ -225,7 +239,9 @@ def _cache(facts: Facts, needs: Needs) -> Finding | None:
 
 
 def _disk(facts: Facts, needs: Needs) -> Finding:
-    missing = max(0.0, needs.download_gib - facts.cached_gib)
+    # the stand-in is smaller; how much of it is there already was not looked at
+    stands_in = needs.fallback and _refused(facts, needs)
+    missing = needs.fallback_gib if stands_in else max(0.0, needs.download_gib - facts.cached_gib)
     what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
     if missing and facts.cache_free_gib < missing + SPARE_GIB:
         move = f"free {missing + SPARE_GIB - facts.cache_free_gib:.1f} GiB, or {facts.setting(needs.cache_variable, '/another/folder')}"

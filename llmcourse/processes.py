@@ -191,7 +191,7 @@ def keeping(kept: Callable[[], str]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, meanwhile: there is still something to say
         raise CourseError(
             f"Stopped: another of the {count()} processes has ended (killed, or out of memory), or the launcher was told to stop. {kept()}"
-            " Start the same command again: it goes on from there, with as many processes as you like."
+            " Start the same command again (without --no-resume): it goes on from there, with as many processes as you like."
         ) from error
 
 

@@ -16,7 +16,8 @@ MAX_CHARACTERS = 4_000
 """Longest text of one field, in characters: about 1,000 tokens, so that a row fits any model of the course."""
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
-"""Stand-ins for a row without content, used by contextual calibration (Zhao et al. 2021, arXiv:2102.09690, section 5)."""
+"""Stand-ins for a row without content, used by contextual calibration (Zhao et al. 2021, arXiv:2102.09690, section 5). `one_line` makes
+`[ MASK]` of the last, as of any text that looks like a control token."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,10 @@ def parse_answer(text: str, task: Task) -> int | None:
     Read is the first line that is not empty, without the answer's name and quotes; it must begin with a label word, in any letter case.
     """
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = re.sub(rf"^{re.escape(task.answer_name)}\s*:", "", line, flags=re.IGNORECASE).strip(" \t*_`\"'“”‘’-")
+    line = re.sub(rf"^{re.escape(task.answer_name)}\s*:", "", line, flags=re.IGNORECASE)
+    # a mark with which a label begins or ends belongs to it: -1 is not 1
+    ends = {mark for label in task.labels for mark in (label.strip()[0], label.strip()[-1])}
+    line = line.strip("".join(mark for mark in " \t*_`\"'“”‘’-" if mark not in ends))
     # longest first: "Not Sarcasm" also holds "Sarcasm"
     by_length = sorted(range(len(task.labels)), key=lambda label: -len(task.labels[label]))
     words = "|".join(rf"(?P<l{label}>{re.escape(task.labels[label])})" for label in by_length)

@@ -56,15 +56,16 @@ class Recipe:
 
     def __post_init__(self):
         for part in fields(self):
-            kind, value = getattr(part.type, "__name__", str(part.type)), getattr(self, part.name)
+            value = getattr(self, part.name)
             fits = {
-                "int": lambda v: type(v) is int,
-                "float": lambda v: type(v) in (int, float),
-                "bool": lambda v: type(v) is bool,
-                "str": lambda v: type(v) is str,
-                "int | None": lambda v: v is None or type(v) is int,
-            }.get(kind, lambda v: isinstance(v, tuple) and all(type(item) is str for item in v))
+                int: lambda v: type(v) is int,
+                float: lambda v: type(v) in (int, float),
+                bool: lambda v: type(v) is bool,
+                str: lambda v: type(v) is str,
+                int | None: lambda v: v is None or type(v) is int,
+            }.get(part.type, lambda v: isinstance(v, tuple) and all(type(item) is str for item in v))
             if not fits(value):
+                kind = getattr(part.type, "__name__", "") if isinstance(part.type, type) else str(part.type)
                 raise CourseError(f"Recipe {self.name!r}: {part.name}={value!r} does not fit; {kind} is needed.")
         for name in (
             "r",

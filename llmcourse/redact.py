@@ -16,7 +16,9 @@ SHORTEST = 8
 """A shorter value is no token: it would take harmless words out of a message."""
 
 # hub tokens, Kaggle's newer ones, and what a request's Authorization header holds
-_LOOKS = re.compile(r"\bhf_[A-Za-z0-9]{20,}|\bKGAT_\w{20,}|(?<=Bearer )[\w.~+/=-]{20,}|(?<=Basic )[\w+/=-]{20,}")
+_LOOKS = re.compile(
+    r"\bhf_(?:(?:oauth|jwt)_+[\w.~-]{10,}|[A-Za-z0-9]{20,})|\bKGAT_\w{20,}|(?<=Bearer )[\w.~+/=-]{20,}|(?<=Basic )[\w+/=-]{20,}"
+)
 
 
 def redacted(text: str) -> str:

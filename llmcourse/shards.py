@@ -63,6 +63,12 @@ def predict_file(
     path = Path(path)
     if not path.is_file():
         raise CourseError(f"There is no file {path}.")
+    if out is not None:
+        out = Path(out)
+        if out.is_dir() or not out.name:
+            raise CourseError(f"--out {out} is a folder. Name a file.")
+        if out.exists() and out.samefile(path):
+            raise CourseError(f"--out {out} is the file that is read, and would be lost. Name another.")
     stamp = _stamp(path)
 
     def unchanged() -> None:
@@ -85,7 +91,7 @@ def predict_file(
             "shard_rows": SHARD_ROWS,
             "version": __version__,
         }
-        _into_parts(task, shards, count, load, unchanged, Path(out), belongs, write)
+        _into_parts(task, shards, count, load, unchanged, out, belongs, write)
     return count
 
 

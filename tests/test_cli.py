@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from llmcourse import cli, gears, models, tasks
+from llmcourse import cli, gears, models, predict, tasks
+from llmcourse.experiment import Experiment
 from llmcourse.spreadsheet import unguarded
 
 
@@ -46,7 +47,10 @@ BAD = {
     "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
     "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; int is needed"),
     "half a layer": (["demo", "--set", "upper_layers=2.5"], "int | None is needed"),
-    "a folder that is not ours": (["finetune", "--data", "rows.csv", "--out", "."], "exists and holds no adapter"),
+    "a folder that is not ours": (
+        ["finetune", "--data", "rows.csv", "--out", "."],
+        "--out . holds rows.csv, which would be lost",
+    ),
     "zero": (["demo", "--set", "r=0"], "must be more than 0"),
     "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere holds no adapter"),
     "nothing to say": (["predict"], "give a text"),
@@ -102,9 +106,31 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     assert run("compare", *few) == 0
     printed = capsys.readouterr().out
     assert "2-shot, calibrated" in printed and "adapter mine" in printed and "against" in printed
+    (tmp_path / "mine" / "notes.txt").write_text("what I found")
+    assert run("finetune", *few, *settings, "--out", "mine") == 2
+    assert "--out mine holds notes.txt, which would be lost" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "notes.txt").is_file()
     # finding, not training: another run says the same
     assert run("finetune", *few, *settings) == 0
     assert len(list((tmp_path / "runs" / "adapters").glob("[!.]*"))) == 1
+
+
+def test_a_stopped_command_says_what_goes_on(capsys, monkeypatch, tiny_instead):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt("Stopped after step 4 of 9.")
+
+    rows_file()
+    monkeypatch.setattr(Experiment, "train", stopped)
+    monkeypatch.setattr(predict, "before_and_after", stopped)
+    for arguments, then in (
+        (("finetune", "--data", "rows.csv"), "The same command goes on from there."),
+        (("finetune", "--data", "rows.csv", "--no-resume"), "The same command without --no-resume goes on from there."),
+        (("predict", "a text"), "Nothing was kept; with --file and --out a stopped command goes on."),
+        (("predict", "--file", "rows.csv"), "Nothing was kept; with --file and --out a stopped command goes on."),
+        (("predict", "--file", "rows.csv", "--out", "out.csv"), "The same command goes on from there."),
+    ):
+        assert run(*arguments) == 130
+        assert capsys.readouterr().err.endswith(f"llmcourse: Stopped after step 4 of 9. {then}\n")
 
 
 def test_predict_before_and_after(capsys, tmp_path, tiny_instead):

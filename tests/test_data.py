@@ -276,3 +276,24 @@ def test_a_million_rows_stay_below_a_gigabyte_and_keep_their_numbers(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.0, f"{done.stdout.strip()} GiB"
+
+
+def test_what_a_column_called_split_leaves_out_is_counted(tmp_path):
+    sides = ("train", "train", "train", "test", "validation")
+    rows = [[i % 2, f"reply {i}", f"parent {i // 2}", sides[i // 2 % 5]] for i in range(60)]
+    rows += [
+        [i % 2, f"other reply {i}", f"parent {3 + 5 * (i // 2)}", "train"] for i in range(4)
+    ]  # parents of test rows
+    header = [*HEADER, "split"]
+    found = data.load(SARCASM, write_csv(tmp_path / "a.csv", rows, header))
+    assert (len(found.train), len(found.test)) == (36, 12)
+    assert found.report["other_split"] == 12 and found.report["shared_with_test"] == 4
+    none = write_csv(tmp_path / "b.csv", [row for row in rows if row[-1] != "test"], header)
+    with pytest.raises(
+        CourseError, match=r"b.csv: its column 'split' names no test rows; it holds 'train', 'validation'"
+    ):
+        data.load(SARCASM, none)
+    plain = [row[:-1] for row in rows]
+    assert not {"other_split", "shared_with_test"} & set(
+        data.load(SARCASM, write_csv(tmp_path / "c.csv", plain)).report
+    )

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -234,3 +236,27 @@ def test_the_report_table(study):
     table = report.table(study.results())
     assert table.splitlines()[2].startswith("| majority | 50.0% | 21.5% to 78.5% | 0.33 | 0 |")
     assert report.p_text(0.0004) == "p < 0.001" and report.p_text(0.0312) == "p = 0.031"
+
+
+def test_an_adapter_is_asked_as_it_was_trained(study, tmp_path):
+    """Under the same label words another prompt would be another question, and other groups would hide a leak."""
+    folder, _ = study.train(RECIPE)
+    for change in ({"answer_name": "Verdict"}, {"group_column": "comment"}):
+        rows = some_rows()
+        other = Rows(replace(SARCASM, **change), rows.source, rows.train, rows.test, rows.report)
+        with pytest.raises(
+            CourseError, match="was trained with another prompt or other groups than the task 'sarcasm'"
+        ):
+            Experiment(other, study.loaded, tmp_path / "other", quiet=True).adapter_arm(folder)
+
+
+def test_arms_that_are_being_written_are_left_alone(study, tmp_path):
+    """`compare` took a half-written folder for a damaged arm, and pulled it away from whoever wrote it."""
+    study.majority()
+    half = study.folder / "arms" / ".abc.xyz.aside"
+    half.mkdir()
+    (half / "arm.json").write_text("{}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Experiment(some_rows(), study.loaded, study.folder, quiet=True).find_all()
+    assert len(found) == 1 and half.is_dir()

@@ -410,6 +410,12 @@ def test_a_backup_brings_back_what_is_damaged_and_not_what_is_damaged_there(make
     with pytest.warns(files.Damaged, match=r"arm.json has changed. It is not brought back"):
         study(make_tiny(5), tmp_path / "runs")
     assert not arm.folder.exists()
+    # answered again, it takes the damaged copy's place
+    monkeypatch.undo()
+    monkeypatch.setenv("LLMCOURSE_BACKUP", str(tmp_path / "drive"))
+    with pytest.warns(files.Damaged, match="It is not brought back"):
+        study(make_tiny(5), tmp_path / "runs").majority()
+    assert not files.damage(tmp_path / "drive" / "arms" / arm.folder.name)
 
 
 def test_a_changed_model_is_noticed(tmp_path, monkeypatch):

@@ -55,6 +55,24 @@ def test_a_glance_reads_nvidia_smi(tmp_path, monkeypatch):
     assert "Tesla T4, compute capability 7.5, 15.0 GiB, 14.6 free, driver 580.65.06" in machine.table()
 
 
+def test_a_glance_sees_what_cuda_sees(tmp_path, monkeypatch):
+    """nvidia-smi does not know CUDA_VISIBLE_DEVICES."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        '#!/bin/sh\nn=0\nfor part in "$@"; do case $part in --id=*) n=${part#--id=};; esac; done\n'
+        'echo "GPU $n, 7.5, 15360, 1491$n, 580.65.06"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for visible, device, free in (("1", "cuda", 14911), ("2,0", "cuda", 14912), ("", "cpu", None), ("-1", "cpu", None)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        machine = hardware.glance()
+        assert machine.device == device
+        assert free is None or machine.gpu_free_gib == free / 1024
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert hardware.glance().name == "GPU 0"
+
+
 @pytest.mark.parametrize(("answer", "code"), [("NVIDIA-SMI has failed", 9), ("No devices were found", 0), ("", 0)])
 def test_a_driver_that_does_not_answer_is_no_gpu(answer, code, tmp_path, monkeypatch):
     nvidia_smi(tmp_path, monkeypatch, answer, code)
@@ -85,6 +103,7 @@ def test_gears_choose_what_exists_and_fits(name):
 def test_preflight_looks_at_the_model_that_is_asked_for():
     needs = gears.needs(gears.GEARS["t4"], "phi-3-mini")
     assert (needs.repo, needs.gated, needs.download_gib) == ("microsoft/Phi-3-mini-4k-instruct", False, 7.1)
+    assert needs.minutes == ()  # the gear's are of its own model
     with pytest.raises(CourseError, match="no model named 'gpt-6'"):
         gears.needs(gears.GEARS["t4"], "gpt-6")
 

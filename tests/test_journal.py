@@ -1,6 +1,7 @@
 """Interrupted evaluations go on; what a session leaves on a Drive comes back."""
 
 import json
+import shutil
 
 import pytest
 
@@ -130,19 +131,32 @@ def test_what_a_session_leaves_on_a_drive_comes_back(make_tiny, tmp_path):
     expected, _ = whole.train(RECIPE.changed(epochs=3))
     real = finetune.finetune
 
-    def broken(loaded, task, rows, recipe, folder, resume, progress):
-        def until(step, steps, loss):
-            progress(step, steps, loss)
-            if step == 9:
-                raise Killed
+    def broken_at(last):
+        def broken(loaded, task, rows, recipe, folder, resume, progress):
+            def until(step, steps, loss):
+                progress(step, steps, loss)
+                if step == last:
+                    raise Killed
 
-        return real(loaded, task, rows, recipe, folder, resume, until)
+            return real(loaded, task, rows, recipe, folder, resume, until)
+
+        return broken
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "finetune", broken)
+        patch.setattr(finetune, "finetune", broken_at(9))
         with pytest.raises(Killed):
             lost.train(RECIPE.changed(epochs=3))
     assert [p.name for p in sorted(drive.glob("training/*/*"))] == ["checkpoint-6", "checkpoint-8"]
+
+    # begun anew instead, the checkpoints of the run that was given up do not come back
+    other = shutil.copytree(drive, tmp_path / "other")
+    anew = experiment(make_tiny(1), tmp_path / "anew", backup=other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "finetune", broken_at(3))
+        with pytest.raises(Killed):
+            anew.train(RECIPE.changed(epochs=3), resume=False)
+    assert [p.name for p in sorted(other.glob("training/*/*"))] == ["checkpoint-2"]
+
     new = experiment(make_tiny(1), tmp_path / "new", backup=drive)
     assert [arm.name for arm in new.find_all()] == ["majority"]
     folder, training = new.train(RECIPE.changed(epochs=3))

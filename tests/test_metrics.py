@@ -21,6 +21,7 @@ def test_invalid_is_wrong_and_counted():
     # precision 1, recall 1/2 for both labels
     assert score.macro_f1 == pytest.approx(2 / 3)
     text = metrics.report([0, 0, 1, 1], [0, None, 1, None], LABELS)
+    assert text.splitlines()[-1].endswith("over the labels alone, as elsewhere in the course, F1 is 0.67.")
     assert "None (invalid)" in text and "None" not in metrics.report([0, 1], [0, 1], LABELS)
     assert metrics.confusion([0, 0, 1, 1], [0, None, 1, None], LABELS) == [[1, 0, 1], [0, 1, 1]]
 

@@ -230,6 +230,10 @@ def test_advice_is_true():
     assert "no change of the recipe fits 3.0 GiB; smollm2-135m would" in planner.advice(
         "mistral-7b", recipe, 512, gpu_gib=3.0
     )
+    # what was tried already is no advice
+    tried = recipe.changed(checkpointing=True)
+    assert "max_length=1024 lets it fit 5.5 GiB" in planner.advice("mistral-7b", tried, 2048, gpu_gib=5.5)
+    assert "another program may hold the GPU" in planner.advice("mistral-7b", tried, 2048)
     with pytest.raises(CourseError, match="no model named 'gpt-4'"):
         planner.advice("gpt-4", recipe, 512)
 

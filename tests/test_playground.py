@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmcourse import playground
+from llmcourse import CourseError, files, playground
 from llmcourse.data import Rows
 from llmcourse.experiment import Experiment
 from llmcourse.recipes import Recipe
@@ -58,3 +58,16 @@ def test_a_task_with_four_labels_and_one_text(tiny, tmp_path):
     controls.button.click()
     assert list(controls.texts) == ["message"] and "prompted, 4-shot: Question" in controls.said.value
     assert all(word in controls.said.value for word in SUPPORT.labels)
+
+
+def test_an_adapter_that_changes_nothing_is_said(trained):
+    """Zero, its answer would be the base model's under another name."""
+    from safetensors.torch import load_file, save_file
+
+    experiment, folder = trained
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: value * 0 for name, value in weights.items()}, folder / "adapter_model.safetensors")
+    files.seal(folder)
+    with pytest.raises(CourseError, match="The adapter changes nothing"):
+        playground.judged(experiment, folder, ROW)
+    assert not experiment.loaded.has_adapter

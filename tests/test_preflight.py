@@ -121,8 +121,12 @@ INCIDENTS = {
         ("GPU memory", "stop", "End the other programs on the GPU: nvidia-smi names them"),
     ),
     "4 the cell is run again while our model lies on the GPU": (
-        on_t4(machine={"gpu_free_gib": 3.0}, torch_loaded=True),
+        on_t4(machine={"gpu_free_gib": 3.0}, torch_loaded=True, held_gib=9.0),
         ("GPU memory", "note", f"If it runs out: {RESTART}"),
+    ),
+    "4 torch is loaded, and another program holds the GPU all the same": (
+        on_t4(machine={"gpu_free_gib": 3.0}, torch_loaded=True),
+        ("GPU memory", "stop", "End the other programs on the GPU: nvidia-smi names them"),
     ),
     "5 loading crashes the machine": (
         on_t4(machine={"ram_gib": 4.0}),
@@ -355,6 +359,8 @@ def test_swaps_are_seen_by_name_or_by_another(monkeypatch):
         ("2.1.3", "2.1.4", False),
         ("2.11.0+cu128", "2.11.0+cpu", False),
         ("2.11.0+cu128", "2.11.0+cu128", True),
+        ("2.13.0+cu130", "2.13.0", True),  # torch from PyPI: the module names its build, the package does not
+        ("2.13.0+cu130", "2.13.1", False),
         ("unknown", "unknown", True),
         ("unknown", "1.0", False),
     ],
@@ -373,3 +379,17 @@ def test_gpus_are_counted(monkeypatch, tmp_path, script, expected):
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert facts._gpus() == expected
+
+
+def test_the_disk_must_hold_what_will_be_downloaded():
+    """Without a token the stand-in comes, a third as large."""
+    needs = replace(ORIGINAL, fallback="unsloth/mistral-7b-bnb-4bit", fallback_gib=3.9)
+    found = {one.name: one for one in preflight.findings(*on_t4(needs, gate="closed", cache_free_gib=12.0))}
+    assert (found["model"].level, found["disk"].level) == ("note", "ok") and "3.9 to come" in found["disk"].what
+    found = {one.name: one for one in preflight.findings(*on_t4(needs, gate="open", token=True, cache_free_gib=12.0))}
+    assert found["disk"].level == "stop" and "13.5 to come" in found["disk"].what
+
+
+def test_a_large_model_in_the_cpu_gear_has_a_way_out():
+    (gear,) = [one for one in preflight.findings(*on_laptop(BIG)) if one.name == "gear"]
+    assert gear.level == "stop" and gear.remedy.endswith("leave --model out")

@@ -56,6 +56,15 @@ def test_the_longer_label_wins():
     assert parse_answer("green", COLOURS) == 1
 
 
+@pytest.mark.parametrize("labels", [("-1", "0", "1"), ("+1", "-1"), ("*", "**")])
+def test_a_mark_of_a_label_is_no_decoration(labels):
+    """A minus sign was taken off as a dash is, and -1 read as 1."""
+    task = Task("signs", "Rate it.", {"text": "text"}, labels)
+    for number, label in enumerate(labels):
+        for text in (label, f" {label}\n", f'"{label}"', f"Category: {label}"):
+            assert parse_answer(text, task) == number, text
+
+
 @given(st.text(max_size=60), st.sampled_from([0, 1]))
 def test_a_right_answer_is_read_whatever_follows_on_other_lines(noise, label):
     assert parse_answer(f" {SARCASM.labels[label]}\n{noise}", SARCASM) == label

@@ -156,6 +156,32 @@ def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
         predict.before_and_after(study.loaded, SARCASM, folder, study.test_rows())
 
 
+def test_numbers_that_overflow_are_refused(study):
+    """Finite weights, and logits that are not: every answer would be the first label, or garbage."""
+    folder, _ = study.train(RECIPE)
+    real = models.put_adapter
+
+    def put(loaded, folder):
+        card = real(loaded, folder)
+        for name, parameter in loaded.model.named_parameters():
+            if "lora_" in name:
+                parameter.data.fill_(1e30)
+        return card
+
+    for way in ("generated", "scored"):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(CourseError, match="The model's numbers overflow"):
+            patch.setattr(experiment, "put_adapter", put)
+            study.adapter_arm(folder, way)
+    study.loaded.model.lm_head.weight.data[7] = float("nan")
+    with pytest.raises(CourseError, match="The model's numbers overflow"):
+        study.scored(study.prompt(0))
+
+
+def test_no_rows_say_nothing_of_an_adapter(study):
+    folder, _ = study.train(RECIPE)
+    assert [found.labels for found in predict.before_and_after(study.loaded, SARCASM, folder, [])] == [[], []]
+
+
 def test_two_beginnings_of_a_prompt_are_refused(tiny, monkeypatch):
     real = predict.encode_text
     doubled = lambda *args: [[START, START, *ids] for ids in real(*args)]  # noqa: E731

@@ -79,6 +79,8 @@ def test_what_is_no_token_stays(planted):
     text = "hf_hub_download of a basic understanding, Basic instructions; hf_token, HF_TOKEN; 0123456789abcdef" * 2
     assert redact.redacted(text) == text
     assert redact.redacted("hf_" + "b" * 34) == redact.HIDDEN  # somebody else's
+    for kind in ("oauth", "oauth_", "jwt"):  # of a login by device, and of CI
+        assert redact.redacted(f"hf_{kind}_" + "eyJh.bGci-Oi_JI.x" * 2) == redact.HIDDEN
 
 
 def test_tokens_in_files_are_known_whatever_they_look_like(planted, tmp_path):

@@ -262,3 +262,20 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     assert model.asked == list(range(1, 26)) and table()[24]["comment"] == "'=text 24"
     assert cli.main(command) == 0  # to standard output, the same table
     assert capsys.readouterr().out == (tmp_path / "out.csv").read_text()
+
+
+def test_the_result_takes_the_place_of_nothing_else(tmp_path):
+    """The rows themselves were replaced by their predictions; and a folder was found to be one when all was answered."""
+    before = written("in.csv").read_bytes()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "same.csv").symlink_to("in.csv")
+    model = Model()
+    for out, message in (
+        ("in.csv", "is the file that is read"),
+        ("same.csv", "is the file that is read"),
+        ("results", "is a folder"),
+        (".", "is a folder"),
+    ):
+        with pytest.raises(CourseError, match=f"--out {out} {message}"):
+            run(model, out=out)
+    assert model.loads == 0 and (tmp_path / "in.csv").read_bytes() == before

@@ -288,6 +288,17 @@ def test_a_gate_gives_way_to_the_stand_in(hub, t4, monkeypatch):
     assert "asks for an account" in loaded.note and catalogue.base("mistral-7b-4bit").repo in loaded.note
     assert loaded.base["name"] == catalogue.base("mistral-7b-4bit").repo and loaded.base["weights"] == "nf4"
     models.free()
+
+    def no_network(repo):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "auth_check", no_network)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, revision: None)
+    assert "is not in the cache, and the hub cannot be asked" in models.load("mistral-7b").note
+    models.free()
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, revision: "/cache/config.json")
+    assert models._refusal(catalogue.base("mistral-7b")) == ""  # what is there is loaded
+    monkeypatch.setattr(huggingface_hub, "auth_check", closed)
     monkeypatch.setitem(catalogue.BASES, "mistral-7b", replace(catalogue.base("mistral-7b"), stand_in=None))
     with pytest.raises(CourseError, match="accept its conditions on https:"):
         models.load("mistral-7b")

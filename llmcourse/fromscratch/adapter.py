@@ -29,7 +29,9 @@ class BottleneckAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, h):
-        return h + self.up(nn.functional.gelu(self.down(h)))
+        # the adapter learns in float32, whatever the frozen model computes in
+        added = self.up(nn.functional.gelu(self.down(h.to(self.down.weight.dtype))))
+        return h + added.to(h.dtype)
 
 
 def add_adapters(model: nn.Module, m: int) -> list[BottleneckAdapter]:
