@@ -14,11 +14,12 @@ def share(found):
 
 RECALL = [
     (lambda ranks, right, k: sum(r in row[:k] for row, r in zip(ranks, right, strict=True)), "return the share"),
-    (lambda ranks, right, k: share(row[0] == r for row, r in zip(ranks, right, strict=True)), "first place alone"),
+    (lambda ranks, right, k: share(row[0] == r for row, r in zip(ranks, right, strict=True)), "one place alone"),
+    (lambda ranks, right, k: share(row[k - 1] == r for row, r in zip(ranks, right, strict=True)), "one place alone"),
     (lambda ranks, right, k: share(r in row for row, r in zip(ranks, right, strict=True)), "so 0.25"),
     (lambda ranks, right, k: share(r in row[: k - 1] for row, r in zip(ranks, right, strict=True)), "so 0.25"),
     (lambda ranks, right, k: share(r in row[: 2 * k - 1] for row, r in zip(ranks, right, strict=True)), "beyond"),
-    (lambda ranks, right, k: share(r in row[: max(1, k - 1)] for row, r in zip(ranks, right, strict=True)), "cut with"),
+    (lambda ranks, right, k: share(r in row[: max(1, k - 1)] for row, r in zip(ranks, right, strict=True)), "row[:k]"),
 ]
 
 

@@ -266,7 +266,8 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
 
 def test_the_result_takes_the_place_of_nothing_else(tmp_path):
     """The rows themselves were replaced by their predictions; and a folder was found to be one when all was answered."""
-    before = written("in.csv").read_bytes()
+    written("in.csv")
+    before = (tmp_path / "in.csv").read_bytes()
     (tmp_path / "results").mkdir()
     (tmp_path / "same.csv").symlink_to("in.csv")
     model = Model()

@@ -95,7 +95,7 @@ def test_every_number_stands_on_the_slide_that_claims_it(deck):
         "Nobody": [f"{adapted['base']['closed']['counts']['right']} of 60", f"{adapted['base']['facts']['counts']['right']} of 80"],
         "Retrieval": ["26 of 60", f"{adapted['retrieval']['answers']['embeddings']['counts']['right']} of 60"],
         "LoRA in ten lines": [f"rank from {trials[1, 2, 'float32']} to {trials[64, 128, 'float32']}", f"one rank from {trials[16, 4, 'float32']} to {trials[16, 128, 'float32']}"],
-        "The talk: finetuning": ["about 80 labels, 45 of them right", "About 20 of its 55 errors are format", "are right, 45% to 67%"],
+        "The talk: finetuning": ["about 80 of the few-shot answers were labels, 45 of them right", "About 20 of its 55 errors are format", "are right, 45% to 67%"],
         "LoRA forgets": [f"{adapted['finetuning, LoRA']['facts']['counts']['right']} of 58"],
         "The talk concluded": [f"{real[bag['name']]['accuracy']:.0%}", "humans 84%", "Few-shot: 45%", "Finetuned: 80%"],
     }  # fmt: skip
