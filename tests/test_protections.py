@@ -61,12 +61,11 @@ PROTECTIONS = [
     Protection("trainer.py", "if bool((mask.diff(dim=1) < 0).any()):", NEVER, REFUSES),
     Protection("trainer.py", "if bool((labels[:, -1] != end).any()):", NEVER, REFUSES),
     Protection("finetune.py", "if not run.trainable:", NEVER, REFUSES),
-    Protection("finetune.py", "    if zero:", "    " + NEVER, REFUSES),
     Protection(
         "finetune.py",
-        "if second and len(zero) == len(second):",
-        NEVER,
-        "test_finetune::test_training_that_learns_nothing_or_breaks_down_is_refused",
+        "zero = [name for name, p in second.items() if not bool(p.detach().abs().max() > 0)]",
+        "zero = []",
+        f"{REFUSES} test_finetune::test_training_that_learns_nothing_or_breaks_down_is_refused",
     ),
     Protection(
         "finetune.py",
@@ -170,7 +169,12 @@ PROTECTIONS = [
         "test_long_running::test_two_hundred_runs_again",
     ),
     # hostile input
-    Protection("rowfiles.py", "_refuse_lone_returns(path)\n        reader", "pass\n        reader", ANY_LINES),
+    Protection(
+        "rowfiles.py",
+        "_refuse_lone_returns(path)\n        reader",
+        "pass\n        reader",
+        ANY_LINES + " test_fuzz_cases",
+    ),
     Protection(
         "data.py",
         '[(count, *_)] = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchall()',
@@ -181,7 +185,7 @@ PROTECTIONS = [
         "rowfiles.py",
         "except (duckdb.Error, RuntimeError, UnicodeError) as error:",
         "except ZeroDivisionError as error:",
-        f"{HOSTILE}test_any_damage_is_read_or_refused test_fuzz_cases",
+        HOSTILE + "test_any_damage_is_read_or_refused",
     ),
     Protection(
         "prompts.py",
