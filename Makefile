@@ -32,12 +32,12 @@ KIT := .venv-kit
 FUZZ := .venv-fuzz
 SECONDS ?= 60
 
-.PHONY: demo test test-slow test-trust test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit site clean
+.PHONY: demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit site clean
 demo: $(VENV)/ready
 	$(RUN) -m llmcourse demo
 
 test: $(VENV)/ready-dev lint
-	$(TESTS) -m "not slow and not trust" $(TEST_ARGS)
+	$(TESTS) -m "not slow and not trust and not protections" $(TEST_ARGS)
 	$(NBVAL) notebooks
 
 # What takes minutes and changes seldom: notebooks run twice in one kernel.
@@ -48,20 +48,24 @@ test-slow: $(VENV)/ready-dev
 test-trust: $(VENV)/ready-dev
 	LLMCOURSE_RECORD=$(RECORD) $(TESTS) -m trust $(TEST_ARGS)
 
+# Takes out what each claim of TRUST.md rests on, in a copy: its tests must fail. One after the other, as some write the model many times.
+test-protections: $(VENV)/ready-dev
+	$(RUN) -m pytest -q -m protections $(TEST_ARGS)
+
 # Tests and notebooks on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
 test-colab: VENV = .venv-colab
 test-colab:
 	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
 	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
 		--target $(VENV)/none torch==2.11.0 .
-	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow and not trust" $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow and not trust and not protections" $(TEST_ARGS)
 	$(NBVAL) notebooks
 
 # The tests and the demo on the newest versions that the ranges admit.
 test-newest: VENV = .venv-newest
 test-newest:
 	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
-	LLMCOURSE_CONSTRAINTS= $(TESTS) -m "not trust" $(TEST_ARGS)
+	LLMCOURSE_CONSTRAINTS= $(TESTS) -m "not trust and not protections" $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
 
 # Speed beside others: about an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.

@@ -158,7 +158,13 @@ PROTECTIONS = [
         "files.py",
         'return FileLock(path.parent / f".{path.name}.lock", timeout=timeout_s, is_singleton=True)',
         "return contextlib.nullcontext()",
-        f"{FAULTS}test_two_processes_on_one_cache_and_run test_embedded::test_a_kill_and_two_processes_leave_one_whole_model",
+        FAULTS + "test_two_processes_on_one_cache_and_run",
+    ),
+    Protection(
+        "embedded.py",
+        "with files.folder_aside(folder) as aside, contextlib.redirect_stderr(io.StringIO()):",
+        "aside = folder\n    aside.mkdir(parents=True, exist_ok=True)\n    with contextlib.redirect_stderr(io.StringIO()):",
+        "test_embedded::test_a_kill_and_two_processes_leave_one_whole_model",
     ),
     Protection("data.py", "verified.check(path.parent)", "pass", "test_network_gone"),
     # no line of its own keeps memory level, so that one is put in which does not
@@ -336,7 +342,7 @@ def outcomes(copy: Path, tests: list[str]) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.trust
+@pytest.mark.protections
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=NAMES)
 def test_without_its_protection_a_claim_s_tests_fail(protection, copy):
@@ -348,7 +354,7 @@ def test_without_its_protection_a_claim_s_tests_fail(protection, copy):
     assert not [test for test, kinds in found.items() if kinds == {"passed"}]
 
 
-@pytest.mark.trust
+@pytest.mark.protections
 def test_with_them_the_tests_pass_in_a_copy_too(copy):
     """So that those above fail for the line that was taken out."""
     quick = [test for protection in PROTECTIONS for test in protection.tests.split() if test.startswith(QUIET)]
