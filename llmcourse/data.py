@@ -308,7 +308,7 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
             f"""SELECT count(*) FROM rows WHERE part = 0 AND {usable}
                 AND group_hash IN (SELECT group_hash FROM kept WHERE part = 1)"""
         ).fetchone()[0]
-    elif one("SELECT count(*) FROM kept WHERE split IN ('train', 'test')").fetchone()[0]:
+    elif _names_sides(connection):
         report |= _split_column(connection, paths[0])
     present = {label for (label,) in one("SELECT DISTINCT label FROM kept").fetchall()}
     if len(present) < 2:
@@ -320,6 +320,11 @@ def _clean(connection, task: Task, paths: list[Path]) -> dict[str, Any]:
     if absent:
         raise CourseError(f"{paths[0]} holds no row labelled {absent[0]!r}.")
     return report
+
+
+def _names_sides(connection) -> bool:
+    """Whether the file itself says, in a column `split`, which rows are for training and which for the test."""
+    return bool(connection.execute("SELECT count(*) FROM kept WHERE split IN ('train', 'test')").fetchone()[0])
 
 
 def _split_column(connection, path: Path) -> dict[str, int]:
@@ -345,7 +350,7 @@ def _split(connection, task: Task, paths: list[Path], n_train: int | None, n_tes
         # groups of the test file leave the training file
         one("""CREATE TABLE sided AS SELECT *, CASE part WHEN 1 THEN 'test' ELSE 'train' END AS side FROM kept
                WHERE part = 1 OR group_hash NOT IN (SELECT group_hash FROM kept WHERE part = 1)""")
-    elif one("SELECT count(*) FROM kept WHERE split IN ('train', 'test')").fetchone()[0]:
+    elif _names_sides(connection):
         one("""CREATE TABLE sided AS SELECT *, split AS side FROM kept WHERE split = 'test'
                OR split = 'train' AND group_hash NOT IN (SELECT group_hash FROM kept WHERE split = 'test')""")
     else:

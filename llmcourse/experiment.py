@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from llmcourse import CourseError, baselines, files, hardware, metrics, processes
 from llmcourse import finetune as finetuning
+from llmcourse.adapter_files import task_of
 from llmcourse.backup import Backup
 from llmcourse.data import Rows, groups, in_order
 from llmcourse.journal import Journal
@@ -257,7 +258,7 @@ class Experiment:
                 f"The adapter in {folder} answers {', '.join(card['task']['labels'])}; the task {self.task.name!r} has"
                 f" {', '.join(self.task.labels)}."
             )
-        prompt, theirs = (Prompt(task, **card["prompt"]) for task in (self.task, Task.from_dict(card["task"])))
+        prompt, theirs = (Prompt(task, **card["prompt"]) for task in (self.task, task_of(card)))
         asked, trained = (one.text(dict.fromkeys(one.task.fields, "x")) for one in (prompt, theirs))
         if asked != trained or theirs.task.group_column != self.task.group_column:
             raise CourseError(

@@ -185,27 +185,27 @@ def _weights(facts: Facts, needs: Needs) -> Finding | None:
 def _access(facts: Facts, needs: Needs) -> Finding | None:
     if not needs.repo:
         return None
-    refused = _refused(facts, needs)
+    standing = _standing(facts, needs)
     page, instead = f"https://huggingface.co/{needs.repo}", f"; {needs.fallback} stands in" if needs.fallback else ""
     bad = "note" if needs.fallback else "stop"
-    if 0 < needs.download_gib <= facts.cached_gib * 1.05:  # sizes are rounded
+    if standing == "there":
         return Finding("model", "ok", f"{needs.repo}, already downloaded")
-    if facts.gate == "open" or (facts.gate is None and not needs.gated):
+    if standing == "open":
         return Finding(
             "model", "ok", needs.repo + (", open to this machine" if facts.gate else ", the hub was not asked")
         )
-    if refused == "missing":
+    if standing == "missing":
         return Finding(
             "model",
             bad,
             f"the hub has no {needs.repo}{instead}",
             "Choose another: llmcourse.catalogue.table() names them",
         )
-    if facts.gate == "silent":
+    if standing == "silent":
         what = f"no answer from the hub about {needs.repo}"
         offline = facts.setting(hardware.GEAR_VARIABLE, "cpu")
         return Finding("model", "note", what, f"Check the network; {offline} needs none")
-    if refused == "no token":
+    if standing == "no token":
         where = (
             "add it to Colab's secrets (the key on the left) as HF_TOKEN"
             if facts.machine.colab
@@ -213,21 +213,25 @@ def _access(facts: Facts, needs: Needs) -> Finding | None:
         )
         what = f"{needs.repo} is behind a licence click, and there is no token{instead}"
         return Finding("model", bad, what, f"Accept at {page}, make a token, and {where}")
-    if refused == "closed":
+    if standing == "closed":
         return Finding(
             "model", bad, f"the hub refuses {needs.repo} to this token{instead}", f"Accept the licence at {page}"
         )
     return Finding("model", "ok", f"{needs.repo}, a token is there")
 
 
-def _refused(facts: Facts, needs: Needs) -> str:
-    """Why the hub will not hand the model out: "missing", "no token", "closed"; empty if it will, or has not said."""
-    there = 0 < needs.download_gib <= facts.cached_gib * 1.05
-    if not needs.repo or there or facts.gate in ("open", "silent") or (facts.gate is None and not needs.gated):
-        return ""
-    if facts.gate == "missing":
-        return "missing"
-    return "no token" if not facts.token else "closed" if facts.gate == "closed" else ""
+REFUSED = ("missing", "no token", "closed")
+
+
+def _standing(facts: Facts, needs: Needs) -> str:
+    """How we stand with the hub about a model of its own: there (downloaded), open, silent, token (not asked), or one of `REFUSED`."""
+    if 0 < needs.download_gib <= facts.cached_gib * 1.05:  # sizes are rounded
+        return "there"
+    if facts.gate is None and not needs.gated:
+        return "open"
+    if facts.gate in ("open", "missing", "silent"):
+        return facts.gate
+    return "no token" if not facts.token else facts.gate or "token"
 
 
 def _cache(facts: Facts, needs: Needs) -> Finding | None:
@@ -240,7 +244,7 @@ def _cache(facts: Facts, needs: Needs) -> Finding | None:
 
 def _disk(facts: Facts, needs: Needs) -> Finding:
     # the stand-in is smaller; how much of it is there already was not looked at
-    stands_in = needs.fallback and _refused(facts, needs)
+    stands_in = needs.fallback and _standing(facts, needs) in REFUSED
     missing = needs.fallback_gib if stands_in else max(0.0, needs.download_gib - facts.cached_gib)
     what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
     if missing and facts.cache_free_gib < missing + SPARE_GIB:

@@ -65,7 +65,7 @@ class Recipe:
                 int | None: lambda v: v is None or type(v) is int,
             }.get(part.type, lambda v: isinstance(v, tuple) and all(type(item) is str for item in v))
             if not fits(value):
-                kind = getattr(part.type, "__name__", "") if isinstance(part.type, type) else str(part.type)
+                kind = part.type.__name__ if isinstance(part.type, type) else part.type
                 raise CourseError(f"Recipe {self.name!r}: {part.name}={value!r} does not fit; {kind} is needed.")
         for name in (
             "r",
