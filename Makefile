@@ -90,10 +90,10 @@ $(LITGPT)/ready:
 	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/litgpt.txt
 	@touch $@
 
-# Feeds loaders, parser, adapters' files and journal with bytes that atheris finds. What breaks them is kept under tests/fuzz/cases, and
+# Feeds loaders, parser, adapters' files and journal with bytes that atheris finds. What breaks them is kept under tests/robustness/fuzz/cases, and
 # `make test` replays it. Longer: make fuzz SECONDS=600
 fuzz: $(FUZZ)/ready-atheris
-	for target in loaders parser adapter journal; do $(FUZZ)/bin/python tests/fuzz/run.py $$target $(SECONDS) || exit 1; done
+	for target in loaders parser adapter journal; do $(FUZZ)/bin/python tests/robustness/fuzz/run.py $$target $(SECONDS) || exit 1; done
 
 $(FUZZ)/ready-atheris:
 	$(MAKE) VENV=$(FUZZ) $(FUZZ)/ready
@@ -106,11 +106,11 @@ lint: $(VENV)/ready-dev
 
 # Trains the adapters that ship with the package, on the bundled corpora, and stores them in float16.
 adapter: $(VENV)/ready
-	$(RUN) -m llmcourse.ship
+	$(RUN) -m tools.ship_adapters
 
 # Re-runs the notebooks and normalises what they save.
 notebooks: $(VENV)/ready-dev
-	$(RUN) -m llmcourse.notebooks notebooks/*.ipynb
+	$(RUN) -m tools.notebooks notebooks/*.ipynb
 
 # For a workshop without GitHub: the first cell of a notebook takes the course from a wheel beside it.
 wheel: $(VENV)/ready-dev
@@ -142,20 +142,20 @@ $(KIT)/ready-pages: slides/requirements.txt $(LOCK)
 
 # Says where the course lives, in pyproject.toml, badges and first cells: make origin REPO=owner/name
 origin: $(VENV)/ready-dev
-	$(RUN) -m llmcourse.firstcell $(REPO)
+	$(RUN) -m tools.origin $(REPO)
 
 # Writes lock/ again, after a change of constraints.txt or of what pyproject.toml needs.
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.9
-	.venv-lock/bin/python lock/write.py
+	.venv-lock/bin/python tools/lock.py
 
 # The notebooks with their saved outputs as pages, in site/build/; nothing in them is run. Then looked at in Chromium, where there is one.
 site: $(SITE)/ready
 	rm -rf site/build
 	$(SITE)/bin/python site/pages.py build/site
 	$(SITE)/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
-	$(SITE)/bin/python -m pytest -q --noconftest tests/test_site.py
+	$(SITE)/bin/python -m pytest -q --noconftest tests/content/test_site.py
 
 $(SITE)/ready: site/requirements.txt $(LOCK)
 	$(PYTHON) -m venv $(SITE)
@@ -188,4 +188,4 @@ endif
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(KIT) $(SITE) tests/fuzz/corpus slides/build slides/node_modules site/build dist runs
+	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(KIT) $(SITE) tests/robustness/fuzz/corpus slides/build slides/node_modules site/build dist runs

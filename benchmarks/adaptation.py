@@ -5,7 +5,7 @@ retrieved passage), continued pretraining on 48 passages, and finetuning on 30 q
 whole and by LoRA. On the way: perplexity on the 12 passages that no arm reads, and on general passages how far the model has
 moved; at the end answers to all questions, and to those general facts that the model knew before.
 
-Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/results/adaptation.json,
+Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/lessons/recorded/adaptation.json,
 when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 22 minutes on a shared two-core machine.
 """
 
@@ -18,9 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmcourse import adapt, answers, files, handbook, hardware, models, results, retrieval
-from llmcourse.adapt import Settings
+from llmcourse import models
+from llmcourse._base import files, hardware
+from llmcourse.data import handbook
+from llmcourse.lessons import adaptation, recorded
+from llmcourse.lessons.adaptation import Settings
 from llmcourse.models import LoadedModel
+from llmcourse.predict import answers, retrieval
 
 CUTOFFS = (1, 3, 5)
 
@@ -52,9 +56,9 @@ class Bench:
         return {
             "closed": said(answers.ask(loaded, self.questions, about=self.book.company)),
             "perplexity": {
-                "seen": adapt.perplexity(loaded, self.some_seen),
-                "unseen": adapt.perplexity(loaded, self.unseen),
-                "general": adapt.perplexity(loaded, self.general),
+                "seen": adaptation.perplexity(loaded, self.some_seen),
+                "unseen": adaptation.perplexity(loaded, self.unseen),
+                "general": adaptation.perplexity(loaded, self.general),
             },
             "facts": said(answers.ask(loaded, facts)),
         }
@@ -92,13 +96,13 @@ class Bench:
 
     def reading(self, settings: Settings) -> Callable[[dict], dict[str, Any]]:
         """Continued pretraining on the seen passages."""
-        return lambda kept: self.trained(settings, adapt.passage_rows(self.loaded.tokenizer, self.seen), kept)
+        return lambda kept: self.trained(settings, adaptation.passage_rows(self.loaded.tokenizer, self.seen), kept)
 
     def answering(self, settings: Settings) -> Callable[[dict], dict[str, Any]]:
         """Finetuning on every second question; also asked in other words."""
 
         def run(kept: dict) -> dict[str, Any]:
-            rows = adapt.answer_rows(self.loaded.tokenizer, self.taught, self.book.company)
+            rows = adaptation.answer_rows(self.loaded.tokenizer, self.taught, self.book.company)
             return self.trained(settings, rows, kept, paraphrases=True)
 
         return run
@@ -108,20 +112,20 @@ class Bench:
         epochs = []
         followed = {settings.epochs} if paraphrases else set(range(1, settings.epochs + 1))
 
-        def after(trained: adapt.Trained, epoch: int) -> None:
+        def after(trained: adaptation.Trained, epoch: int) -> None:
             if epoch not in followed:
                 return
             last = len(trained.losses) // epoch
             follow = {
                 "epoch": epoch,
                 "loss": sum(trained.losses[-last:]) / last,
-                "unseen": adapt.perplexity(trained.loaded, self.unseen),
-                "divergence": adapt.divergence(trained.loaded, self.loaded, self.general),
+                "unseen": adaptation.perplexity(trained.loaded, self.unseen),
+                "divergence": adaptation.divergence(trained.loaded, self.loaded, self.general),
             }
             epochs.append(follow)
 
         with hardware.PeakMemory() as memory:
-            trained = adapt.train(self.loaded, rows, settings, after)
+            trained = adaptation.train(self.loaded, rows, settings, after)
         known = [q for q, v in zip(self.facts, kept["base"]["facts"]["verdicts"], strict=True) if v == "right"]
         found = self.measured(trained.loaded, known)
         if paraphrases:
@@ -191,7 +195,7 @@ def missing(bench: Bench, out: Path) -> list[str]:
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=results.path("adaptation"), help="the results file")
+    parser.add_argument("--out", type=Path, default=recorded.path("adaptation"), help="the results file")
     parser.add_argument("--arm", help="measure this one alone, again if it is there")
     options = parser.parse_args(arguments)
     bench = Bench(models.load())

@@ -25,12 +25,14 @@ from typing import Any
 
 from measure import about, as_it_comes, fastest, finish, options
 
-from llmcourse import CourseError, data, embedded, files, finetune, models
-from llmcourse.models import LoadedModel
-from llmcourse.recipes import ALL_LINEAR, CPU, TALK, Recipe
-from llmcourse.tasks import SARCASM
+from llmcourse import CourseError, data, models
+from llmcourse._base import files
+from llmcourse.data.tasks import SARCASM
+from llmcourse.models import LoadedModel, embedded
+from llmcourse.training import finetuning
+from llmcourse.training.recipes import ALL_LINEAR, QUICK, TALK, Recipe
 
-TALKS_ADAPTER = CPU.changed(
+TALKS_ADAPTER = QUICK.changed(
     name="talk's adapter", r=TALK.r, alpha=TALK.alpha, target_modules=ALL_LINEAR, upper_layers=None, epochs=1
 )
 MICRO_BATCHES = (1, 2, 4, 8, 16)
@@ -52,7 +54,7 @@ class Way:
 
 
 def ours(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str) -> None:
-    finetune.finetune(loaded, SARCASM, rows, recipe, folder)
+    finetuning.finetune(loaded, SARCASM, rows, recipe, folder)
 
 
 def trl(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str, micro_batch: int = 16):
@@ -73,8 +75,8 @@ def trl(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str, micr
         activation_checkpointing=False,
         **_on_a_cpu(recipe),
     )
-    examples, _ = finetune.training_rows(loaded, SARCASM, rows, recipe)
-    return _trainer(loaded, config, examples, finetune.lora_config(recipe, loaded.model.config))
+    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, recipe)
+    return _trainer(loaded, config, examples, finetuning.lora_config(recipe, loaded.model.config))
 
 
 def trl_as_in_the_talk(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str):
@@ -93,7 +95,7 @@ def trl_as_in_the_talk(loaded: LoadedModel, rows: list[dict], recipe: Recipe, fo
         optim=TALK.optimizer,
         **_on_a_cpu(recipe),
     )
-    examples, _ = finetune.training_rows(loaded, SARCASM, rows, recipe)
+    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, recipe)
     texts = [{"text": example["prompt"] + example["completion"]} for example in examples]
     lora = LoraConfig(
         r=TALK.r,
@@ -132,11 +134,11 @@ def _trainer(loaded: LoadedModel, config, examples: list[dict], lora):
 
 
 WAYS = {
-    "llmcourse, cpu": Way(CPU, ours, plain=False, epochs=3),
-    "llmcourse, cpu, one epoch": Way(CPU, ours, plain=False),
+    "llmcourse, cpu": Way(QUICK, ours, plain=False, epochs=3),
+    "llmcourse, cpu, one epoch": Way(QUICK, ours, plain=False),
     "llmcourse, talk's adapter": Way(TALKS_ADAPTER, ours, plain=False),
-    "TRL, best, cpu's adapter": Way(CPU, trl, tuned=True),
-    "TRL, best, cpu's adapter, our model": Way(CPU, trl, plain=False, tuned=True),
+    "TRL, best, cpu's adapter": Way(QUICK, trl, tuned=True),
+    "TRL, best, cpu's adapter, our model": Way(QUICK, trl, plain=False, tuned=True),
     "TRL, best, talk's adapter": Way(TALKS_ADAPTER, trl, tuned=True),
     "TRL as in the talk": Way(TALKS_ADAPTER, trl_as_in_the_talk),
 }
@@ -173,7 +175,7 @@ def put_back(loaded: LoadedModel, trainer) -> None:
     """Make the model in memory the base again. `trainer` is TRL's; None where llmcourse has trained."""
     if trainer is not None:
         loaded.model = trainer.model
-        finetune._unpatch(loaded.model)
+        finetuning._unpatch(loaded.model)
     loaded.drop_adapter()
 
 
@@ -189,7 +191,7 @@ def loss_before(way: Way, loaded: LoadedModel, rows: list[dict]) -> float:
         if way.train is ours:
             losses: list[float] = []
             still = way.recipe.changed(epochs=1, batch_rows=len(rows), warmup=0.0)
-            finetune.finetune(loaded, SARCASM, rows, still, folder, progress=lambda *at: losses.append(at[2]))
+            finetuning.finetune(loaded, SARCASM, rows, still, folder, progress=lambda *at: losses.append(at[2]))
             loss = losses[-1]
         else:
             trainer = way.train(loaded, rows, way.recipe, folder)
@@ -226,7 +228,7 @@ def side(name: str, count: int) -> dict[str, Any]:
     import trl as trl_library
     from torch.utils.flop_counter import FlopCounterMode
 
-    import llmcourse.trainer  # what is imported is not timed
+    import llmcourse.training.trainer  # what is imported is not timed
 
     del trl_library, llmcourse
     way, loaded = WAYS[name], models.load()
@@ -263,14 +265,14 @@ def side(name: str, count: int) -> dict[str, Any]:
 
 def token_counts(loaded: LoadedModel, rows: list[dict]) -> list[int]:
     """Tokens of each training text with its end, padding not counted."""
-    examples, _ = finetune.training_rows(loaded, SARCASM, rows, CPU)
+    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, QUICK)
     return [len(loaded.tokenizer(one["prompt"] + one["completion"]).input_ids) + 1 for one in examples]
 
 
 def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]:
     """litgpt in its own environment, on the same texts, with the talk's adapter and no dropout."""
-    examples, _ = finetune.training_rows(loaded, SARCASM, rows, CPU)
-    check, _ = finetune.training_rows(loaded, SARCASM, one_label(rows), CPU)
+    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, QUICK)
+    check, _ = finetuning.training_rows(loaded, SARCASM, one_label(rows), QUICK)
     with tempfile.TemporaryDirectory() as folder:
         work = {
             "checkpoint": str(embedded.ensure_embedded()),

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from measure import OURS, Side, about, as_it_comes, compare, fastest, few_shot_work, finish, options
 
-from llmcourse import CourseError, embedded, predict
-from llmcourse.engine import first_line
-from llmcourse.models import LoadedModel
-from llmcourse.prompts import Prompt
-from llmcourse.tasks import SARCASM
+from llmcourse import CourseError, predict
+from llmcourse.data.tasks import SARCASM
+from llmcourse.models import LoadedModel, embedded
+from llmcourse.predict.engine import first_line
+from llmcourse.predict.prompts import Prompt
 
 BATCH_SIZES = (1, 4, 16)
 

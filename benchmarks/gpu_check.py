@@ -13,10 +13,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from llmcourse import catalogue, data, files, finetune, hardware, models, planner, predict
-from llmcourse.prompts import Prompt, few_shots
-from llmcourse.recipes import T4, TALK, WORKSHOP
-from llmcourse.tasks import SARCASM
+from llmcourse import data, models, predict
+from llmcourse._base import files, hardware
+from llmcourse.data.tasks import SARCASM
+from llmcourse.models import catalogue
+from llmcourse.predict.prompts import Prompt, few_shots
+from llmcourse.training import finetuning, planner
+from llmcourse.training.recipes import TALK, THOROUGH, WORKSHOP
 
 RESULTS = Path(__file__).parent / "results" / "gpu_check.json"
 NAME = "mistral-7b"
@@ -42,7 +45,7 @@ def random_checkpoint(base: catalogue.Base, folder: Path, device: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from llmcourse import embedded
+    from llmcourse.models import embedded
 
     torch.manual_seed(0)
     config = models.config_of(base)
@@ -61,15 +64,15 @@ def check(base: catalogue.Base, steps: int, prompts: int) -> dict:
     loaded = models.load(NAME)
     cuda = torch.cuda.is_available()
     measured = {}
-    for recipe in (TALK, T4, WORKSHOP):
+    for recipe in (TALK, THOROUGH, WORKSHOP):
         wanted = recipe.changed(epochs=1)
         train = list(rows.train)[: steps * recipe.batch_rows]
-        examples, _ = finetune.training_rows(loaded, SARCASM, train, wanted)
+        examples, _ = finetuning.training_rows(loaded, SARCASM, train, wanted)
         lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         with tempfile.TemporaryDirectory() as folder:
-            run = finetune.finetune(loaded, SARCASM, train, wanted, folder)
+            run = finetuning.finetune(loaded, SARCASM, train, wanted, folder)
         loaded.drop_adapter()
         plan = planner.plan(
             base, wanted.changed(checkpointing=run.checkpointing), run.micro_rows, max(lengths), cuda=cuda

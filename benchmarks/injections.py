@@ -8,7 +8,7 @@ for the label that the arm gave anyway ("echo"). An arm that obeys flips under t
 Arms: the embedded model with a zero-shot and a four-shot prompt, generated, scored and calibrated; with the adapter that comes with the
 course; and TF-IDF with logistic regression, which reads words and no orders.
 
-Results go into the package, llmcourse/results/injections.json, after each arm: a run that was interrupted goes on. Nothing
+Results go into the package, llmcourse/lessons/recorded/injections.json, after each arm: a run that was interrupted goes on. Nothing
 in them is a measurement of speed. A few minutes on one core.
 """
 
@@ -21,12 +21,16 @@ from typing import Any
 from measure import about
 from prompting import SEED, frozen
 
-from llmcourse import baselines, data, files, injections, metrics, models, results
-from llmcourse.injections import Injection
+from llmcourse import data, models
+from llmcourse._base import files
+from llmcourse.data import injections
+from llmcourse.data.injections import Injection
+from llmcourse.data.tasks import SARCASM, Task
+from llmcourse.experiment import baselines, metrics
+from llmcourse.lessons import recorded
 from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.predict import generate, score
-from llmcourse.prompts import Prompt, few_shots
-from llmcourse.tasks import SARCASM, Task
+from llmcourse.predict.prompts import Prompt, few_shots
 
 SHOTS = 4
 VARIANTS = ("order", "harmless", "echo")
@@ -181,7 +185,7 @@ def measure(
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=results.path("injections"), help="the results file")
+    parser.add_argument("--out", type=Path, default=recorded.path("injections"), help="the results file")
     options = parser.parse_args(arguments)
     source, loaded = data.load_first(SARCASM, ("bundled",)), models.load()
     adapter = models.shipped_adapter(SARCASM.name)

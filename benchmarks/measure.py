@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse import data, files, finetune, hardware, metrics, models, predict
+from llmcourse import data, models, predict
+from llmcourse._base import files, hardware
+from llmcourse.data.tasks import SARCASM, Task
+from llmcourse.experiment import metrics
 from llmcourse.models import LoadedModel
-from llmcourse.prompts import Prompt, few_shots
-from llmcourse.recipes import Recipe
-from llmcourse.tasks import SARCASM, Task
+from llmcourse.predict.prompts import Prompt, few_shots
+from llmcourse.training import finetuning
+from llmcourse.training.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "llmcourse"
@@ -171,7 +174,7 @@ def finish(name: str, results: dict[str, Any], chosen: argparse.Namespace) -> di
 
 def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Mapping]) -> dict[str, Any]:
     """Accuracy and mean log-probability of the right label, scored."""
-    answers = predict.score(loaded, finetune.training_prompt(task, recipe), rows)
+    answers = predict.score(loaded, finetuning.training_prompt(task, recipe), rows)
     gold = [row["label"] for row in rows]
     score = metrics.evaluate(gold, answers.labels, task.labels)
     right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]

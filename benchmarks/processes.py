@@ -20,7 +20,9 @@ from typing import Any
 
 from measure import about, finish, options, spread
 
-from llmcourse import catalogue, files, recipes
+from llmcourse._base import files
+from llmcourse.models import catalogue
+from llmcourse.training import recipes
 
 ROOT = Path(__file__).parents[1]
 ALONE = "1 process, 1 thread"
@@ -39,7 +41,16 @@ def command(processes: int) -> list[str]:
 def trained(processes: int, threads: int, rows: int, epochs: int) -> dict[str, Any]:
     """One run: what its adapter's card says of the training."""
     with tempfile.TemporaryDirectory() as runs:
-        settings = ["--gear", "cpu", "--recipe", recipes.CPU.name, "--set", f"epochs={epochs}", "--n-train", str(rows)]
+        settings = [
+            "--gear",
+            "cpu",
+            "--recipe",
+            recipes.QUICK.name,
+            "--set",
+            f"epochs={epochs}",
+            "--n-train",
+            str(rows),
+        ]
         arguments = ["finetune", *settings, "--n-test", "20", "--runs", runs, "--out", f"{runs}/adapter"]
         environment = {
             **os.environ,
@@ -84,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     results = {
         **about(),
         "model": catalogue.EMBEDDED,
-        "work": {"rows": chosen.rows, "epochs": chosen.epochs, "recipe": files.short_hash(recipes.CPU.as_dict())},
+        "work": {"rows": chosen.rows, "epochs": chosen.epochs, "recipe": files.short_hash(recipes.QUICK.as_dict())},
         "agree": {"steps": len(losses[0]), "largest_difference_of_losses": round(apart, 5)},
         "ways": ways,
     }

@@ -5,7 +5,7 @@ several draws of them; for one draw of four, twelve orders. Each prompt is asked
 label ("scored"), and the same after contextual calibration ("calibrated", Zhao et al. 2021, arXiv:2102.09690). The spread
 over draws and orders is the question of Lu et al. 2022 (arXiv:2104.08786).
 
-Results go into the package, llmcourse/results/prompting.json, after each prompt: a run that was interrupted goes on. Nothing
+Results go into the package, llmcourse/lessons/recorded/prompting.json, after each prompt: a run that was interrupted goes on. Nothing
 in them is a measurement of speed. About 12 minutes on one core.
 """
 
@@ -18,11 +18,14 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from llmcourse import data, files, hardware, metrics, models, results
+from llmcourse import data, models
+from llmcourse._base import files, hardware
+from llmcourse.data.tasks import SARCASM, Task
+from llmcourse.experiment import metrics
+from llmcourse.lessons import recorded
 from llmcourse.models import LoadedModel
 from llmcourse.predict import score
-from llmcourse.prompts import Prompt, few_shots
-from llmcourse.tasks import SARCASM, Task
+from llmcourse.predict.prompts import Prompt, few_shots
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 DRAWS = 5
@@ -127,7 +130,7 @@ def sweep(
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=results.path("prompting"), help="the results file")
+    parser.add_argument("--out", type=Path, default=recorded.path("prompting"), help="the results file")
     parser.add_argument("--rows", type=int, default=ROWS, help="test rows (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=DRAWS, help="draws of each number of shots (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -15,10 +15,12 @@ from typing import Any
 
 from measure import RESULTS, about, trained_on, validated
 
-from llmcourse import data, files, finetune, models
+from llmcourse import data, models
+from llmcourse._base import files
+from llmcourse.data.tasks import SARCASM, Task
 from llmcourse.models import LoadedModel
-from llmcourse.recipes import CPU, Recipe
-from llmcourse.tasks import SARCASM, Task
+from llmcourse.training import finetuning
+from llmcourse.training.recipes import QUICK, Recipe
 
 SEEDS = (42, 43, 44)
 VARIANTS = {
@@ -57,7 +59,7 @@ def measure(
                 continue
             tried = recipe.changed(seed=seed, **VARIANTS[name])
             with tempfile.TemporaryDirectory() as folder:
-                run = finetune.finetune(loaded, task, train, tried, folder)
+                run = finetuning.finetune(loaded, task, train, tried, folder)
             result = {
                 "variant": name,
                 "seed": seed,
@@ -79,7 +81,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "recipes.json", help="the results file")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     options = parser.parse_args(arguments)
-    measure(models.load(), data.load(SARCASM), CPU, options.out, options.variants)
+    measure(models.load(), data.load(SARCASM), QUICK, options.out, options.variants)
 
 
 if __name__ == "__main__":

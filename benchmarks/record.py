@@ -10,7 +10,10 @@ import json
 import re
 from pathlib import Path
 
-from llmcourse import figures, files, gears, report
+from llmcourse import figures
+from llmcourse._base import files
+from llmcourse.experiment import report
+from llmcourse.setup import gears
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "demo.json"

@@ -23,9 +23,9 @@ from generating import OneByOne
 from measure import about, as_it_comes, finish, options, spread
 
 from llmcourse import data, models, predict
+from llmcourse.data.tasks import SARCASM
 from llmcourse.models import LoadedModel
-from llmcourse.prompts import Prompt, few_shots
-from llmcourse.tasks import SARCASM
+from llmcourse.predict.prompts import Prompt, few_shots
 
 SHOTS = (0, 2, 4, 8, 16)
 SIZES = (100, 1_000, 10_000)
@@ -97,7 +97,7 @@ def lines(count: int, seed: int = 0) -> Iterator[str]:
 
 
 READERS = {
-    "llmcourse": "import datasets; from llmcourse import data, tasks\nrows = data.load(tasks.SARCASM, {path!r}, n_train=4000, n_test=1000)\n"
+    "llmcourse": "import datasets; from llmcourse import data\nfrom llmcourse.data import tasks\nrows = data.load(tasks.SARCASM, {path!r}, n_train=4000, n_test=1000)\n"
     "assert len(rows.train) == 4000 and len(rows.test) == 1000",
     "pyarrow": "import pyarrow.csv\nassert len(pyarrow.csv.read_csv({path!r})) == {count}",
 }

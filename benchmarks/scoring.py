@@ -15,7 +15,7 @@ from measure import OURS, Side, about, as_it_comes, compare, fastest, few_shot_w
 
 from llmcourse import CourseError, predict
 from llmcourse.models import LoadedModel
-from llmcourse.prompts import Prompt
+from llmcourse.predict.prompts import Prompt
 
 TOLERANCE = 1e-4
 BATCH_SIZES = (1, 4, 16)

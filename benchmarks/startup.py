@@ -19,7 +19,7 @@ from measure import about, finish, options, spread
 LOAD = "from llmcourse import models\nmodels.load()"
 ANSWER = """
 from llmcourse import models, predict
-from llmcourse.tasks import SARCASM
+from llmcourse.data.tasks import SARCASM
 rows = [{"parent_comment": "My flight was cancelled.", "comment": "That sounds exhausting."}] * 3
 predict.before_and_after(models.load(), SARCASM, models.shipped_adapter("sarcasm"), rows)
 """

@@ -1,25 +1,39 @@
 """Companion library of the notebook course *Finetune LLMs*.
 
-One experiment runs through everything: the same rows, the same base model; prompt it, finetune it, compare.
+One experiment runs through everything: the same rows and the same base model; prompt it, finetune it, compare the results.
 
-    rows -> prompt -> model -> predictions -> metrics -> comparison -> figures and report
+    rows -> prompt -> model -> predictions -> comparison -> figures, report, slides
+                        ^
+                     training
 
-Importing the package is cheap: torch and transformers are imported by the functions that need them.
+Each step is a package of its own: `data`, `models`, `predict`, `training`, `experiment` and `figures`. `setup` asks whether the
+course runs on this machine, `lessons` serves the notebooks, and `cli` is the command line.
+
+Importing the package is cheap. The names below are imported when they are first used (PEP 562), and torch and transformers only by
+the functions that need them.
 """
 
-import sys
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from llmcourse import redact
+from llmcourse._base import __version__ as __version__
+from llmcourse._base.errors import CourseError as CourseError
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from llmcourse.data.tasks import SARCASM as SARCASM
+    from llmcourse.data.tasks import SUPPORT as SUPPORT
+    from llmcourse.data.tasks import Task as Task
+    from llmcourse.experiment import Experiment as Experiment
+    from llmcourse.predict.prompts import Prompt as Prompt
+
+_HOMES = {"Experiment": "experiment", "Prompt": "predict", "Task": "data", "SARCASM": "data", "SUPPORT": "data"}
 
 
-class CourseError(Exception):
-    """Something the user can put right. The message says what was wrong, where, and what to do next.
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
-    It often quotes a library's error; neither of the two shows an access token afterwards, nor does a traceback of both.
-    """
 
-    def __init__(self, *what):
-        super().__init__(*(redact.redacted(one) if isinstance(one, str) else one for one in what))
-        redact.clean(sys.exception())  # what is being handled, and will be shown as the cause
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

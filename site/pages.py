@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from llmcourse import CourseError, firstcell  # noqa: E402  (not installed in the site's own environment)
+from llmcourse import CourseError  # noqa: E402
+from tools import origin  # noqa: E402
 
 DECK = ROOT / "slides" / "build" / "finetune-llms.html"
 COURSE = "## The course"
@@ -28,7 +29,7 @@ COURSE = "## The course"
 
 TEXTS = {
     "benchmarks/README.md": ("measurements", "Measurements"),
-    "llmcourse/corpora/README.md": ("data-cards", "Data cards"),
+    "llmcourse/data/corpora/README.md": ("data-cards", "Data cards"),
     "CONTRIBUTING.md": ("contributing", "How it is built"),
     "TRUST.md": ("trust", "Trust"),
     "SECURITY.md": ("security", "Security"),
@@ -170,7 +171,7 @@ class Site:
                 parts.append(self.text(source, path))
                 continue
             code = directive("code-block", "python", {"class": "cell"}, re.sub(r"\A# NBVAL\w+\n", "", source))
-            if source.startswith(firstcell.MARK):
+            if source.startswith(origin.MARK):
                 code = f'<details class="setup">\n<summary>Set-up, for a running notebook</summary>\n\n{code}\n\n</details>'
             parts.append(code)
             outputs = enumerate(merged(cell["outputs"]))
@@ -182,7 +183,7 @@ class Site:
         shutil.copyfile(path, self.folder / path.name)
         ways = [f"{{download}}`Download this notebook <{path.name}>`"]
         if self.repository:
-            colab = firstcell.COLAB.format(repository=self.repository, name=path.name)
+            colab = origin.COLAB.format(repository=self.repository, name=path.name)
             ways.insert(0, f"[Open in Colab]({colab})")
         return "{.ways}\n" + " ".join(ways)
 
@@ -244,6 +245,6 @@ def directive(name: str, argument: str, options: dict, body: str = "") -> str:
 
 if __name__ == "__main__":
     try:
-        print(f"{len(Site(Path(sys.argv[1]), repository=firstcell.repository(ROOT)).write())} pages")
+        print(f"{len(Site(Path(sys.argv[1]), repository=origin.repository(ROOT)).write())} pages")
     except CourseError as error:
         sys.exit(f"site: {error}")

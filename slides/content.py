@@ -3,11 +3,11 @@
 A number on a slide comes from one of four places, and the slide's foot says which:
 
     talk      talk.json, quoted from the talk
-    measured  a results file (llmcourse/results/, benchmarks/results/) or the saved output of a notebook
+    measured  a results file (llmcourse/lessons/recorded/, benchmarks/results/) or the saved output of a notebook
     counted   shapes and formulas: what the library computes without running a model
     estimate  the planner's
 
-Nothing else may stand on a slide as measured: tests/test_slides.py looks for digits in deck.md outside placeholders.
+Nothing else may stand on a slide as measured: tests/content/test_slides.py looks for digits in deck.md outside placeholders.
 """
 
 import csv
@@ -17,8 +17,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from llmcourse import CourseError, catalogue, cli, explorers, figures, metrics, planner, results, tasks
-from llmcourse.fromscratch import lora, nf4
+from llmcourse import CourseError, cli, figures
+from llmcourse.data import tasks
+from llmcourse.experiment import metrics
+from llmcourse.lessons import recorded
+from llmcourse.lessons.fromscratch import lora, nf4
+from llmcourse.lessons.widgets import explorers
+from llmcourse.models import catalogue
+from llmcourse.training import planner
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "benchmarks" / "results"
@@ -28,10 +34,10 @@ TALK = json.loads((Path(__file__).parent / "talk.json").read_text(encoding="utf-
 @cache
 def result(name: str) -> dict:
     """A results file by name, wherever it lies. Raises CourseError if there is none."""
-    for path in (MEASURED / f"{name}.json", results.path(name)):
+    for path in (MEASURED / f"{name}.json", recorded.path(name)):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-    raise CourseError(f"There is no results file {name}.json in {MEASURED} or {results.path(name).parent}.")
+    raise CourseError(f"There is no results file {name}.json in {MEASURED} or {recorded.path(name).parent}.")
 
 
 def arm(name: str, start: str) -> dict:
@@ -107,7 +113,7 @@ def counted() -> dict:
 
 
 def _sizes():
-    with open(ROOT / "llmcourse" / "corpora" / "llm_sizes.csv", encoding="utf-8", newline="") as file:
+    with open(ROOT / "llmcourse" / "data" / "corpora" / "llm_sizes.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         year, month = map(int, row["release_year_month"].split("-"))

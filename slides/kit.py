@@ -23,7 +23,10 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 
 import make  # noqa: E402
 
-from llmcourse import CourseError, embedded, retrieval, workshop  # noqa: E402
+from llmcourse import CourseError  # noqa: E402
+from llmcourse.models import embedded  # noqa: E402
+from llmcourse.predict import retrieval  # noqa: E402
+from tools import workshop  # noqa: E402
 
 TOP = "finetune-llms-workshop"
 MATHJAX = HERE / "node_modules" / "mathjax-full" / "es5" / "tex-svg-full.js"

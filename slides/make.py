@@ -21,7 +21,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import content  # noqa: E402
 import jinja2  # noqa: E402
 
-from llmcourse import CourseError, files  # noqa: E402
+from llmcourse import CourseError  # noqa: E402
+from llmcourse._base import files  # noqa: E402
 
 DECK, THEME, BUILD = HERE / "deck.md", HERE / "theme.css", HERE / "build"
 NAME = "finetune-llms"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from llmcourse import catalogue, hardware, models, tasks
-from llmcourse.models import LoadedModel
+from llmcourse import models
+from llmcourse._base import hardware
+from llmcourse.data import tasks
+from llmcourse.models import LoadedModel, catalogue
 
 SARCASM = tasks.SARCASM
 
@@ -23,7 +25,7 @@ SARCASM = tasks.SARCASM
 def tokenizer():
     from transformers import AutoTokenizer
 
-    from llmcourse import embedded
+    from llmcourse.models import embedded
 
     return AutoTokenizer.from_pretrained(embedded.ensure_embedded())
 
@@ -94,7 +96,7 @@ def t4(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch, tmp_path_factory, tokenizer):
     """Gives tiny random models of the catalogue's architectures the place of the real ones: `hub("mistral-7b")` -> its folder."""
-    monkeypatch.setattr(models, "_loaded", None)
+    monkeypatch.setattr(models.loading, "_loaded", None)
 
     def put(name: str, prequantised: bool = False, **changes):
         import torch
@@ -161,7 +163,7 @@ def measured():
     """Keeps what a test measured for TRUST.md: `measured("kills", count=20)`, in benchmarks/results/trust/, if LLMCOURSE_RECORD is set."""
 
     def keep(name: str, **figures) -> None:
-        from llmcourse import files
+        from llmcourse._base import files
 
         print(name, figures)
         if os.environ.get("LLMCOURSE_RECORD"):

@@ -3,10 +3,10 @@
 One message each; colours that colour-blind readers can tell apart (Okabe and Ito 2008), and never the colour alone.
 """
 
+from llmcourse.figures.comparison import confusions, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.domain import answer_rates, forgetting
-from llmcourse.figures.experiment import confusions, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
-from llmcourse.figures.lora import levels, lora_picture, memory, ranks, reduced_parameters, spectra
+from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
 from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
 from llmcourse.figures.speed import cost_of_shots, times_slower
 from llmcourse.figures.style import svg

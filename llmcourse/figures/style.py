@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 
-from llmcourse.screen import directions_shown
+from llmcourse.data.screen import directions_shown
 
 COLOURS = {"baseline": "#7a7a7a", "prompted": "#0072B2", "finetuned": "#D55E00"}
 MARKS = {"baseline": "s", "prompted": "o", "finetuned": "D"}

@@ -1,0 +1,20 @@
+"""Rows: the course's tasks, and their rows from the bundled corpora, a hub or a stranger's file."""
+
+from llmcourse.data.rows import Rows, bundled_path, groups, in_order, load, load_first, read_all, rows_id, stream
+from llmcourse.data.tasks import SARCASM, SUPPORT, TASKS, Task
+
+__all__ = [
+    "SARCASM",
+    "SUPPORT",
+    "TASKS",
+    "Rows",
+    "Task",
+    "bundled_path",
+    "groups",
+    "in_order",
+    "load",
+    "load_first",
+    "read_all",
+    "rows_id",
+    "stream",
+]

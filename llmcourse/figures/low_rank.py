@@ -1,0 +1,278 @@
+"""Figures of notebook 04: two thin matrices beside a thick one, what rank a change has, the levels of 4 bits, and what fits a GPU."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmcourse.figures.style import FAINT, TEXT, axes_of, beside, figure_of
+
+FROZEN, LEARNS, SCALES = "#7a7a7a", "#D55E00", "#0072B2"
+THINNEST = 0.004
+"""The least thickness of a matrix in a picture, as a share of the longest side."""
+
+
+def lora_picture(shape: tuple[int, int], r: int, name: str = "W"):
+    """A frozen matrix of `shape` (out, in) and the two that learn beside it, drawn to scale as far as they can be seen. Returns a matplotlib Figure."""
+    from matplotlib.patches import Rectangle
+
+    rows, columns = shape
+    full, lora = rows * columns, r * (rows + columns)
+    unit = 1 / max(rows, columns)
+    scale = (
+        "Drawn to scale" if r * unit >= THINNEST else "Drawn to scale, but for B and A, which would be too thin to see"
+    )
+    alt = (
+        f"{scale}: the frozen matrix {name}, {rows} times {columns}, {full:,} numbers; beside it B, {rows} times {r}, and A, {r} times {columns},"
+        f" together {lora:,} numbers that learn, {lora / full:.2%} of {name}."
+    )
+    figure, axes = axes_of(10, 4.6, alt)
+    height, width, thin = rows * unit, columns * unit, max(r * unit, THINNEST)
+    axes.add_patch(
+        Rectangle((0, -height), width, height, facecolor="#e6e6e6", edgecolor=FROZEN, hatch="//", linewidth=1.5)
+    )
+    left = width + 0.35
+    axes.add_patch(Rectangle((left, -height), thin, height, facecolor=LEARNS, linewidth=0))
+    right = left + thin + 0.22
+    axes.add_patch(Rectangle((right, -thin), width, thin, facecolor=SCALES, linewidth=0))
+    text = {"ha": "center", "va": "center", "color": TEXT}
+    axes.text(
+        width / 2,
+        -height / 2,
+        f"{name}\n{rows:,} × {columns:,}\nfrozen",
+        fontsize=13,
+        **text,
+        bbox={"facecolor": "white", "edgecolor": "none"},
+    )
+    axes.text(width + 0.17, -height / 2, "+  α/r ·", fontsize=15, **text)
+    axes.text(left + thin / 2, 0.07, f"B  {rows:,} × {r}", fontsize=12, **text)
+    axes.text(left + thin + 0.11, -height / 2, "·", fontsize=20, **text)
+    axes.text(right + width / 2, 0.07, f"A  {r} × {columns:,}", fontsize=12, **text)
+    axes.text(
+        right + width / 2, -height / 2, f"{full:,} numbers stay\n{lora:,} learn: {lora / full:.2%}", fontsize=13, **text
+    )
+    axes.set_xlim(-0.02, right + width + 0.05)
+    axes.set_ylim(-height - 0.04, 0.14)
+    axes.set_aspect("equal")
+    axes.axis("off")
+    return figure
+
+
+def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]):
+    """Parameters of full finetuning against those that LoRA trains, on a logarithmic axis; the talk's figure drawn anew.
+
+    `counts` maps a model's name to its parameters and, by name, to what ways of finetuning train. Returns a matplotlib Figure.
+    """
+    bars = [
+        bar
+        for model, (total, ways) in counts.items()
+        for bar in ((f"{model}, in full", total, total), *((f"{model}, {way}", n, total) for way, n in ways.items()))
+    ]
+    told = "; ".join(f"{name}: {n:,}" for name, n, _ in bars)
+    figure, axes = axes_of(9.5, 0.42 * len(bars) + 1.2, f"Parameters that are trained. {told}.")
+    for place, (_, n, total) in enumerate(bars):
+        in_full = n == total
+        # marks, not bars: on a logarithmic axis a bar's length means nothing
+        axes.plot(n, place, "s" if in_full else "D", color=FROZEN if in_full else LEARNS, markersize=10)
+        share = "" if in_full else f"  ({n / total:.2%})"
+        beside(axes, f"{n:,}{share}", (n, place), 12)
+    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.set_xlim(min(n for _, n, _ in bars) / 20, max(n for _, n, _ in bars) * 60)
+    axes.grid(axis="x", color="#e5e5e5")
+    axes.set_axisbelow(True)
+    axes.set_xlabel("trained parameters (logarithmic)", fontsize=11, color=TEXT)
+    return figure
+
+
+def spectra(full: Mapping[str, Any], share: float = 0.9):
+    """Singular values of what full finetuning changed, and of noise of the same size: one panel a matrix. Returns a matplotlib Figure.
+
+    `full` is the entry of that name in what benchmarks/ranks.py wrote.
+    """
+    entries = {one["matrix"]: one for one in full["matrices"] if one["layer"] == full["layer"]}
+    key = f"rank{share * 100:.0f}"
+    told = "; ".join(
+        f"{name}: {entries[name][key]} of {min(entries[name]['shape'])} singular values hold {share:.0%} of the change, {entries[name]['noise_' + key]} of the noise"
+        for name in full["spectra"]
+    )
+    figure = figure_of(11, 3.9, f"Singular values in layer {full['layer']}. {told}.")
+    panels = figure.subplots(1, len(full["spectra"]), sharey=True)
+    for axes, (name, values) in zip(panels, full["spectra"].items(), strict=True):
+        for kind, colour, line in (("change", LEARNS, "-"), ("noise", FROZEN, "--")):
+            label = {"change": "what training changed", "noise": "noise of the same size"}[kind]
+            axes.plot(
+                range(1, len(values[kind]) + 1), values[kind], color=colour, linestyle=line, linewidth=2, label=label
+            )
+            rank = entries[name][key if kind == "change" else f"noise_{key}"]
+            axes.plot(rank, values[kind][rank - 1], "o" if kind == "change" else "s", color=colour, markersize=8)
+            axes.annotate(
+                f"{rank}",
+                (rank, values[kind][rank - 1]),
+                xytext=(-8, -14) if kind == "change" else (5, 6),
+                textcoords="offset points",
+                ha="right" if kind == "change" else "left",
+                fontsize=11,
+                color=TEXT,
+            )
+        rows, columns = values["shape"]
+        axes.set_title(f"{name}  {rows} × {columns}", fontsize=12, color=TEXT)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_yscale("log")
+        axes.set_ylim(0.01, 1.5)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel("singular value number", fontsize=11, color=TEXT)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("size, largest = 1", fontsize=11, color=TEXT)
+    panels[0].legend(frameon=False, fontsize=10, loc="lower left", title=f"mark: {share:.0%} of the sum of squares")
+    return figure
+
+
+def ranks(results: Mapping[str, Any], labels: int = 4):
+    """How well LoRA does on validation rows, against its rank (alpha = 2r) and against alpha / r. Returns a matplotlib Figure.
+
+    `results` is what benchmarks/ranks.py wrote; the measure is the mean log-probability of the right label, with the accuracy beside each mark.
+    """
+    from math import log
+
+    plain = [run for run in results["runs"] if run["weights"] == "float32"]
+    by_rank = sorted((run for run in plain if run["alpha"] == 2 * run["r"]), key=lambda run: run["r"])
+    r = next(run["r"] for run in plain if run["alpha"] != 2 * run["r"])
+    by_alpha = sorted((run for run in plain if run["r"] == r), key=lambda run: run["alpha"])
+    told = "; ".join(f"r={run['r']}: {run['log_probability']:.2f}, {run['accuracy']:.0%}" for run in by_rank)
+    told += ". " + "; ".join(
+        f"alpha/r={run['alpha'] / run['r']:g}: {run['log_probability']:.2f}, {run['accuracy']:.0%}" for run in by_alpha
+    )
+    figure = figure_of(
+        11,
+        4.2,
+        f"Mean log-probability of the right label on {results['validation']} validation rows, and accuracy. {told}.",
+    )
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, runs, place in (
+        (left, by_rank, lambda run: run["r"]),
+        (right, by_alpha, lambda run: run["alpha"] / run["r"]),
+    ):
+        axes.axhline(-log(labels), color=FROZEN, linestyle="--", linewidth=1.2)
+        axes.plot([place(run) for run in runs], [run["log_probability"] for run in runs], "-", color=FAINT)
+        axes.axhline(results["full"]["log_probability"], color=FROZEN, linestyle=":", linewidth=1.8)
+        for run in runs:
+            axes.plot(place(run), run["log_probability"], "D", color=LEARNS, markersize=8)
+            axes.annotate(
+                f"{run['accuracy']:.0%}",
+                (place(run), run["log_probability"]),
+                xytext=(0, -20),
+                textcoords="offset points",
+                ha="center",
+                fontsize=11,
+                color=TEXT,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([place(run) for run in runs], [f"{place(run):g}" for run in runs])
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_xlabel("rank r, with α = 2r", fontsize=11, color=TEXT)
+    right.set_xlabel(f"α / r, with r = {r}", fontsize=11, color=TEXT)
+    left.set_ylabel("log-probability of the right label", fontsize=11, color=TEXT)
+    left.margins(y=0.25)
+    for height, what in ((-log(labels), "guessing"), (results["full"]["log_probability"], "full finetuning")):
+        start = left.get_xlim()[0] * 1.1
+        left.annotate(what, (start, height), xytext=(0, 4), textcoords="offset points", fontsize=10, color=TEXT)
+    return figure
+
+
+def levels(scaled: Sequence[float], tables: Mapping[str, Sequence[float]], errors: Mapping[str, float]):
+    """Weights divided by their block's largest, and where the levels of several 4-bit types lie: one panel a type. Returns a matplotlib Figure.
+
+    `errors` gives each type's root mean square error, as a share of the weights' standard deviation.
+    """
+    told = "; ".join(f"{name}: {len(values)} levels, error {errors[name]:.1%}" for name, values in tables.items())
+    figure = figure_of(
+        9.5,
+        2.2 * len(tables) + 0.4,
+        f"Weights of all blocks, each divided by its block's largest, and the levels. {told}.",
+    )
+    panels = figure.subplots(len(tables), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(panels, tables.items(), strict=True):
+        axes.hist(scaled, bins=161, range=(-1, 1), density=True, color="#bcd7ea")
+        top = axes.get_ylim()[1]
+        axes.vlines(values, 0, top, color=LEARNS, linewidth=1.6)
+        axes.set_title(
+            f"{name}: {len(values)} levels, error {errors[name]:.1%} of the weights' spread",
+            fontsize=12,
+            color=TEXT,
+            loc="left",
+        )
+        axes.set_yticks([])
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    panels[-1].set_xlabel("weight / largest absolute weight of its block", fontsize=11, color=TEXT)
+    return figure
+
+
+PARTS = {
+    "weights": ("#7a7a7a", "//"),
+    "gradients": ("#D55E00", "xx"),
+    "optimiser": ("#E69F00", "\\\\"),
+    "adapter": ("#009E73", "++"),
+    "activations": ("#56B4E9", ".."),
+    "rest": ("#CC79A7", "||"),
+}
+"""Colour and hatching of the parts of a plan."""
+
+
+def memory(plans: Mapping[str, Any], gpu_gib: float, gpu: str = "T4"):
+    """What ways of finetuning need, part by part, against a GPU's memory. Returns a matplotlib Figure.
+
+    `plans` maps a way's name to a planner.Plan.
+    """
+    from matplotlib.patches import Patch
+
+    gib = 2**30
+    told = "; ".join(
+        f"{name}: {plan.gib:.1f} GiB, {'fits' if plan.fits(gpu_gib) else 'does not fit'}"
+        for name, plan in plans.items()
+    )
+    figure, axes = axes_of(
+        10, 0.75 * len(plans) + 1.9, f"Memory of a training step against {gpu_gib:g} GiB of a {gpu}. {told}."
+    )
+    largest = max(plan.gib for plan in plans.values())
+    for place, plan in enumerate(plans.values()):
+        sizes = dict.fromkeys(PARTS, 0.0)
+        for name, size in plan.parts.items():
+            kind = "gradients" if name.startswith("gradients") else name if name in PARTS else "rest"
+            sizes[kind] += size / gib
+        start = 0.0
+        for kind, size in sizes.items():
+            colour, hatch = PARTS[kind]
+            axes.barh(place, size, left=start, color=colour, hatch=hatch, edgecolor="white", height=0.62)
+            start += size
+        verdict = "fits" if plan.fits(gpu_gib) else "does not fit"
+        axes.annotate(
+            f"{plan.gib:.1f} GiB, {verdict}",
+            (start, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=11,
+            color=TEXT,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+    axes.axvline(gpu_gib, color=TEXT, linewidth=1.5, linestyle="--", zorder=0.5)
+    axes.annotate(
+        f"{gpu}: {gpu_gib:g} GiB", (gpu_gib, -0.62), xytext=(4, 2), textcoords="offset points", fontsize=11, color=TEXT
+    )
+    axes.set_yticks(range(len(plans)), list(plans))
+    axes.set_ylim(len(plans) - 0.4, -0.9)
+    axes.set_xlim(0, max(largest, gpu_gib) * 1.4)
+    axes.set_xlabel("GiB", fontsize=11, color=TEXT)
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=kind) for kind, (colour, hatch) in PARTS.items()
+    ]
+    axes.legend(
+        handles=handles,
+        ncols=6,
+        frameon=False,
+        fontsize=10,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -0.2),
+    )
+    return figure

@@ -1,0 +1,1 @@
+"""Only for the notebooks: exercises, from-scratch code, widgets, recorded results."""

@@ -1,0 +1,1 @@
+"""Widgets of the notebooks, each with a static figure that stands in for it."""

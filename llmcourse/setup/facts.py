@@ -1,0 +1,220 @@
+"""Facts about this machine, its packages and its access, gathered in seconds and without importing torch or transformers."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from llmcourse._base import files, hardware
+from llmcourse._base.hardware import Hardware
+from llmcourse.models import embedded
+from llmcourse.setup import installed
+
+HUB_SECONDS = 3
+"""How long the hub is waited for."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model and the steps with it ask of the machine. Sizes in GiB."""
+
+    model: str
+    repo: str | None = None
+    """Repository on the Hugging Face hub; None for the embedded model."""
+    gated: bool = False
+    """Whether the hub was seen asking for an account and a click."""
+    fallback: str | None = None
+    """The model that is loaded when the hub does not hand this one out."""
+    download_gib: float = 0.0
+    ram_gib: float = 0.0
+    gpu_gib: float = 0.0
+    minutes: tuple[tuple[str, float], ...] = ()
+    """Expected minutes of each step."""
+    fallback_gib: float = 0.0
+    """Download of the fallback."""
+
+    @property
+    def cache_variable(self) -> str:
+        """The environment variable that moves the folder in which the model is kept."""
+        return "HF_HOME" if self.repo else "LLMCOURSE_CACHE"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A machine, its packages and its access, as found at one moment."""
+
+    machine: Hardware
+    gear: str
+    requirements: tuple[Requirement, ...] | None
+    """What the course declares; None when it is not installed."""
+    versions: dict[str, str | None]
+    """Package -> installed version, None where missing."""
+    tested: dict[str, str] = field(default_factory=dict)
+    swaps: tuple[installed.Swap, ...] = ()
+    gpus: int = 0
+    driver_silent: bool = False
+    """nvidia-smi is there and fails."""
+    visible: str | None = None
+    """CUDA_VISIBLE_DEVICES."""
+    cuda: int | None = None
+    """CUDA's major version in the installed torch; None for a build without."""
+    torch_loaded: bool = False
+    held_gib: float = 0.0
+    """GPU memory that this process holds."""
+    notebook: bool = False
+    token: bool = False
+    """Whether a hub token was found; the token itself is kept nowhere."""
+    gate: str | None = None
+    """What the hub answered: open, closed, missing, silent; None if it was not asked."""
+    cache: str = ""
+    cache_writable: bool = True
+    cache_free_gib: float = 0.0
+    cached_gib: float = 0.0
+    """How much of the model is already there."""
+
+    def pip(self, arguments: str) -> str:
+        """What to type for pip here: a notebook's magic, or a shell's command."""
+        return f"%pip {arguments}" if self.notebook else f"python -m pip {arguments}"
+
+    def setting(self, name: str, value: str) -> str:
+        """What to type to set an environment variable."""
+        return f"%env {name}={value}" if self.notebook else f"export {name}={value}"
+
+    @property
+    def restart(self) -> str:
+        """How to get a fresh process."""
+        if self.machine.colab:
+            return "Runtime > Restart session, then run again"
+        return "Restart the kernel, then run again" if self.notebook else "Start Python anew"
+
+
+def look(needs: Needs | None = None) -> Facts:
+    """Look at this machine, with what `needs` asks about. The hub is asked only about a model of its own.
+
+    Takes a few seconds at most. Raises CourseError if LLMCOURSE_GEAR names no gear.
+    """
+    needs = needs or Needs("")
+    machine = hardware.glance()
+    cache, cached_gib = _cache(needs)
+    token, gate = _access(needs, cached_gib) if needs.repo else (False, None)
+    declared = installed.requirements()
+    names = [need.name for need in declared or ()] + ["torch", "torchao", embedded.WHEEL.split("==")[0]]
+    gpus, silent = _gpus()
+    return Facts(
+        machine=machine,
+        gear=machine.gear,
+        requirements=None if declared is None else tuple(declared),
+        versions={name: installed.version(name) for name in names},
+        tested=installed.tested(machine.colab),
+        swaps=tuple(installed.swaps()),
+        gpus=gpus,
+        driver_silent=silent,
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        cuda=_cuda(),
+        torch_loaded="torch" in sys.modules,
+        held_gib=_held(),
+        notebook="ipykernel" in sys.modules,
+        token=token,
+        gate=gate,
+        cache=str(cache),
+        cache_writable=_writable(cache),
+        cache_free_gib=shutil.disk_usage(_existing(cache)).free / 2**30,
+        cached_gib=cached_gib,
+    )
+
+
+def _gpus() -> tuple[int, bool]:
+    """How many GPUs nvidia-smi lists, and whether it is there and fails."""
+    if shutil.which("nvidia-smi") is None:
+        return 0, False
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 0, True
+    return len(re.findall(r"^GPU \d+:", listed.stdout, flags=re.MULTILINE)), False
+
+
+def _held() -> float:
+    """GiB of GPU memory that this process has taken; 0 where torch has not begun to."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.memory_reserved() / 2**30 if torch and torch.cuda.is_initialized() else 0.0
+
+
+def _cuda() -> int | None:
+    """CUDA's major version in the installed torch, read from its version (2.11.0+cu128) or from what it requires."""
+    from importlib import metadata
+
+    try:
+        torch = metadata.distribution("torch")
+    except metadata.PackageNotFoundError:
+        return None
+    _, _, build = torch.version.partition("+")
+    if build:
+        found = re.match(r"cu(\d\d)", build)
+    else:
+        found = re.search(r"nvidia-[a-z-]+-cu(\d\d)", " ".join(torch.requires or ()))
+    return int(found[1]) if found else None
+
+
+def _access(needs: Needs, cached_gib: float) -> tuple[bool, str | None]:
+    """Whether there is a token, and what the hub says about the model: open, closed, missing, silent; None if not asked."""
+    from huggingface_hub import get_token, is_offline_mode
+
+    token = get_token()  # environment, token file, Colab's secrets
+    if is_offline_mode() or cached_gib * 1.05 >= needs.download_gib > 0:
+        return bool(token), None
+    answers = ["silent"]
+    # a thread, because a timeout of the client bounds each connection, not the whole
+    asking = threading.Thread(target=lambda: answers.append(_ask_hub(needs.repo, token)), daemon=True)
+    asking.start()
+    asking.join(HUB_SECONDS)
+    return bool(token), answers[-1]
+
+
+def _ask_hub(repo: str, token: str | None) -> str:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi(token=token or False).auth_check(repo)
+    except GatedRepoError:
+        return "closed"
+    except RepositoryNotFoundError:
+        return "missing"
+    except HfHubHTTPError as error:
+        return "closed" if error.response is not None and error.response.status_code in (401, 403) else "silent"
+    except Exception:  # no network fails in many ways, and all of them mean no answer
+        return "silent"
+    return "open"
+
+
+def _cache(needs: Needs) -> tuple[Path, float]:
+    """The folder in which the model's files are kept, and how many GiB of them are there."""
+    if needs.repo:
+        from huggingface_hub import constants
+
+        folder = Path(constants.HF_HUB_CACHE)
+        kept = [folder / f"models--{needs.repo.replace('/', '--')}" / "blobs"]
+    else:
+        folder = files.cache_dir()
+        kept = folder.glob(f"{embedded.NAME}-*")
+    return folder, sum(path.stat().st_size for part in kept for path in part.glob("*") if path.is_file()) / 2**30
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return True
+    except OSError:
+        return False

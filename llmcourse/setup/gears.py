@@ -1,0 +1,103 @@
+"""What each gear chooses: the model, the rows, the recipe. The same code runs on all of them.
+
+`hardware` says which gear a machine is in; the environment variable LLMCOURSE_GEAR overrides it.
+"""
+
+from dataclasses import dataclass
+
+from llmcourse._base import hardware
+from llmcourse.data.tasks import Task
+from llmcourse.models import catalogue
+from llmcourse.setup.facts import Needs
+from llmcourse.training import planner
+from llmcourse.training.recipes import QUICK, THOROUGH, WORKSHOP, Recipe
+
+ROW_TOKENS = 80
+"""Padded tokens of a row of SARC in a short prompt, for estimates (the notes of public runs say 60 to 150)."""
+
+
+@dataclass(frozen=True)
+class Gear:
+    """One way to run the course."""
+
+    name: str
+    model: str
+    sources: tuple[str, ...]
+    """Where the rows come from; the next one is tried when one cannot be reached."""
+    n_train: int | None
+    """Training rows in all; None for all there are."""
+    n_test: int | None
+    recipe: Recipe
+    minutes: tuple[tuple[str, float], ...]
+    """The steps of a run with the minutes that they should take."""
+    ram_gib: float
+    """Main memory that loading and running wants."""
+
+    def sources_of(self, task: Task) -> tuple[str, ...]:
+        """Where this gear takes a task's rows from: its own sources as far as the task has them, else all of the task's."""
+        return tuple(source for source in self.sources if source in task.sources) or tuple(task.sources)
+
+    def describe(self) -> str:
+        """The gear in one line."""
+        rows = f"{self.n_train:,} + {self.n_test:,} rows" if self.n_train else "all rows"
+        minutes = sum(minutes for _, minutes in self.minutes)
+        return f"gear {self.name}: {self.model}, {rows} ({self.sources[0]}), recipe {self.recipe.name}, about {minutes:.0f} minutes"
+
+
+def _big(name: str, recipe: Recipe, n_train: int, n_test: int, tflops: float) -> Gear:
+    model = catalogue.base("mistral-7b")
+    download = model.download_gib * 1024 / 60 / 60  # at 60 MiB/s
+    minutes = (
+        ("download", round(download, 1)),
+        ("load and quantise", 2.0),
+        # five prompted arms share a prefix of some 300 tokens
+        ("prompted arms", round(planner.asking_minutes(model, 5 * n_test, ROW_TOKENS, tflops), 1)),
+        ("training", round(planner.training_minutes(model, recipe, n_train, ROW_TOKENS, tflops), 1)),
+        ("finetuned arm", round(planner.asking_minutes(model, n_test, ROW_TOKENS, tflops), 1)),
+    )
+    return Gear(name, "mistral-7b", ("kaggle", "hub"), n_train, n_test, recipe, minutes, ram_gib=6.0)
+
+
+GEARS = {
+    gear.name: gear
+    for gear in (
+        Gear(
+            "cpu",
+            catalogue.EMBEDDED,
+            ("bundled",),
+            None,
+            None,
+            QUICK,
+            # measured on 2 cores: benchmarks/results/demo.json
+            minutes=(("load", 0.5), ("prompted arms", 0.7), ("training", 2.5), ("finetuned arm", 0.1)),
+            ram_gib=3.0,
+        ),
+        _big("t4", WORKSHOP, n_train=1000, n_test=100, tflops=planner.T4_TFLOPS),
+        # an A100 or newer is some ten times as fast; more test rows make the intervals narrower
+        _big("gpu", THOROUGH, n_train=1000, n_test=1000, tflops=10 * planner.T4_TFLOPS),
+    )
+}
+"""By name. The talk's sizes, 1,000 and 100 rows, on a T4."""
+
+
+def needs(gear: Gear, model_name: str | None = None) -> Needs:
+    """What preflight looks for before this gear starts, with its own model or another one. Raises CourseError for an unknown name."""
+    model = catalogue.base(model_name or gear.model)
+    stand_in = catalogue.base(model.stand_in) if model.stand_in else None
+    gpu = planner.plan(model, gear.recipe, 1, ROW_TOKENS).gib if model.repo else 0.0
+    return Needs(
+        model=model.name,
+        repo=model.repo,
+        gated=model.click_through,
+        fallback=stand_in.repo if stand_in else None,
+        fallback_gib=stand_in.download_gib if stand_in else 0.0,
+        download_gib=model.download_gib or 0.5,  # the embedded model is converted onto the disk
+        ram_gib=gear.ram_gib,
+        gpu_gib=round(gpu, 1),
+        minutes=gear.minutes if model.name == gear.model else (),
+    )
+
+
+def current() -> Gear:
+    """The gear of this machine."""
+    return GEARS[hardware.detect().gear]

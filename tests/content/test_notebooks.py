@@ -1,0 +1,164 @@
+"""What is saved in the notebooks is normal, and nbval really compares what is marked for comparison."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tools import notebooks
+
+ROOT = Path(__file__).parents[2]
+SAVED = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_saved_notebooks_are_normal(path):
+    assert notebooks.problems(path) == []
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert sum(cell.source.startswith("# NBVAL_CHECK_OUTPUT") for cell in code) >= 5
+    assert len(code) <= 30 and max(len(cell.source.splitlines()) for cell in code) <= 16
+
+
+def test_there_are_notebooks():
+    assert SAVED
+
+
+def made(tmp_path, *cells):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    return tmp_path / "a.ipynb"
+
+
+def test_running_normalises(tmp_path):
+    path = made(tmp_path, "import sys; print('bar', file=sys.stderr); print(1)", "2")
+    assert notebooks.problems(path)
+    notebooks.run(path)
+    assert notebooks.problems(path) == []
+    first = path.read_bytes()
+    notebooks.run(path)
+    assert path.read_bytes() == first and b"bar" not in first.replace(b"'bar'", b"")
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("1/0", "an error among the outputs"),
+        ("import pathlib; print(pathlib.Path.home() / '.cache/x')", "a path of one machine"),
+        ("print('x' * 700_000)", "larger than 600 KB"),
+    ],
+)
+def test_problems_are_found(tmp_path, cell, problem):
+    path = made(tmp_path, cell)
+    notebook = nbformat.read(path, as_version=4)
+    from nbclient import NotebookClient
+
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
+    notebooks.normalise(notebook)
+    path.write_text(nbformat.writes(notebook) + "\n")
+    assert problem in notebooks.problems(path)
+
+
+def test_a_failing_cell_leaves_the_file_as_it_was(tmp_path):
+    path = made(tmp_path, "1/0")
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        notebooks.run(path)
+    assert path.read_bytes() == before
+
+
+def nbval(path):
+    """What `make test` does with a notebook, in a process of its own."""
+    options = ["-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
+    command = [sys.executable, "-m", "pytest", *options, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=path.parent)
+
+
+def test_nbval_compares_marked_cells(tmp_path):
+    path = made(tmp_path, "# NBVAL_CHECK_OUTPUT\nprint(1 + 1)", "import time; print(time.time())")
+    notebooks.run(path)
+    assert nbval(path).returncode == 0
+    path.write_text(path.read_text().replace('"2\\n"', '"3\\n"'))
+    assert nbval(path).returncode == 1
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_nbval_sees_each_changed_output(path, tmp_path):
+    """Each marked cell is made to print what is saved for it, and one character of what is saved is changed: all of them must fail."""
+    notebook = nbformat.read(path, as_version=4)
+    marked = [c for c in notebook.cells if c.cell_type == "code" and c.source.startswith("# NBVAL_CHECK_OUTPUT")]
+    assert len(marked) >= 5
+    for number, cell in enumerate(marked, start=1):
+        text = "".join(output.text for output in cell.outputs)
+        assert text.strip() and text.strip() != "True"
+        cell.source, cell.execution_count = f"# NBVAL_CHECK_OUTPUT\nprint({text!r}, end='')", number
+    notebook.cells = marked
+    copy = tmp_path / "saved.ipynb"
+    for changed, failures in ((False, 0), (True, len(marked))):
+        for cell in marked:
+            text = "".join(output.text for output in cell.outputs)
+            last = "y" if text.rstrip()[-1] == "x" else "x"
+            cell.outputs = [nbformat.v4.new_output("stream", text=text.rstrip()[:-1] + last if changed else text)]
+        nbformat.write(notebook, copy)
+        said = nbval(copy).stdout
+        assert said.count("FAILED ") == failures, said[-2000:]
+
+
+AGAIN = """
+from llmcourse.training import finetuning
+from llmcourse import models
+
+trained, model = [], models.loading._loaded
+def count(*args, train=finetuning._train, **kwargs):
+    trained.append(1)
+    return train(*args, **kwargs)
+finetuning._train = count
+"""
+
+
+# those that load or train what must not be loaded or trained twice, and those that only take time to run twice more
+QUICK = ("00_start_here", "01_llm_background", "05_sarcasm_demo")
+AGAIN_AND_AGAIN = [
+    pytest.param(path, marks=[] if path.stem in QUICK else [pytest.mark.slow, pytest.mark.timeout(1200)], id=path.stem)
+    for path in SAVED
+]
+
+
+@pytest.mark.parametrize("path", AGAIN_AND_AGAIN)
+def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
+    """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second time."""
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("LLMCOURSE_USE_SHIPPED", "1")
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    notebook.cells = list(cells)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}})
+
+    def run(source):
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+        client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
+        return "".join(
+            output.get("text", "") for output in notebook.cells[-1].outputs if output.get("name") == "stdout"
+        )
+
+    with client.setup_kernel():
+        for number, cell in enumerate(cells):
+            client.execute_cell(cell, number)
+        run(AGAIN)
+        for number in [*range(len(cells)), len(cells) // 2, len(cells) * 3 // 4]:
+            client.execute_cell(cells[number], number)
+        assert run("print(len(trained), models.loading._loaded is model)") == "0 True\n"
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_the_shape_of_a_lesson(path):
+    """Goals, minutes and hardware on top, a core path, short cells, key points at the end."""
+    cells = nbformat.read(path, as_version=4).cells
+    top, end = cells[0].source, cells[-1].source
+    assert top.startswith("# ") and "**You will be able to**" in top and "**Time**" in top and "**Hardware**" in top
+    assert any("core path" in cell.source.lower() for cell in cells if cell.cell_type == "markdown")
+    assert end.startswith("## Key points")
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert len(code) <= 30 and max(len(source.splitlines()) for source in code) <= 15

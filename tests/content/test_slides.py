@@ -1,0 +1,521 @@
+"""The deck: every number has a source, every slide fits and can be read, its code runs, and the built page loads nothing."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SLIDES = ROOT / "slides"
+sys.path.insert(0, str(SLIDES))
+
+import content  # noqa: E402
+import make  # noqa: E402
+
+from llmcourse.data.tasks import SARCASM  # noqa: E402
+
+TEMPLATE = make.DECK.read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+NOTE = re.compile(r"<!--\nMinutes: ([\d.]+)\n\n(.*?)-->", flags=re.DOTALL)
+TITLE = re.compile(r"^# (.+)$", flags=re.MULTILINE)
+
+
+def slides(text: str) -> list[str]:
+    """The slides of a deck's Markdown, its head left out."""
+    return text.split("\n---\n")[1:]
+
+
+@pytest.fixture(scope="module")
+def deck() -> list[str]:
+    return slides(make.filled())
+
+
+# -- numbers ---------------------------------------------------------------------------------------------------------
+
+NAMES = re.compile(
+    r"Mistral-7B|Llama 2 7B|Llama3-8B|Mistral-8B|Phi-3-8B|Phi-3-mini|SmolLM2-135M|135M parameters|135 million parameters|GPT-[13]|BM25|T4|A100|the 7B model|at 7B"
+    r"|NF4|nf4|int4|fp4|fp16|bf16|b?float16|float32|FP32|[14]6? bits|4-bit|4-shot|TRL 1\.16"
+    r"|[Nn]otebooks? \d\d(?:(?:,| to) \d\d)*|arXiv:[\d.]+|figure 3\.16|et al\. \d{4}"
+)
+"""Names, types and citations that hold digits."""
+CITED = {
+    "184,320": "Touvron et al. 2023, table 2",
+    "1948": "Shannon",
+    "2022": "the talk; llm_sizes.csv",
+    "17 + 25": "a prompt of notebook 01",
+    "is 42": "arithmetic",
+    "1e-4 to 2e-4": "llmcourse.training.recipes.TALK_NOTES",
+}
+"""Numbers that stand in the template and are nobody's measurement here: each with where it is from."""
+
+
+def typed_numbers(template: str) -> list[str]:
+    """Lines of the deck with digits outside placeholders, code, minutes, names and citations."""
+    text = template.split("\n---\n", 1)[1]
+    text = FENCE.sub("", text)
+    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
+    text = re.sub(r"^Minutes: [\d.]+$|^\d\. |</?h\d>", "", text, flags=re.MULTILINE)
+    for known in (NAMES, *(rf"(?<!\d){re.escape(number)}(?!\d)" for number in CITED)):
+        text = re.sub(known, "", text)
+    return [line for line in text.splitlines() if re.search(r"\d", line)]
+
+
+def test_no_number_is_typed_in():
+    assert typed_numbers(TEMPLATE) == []
+
+
+@pytest.mark.parametrize("line", ["It was right in 72 % of the rows.", "| LoRA | 37 |", "In 2019 it took 4 minutes."])
+def test_a_typed_number_is_found(line):
+    assert typed_numbers(TEMPLATE + f"\n\n{line}\n")
+
+
+def test_every_number_stands_on_the_slide_that_claims_it(deck):
+    """Read again from the files, without the deck's own helpers."""
+    demo = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
+    sarc = json.loads((ROOT / "benchmarks/results/sarc.json").read_text())
+    kept = {
+        name: json.loads((ROOT / f"llmcourse/lessons/recorded/{name}.json").read_text())
+        for name in ("adaptation", "injections", "lora")
+    }
+    trials = {(run["r"], run["alpha"], run["weights"]): f"{run['accuracy']:.0%}" for run in kept["lora"]["runs"]}
+    arms = {arm["name"]: arm for arm in demo["arms"]}
+    real = {arm["name"]: arm for arm in sarc["arms"]}
+    lora, bag = arms["LoRA r=32 (quick)"], arms["TF-IDF + logistic regression"]
+    flips = {arm["arm"]: arm for arm in kept["injections"]["arms"]}
+    adapted = kept["adaptation"]["arms"]
+    claims = {
+        "Ours": [f"{lora['accuracy']:.0%}", f"beside {bag['accuracy']:.0%}", f"to {lora['accuracy_ci95'][1]:.0%}", "p = 0.71"],
+        "On real Reddit": [f"{real['LoRA r=16 (plain)']['accuracy']:.1%}", f"{real[bag['name']]['accuracy']:.1%}", "p = 0.62"],
+        "Three failures": [f"{arms['4-shot, chat format, generated']['invalid']} of 200 answers"],
+        "Strangers": [f"| LoRA | {' | '.join(str(flips['LoRA, generated'][way]['flipped']) for way in ('order', 'harmless', 'echo'))} |"],
+        "Nobody": [f"{adapted['base']['closed']['counts']['right']} of 60", f"{adapted['base']['facts']['counts']['right']} of 80"],
+        "Retrieval": ["26 of 60", f"{adapted['retrieval']['answers']['embeddings']['counts']['right']} of 60"],
+        "LoRA in ten lines": [f"rank from {trials[1, 2, 'float32']} to {trials[64, 128, 'float32']}", f"one rank from {trials[16, 4, 'float32']} to {trials[16, 128, 'float32']}"],
+        "The talk: finetuning": ["about 80 of the few-shot answers were labels, 45 of them right", "About 20 of its 55 errors are format", "are right, 45% to 67%"],
+        "LoRA forgets": [f"{adapted['finetuning, LoRA']['facts']['counts']['right']} of 58"],
+        "The talk concluded": [f"{real[bag['name']]['accuracy']:.0%}", "humans 84%", "Few-shot: 45%", "Finetuned: 80%"],
+    }  # fmt: skip
+    for title, wanted in claims.items():
+        (slide,) = [slide for slide in deck if TITLE.search(slide)[1].startswith(title)]
+        assert [text for text in wanted if text not in slide] == [], title
+
+
+def test_finetuning_was_twice_above_counting_words_and_once_below(deck):
+    """What the note of the last table says of its three comparisons."""
+    note = NOTE.search(deck[-2])[2]
+    pairs = re.findall(r"([\d.]+)% and ([\d.]+)%", note)
+    assert len(pairs) == 3 and [float(a) > float(b) for a, b in pairs] == [True, False, True]
+    assert "twice above and once below" in note
+    own = content.saved("06", r"against TF-IDF [+] logistic regression +p = ([\d.]+)")
+    by_chance = [*(content.p_value(name, "LoRA", "TF-IDF") for name in ("demo", "sarc")), float(own)]
+    assert min(by_chance) > 0.05 and f"p = {own}" in note
+
+
+def test_lora_is_explained_before_it_is_said_to_forget(deck):
+    titles = [TITLE.search(slide)[1] for slide in deck]
+    forgets = next(k for k, title in enumerate(titles) if title.startswith("LoRA forgets"))
+    assert titles.index("LoRA in ten lines") < forgets < titles.index("QLoRA: the frozen part in 4 bits")
+
+
+def test_a_changed_result_changes_the_slides(monkeypatch):
+    before = content.result("demo")
+    after = json.loads(json.dumps(before))
+    content.arm("demo", "LoRA")  # there is one
+    next(arm for arm in after["arms"] if arm["kind"] == "finetuned")["accuracy"] = 0.615
+    monkeypatch.setattr(content, "result", lambda name, real=content.result: after if name == "demo" else real(name))
+    assert "# Ours: 62%" in make.filled() and "LoRA r=32 (quick) 62%" in make.filled()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("{{ result('nowhere') }}", "no results file"), ("{{ saved('05', 'never printed') }}", "saved nothing like"), ("{{ nothing }}", "undefined")],
+)  # fmt: skip
+def test_a_placeholder_without_a_source_is_refused(wrong, message, tmp_path, monkeypatch):
+    from llmcourse import CourseError
+
+    (tmp_path / "deck.md").write_text(wrong)
+    monkeypatch.setattr(make, "DECK", tmp_path / "deck.md")
+    with pytest.raises(CourseError, match=message):
+        make.filled()
+
+
+def test_the_talks_numbers_agree_with_each_other_and_with_its_recipe():
+    from llmcourse.training import recipes
+
+    for way in ("few_shot", "finetuned"):
+        report = content.TALK[way]
+        right = sum(r * n for r, n in zip(report["recall"], report["support"], strict=True))
+        assert right / sum(report["support"]) == pytest.approx(report["accuracy"])
+        assert sum(report["support"]) == content.TALK["test_rows"]
+    assert {key: content.TALK[key] for key in ("r", "alpha", "epochs", "learning_rate")} == {
+        key: getattr(recipes.TALK, key) for key in ("r", "alpha", "epochs", "learning_rate")
+    }
+
+
+def test_who_measured_is_said_on_every_slide_with_a_figure_of_results(deck):
+    for slide in deck:
+        if re.search(r"accuracy on|right answers|flipped by", slide):
+            assert 'class=\\"chip measured' in slide or 'class=\\"chip talk' in slide, TITLE.search(slide)[1]
+
+
+# -- words, notes, minutes -------------------------------------------------------------------------------------------
+
+
+def words(slide: str) -> tuple[int, int]:
+    """Words beside figures, code, formulas, tables and a quoted row; and words in tables."""
+    text = re.sub(
+        r"<!--.*?-->|<figure>.*?</figure>|<dl.*?</dl>|\$\$.*?\$\$", " ", FENCE.sub(" ", slide), flags=re.DOTALL
+    )
+    table = "\n".join(re.findall(r"^\|.*$", text, flags=re.MULTILINE))
+    rest = re.sub(r"^\|.*$|<[^>]*>", " ", text, flags=re.MULTILINE)
+    return tuple(len(re.findall(r"[^\W_][^\s|]*", part)) for part in (rest, table))
+
+
+def test_no_slide_is_a_page(deck):
+    for slide in deck:
+        beside, in_table = words(slide)
+        assert beside <= 40 and in_table <= 60, (TITLE.search(slide)[1], beside, in_table)
+
+
+def test_words_are_counted():
+    assert words(
+        "# One two\n\n```python\nx = 1\n```\n\n<figure>a b c</figure>\n\nthree **four**\n\n| a | b |\n|---|---|\n"
+    ) == (4, 2)
+
+
+def test_every_slide_has_a_title_and_a_note_with_minutes(deck):
+    assert 30 <= len(deck) <= 42
+    for slide in deck:
+        assert len(TITLE.findall(FENCE.sub("", slide))) == 1
+        ((minutes, note),) = NOTE.findall(slide)
+        assert 0.5 <= float(minutes) <= 2 and len(note.split()) >= 15, slide
+
+
+def test_the_minutes_add_up_to_what_the_guide_says(deck):
+    total = sum(float(NOTE.search(slide)[1]) for slide in deck)
+    guide = (SLIDES / "INSTRUCTORS.md").read_text(encoding="utf-8")
+    said = re.search(r"\*\*(\d+) slides, (\d+) minutes\*\*", guide)
+    assert (int(said[1]), int(said[2])) == (len(deck), total) and 45 <= total <= 50
+
+
+def test_the_notes_can_be_said_in_their_minutes(deck):
+    """Nobody reads aloud faster than 170 words a minute and is understood."""
+    for slide in deck:
+        ((minutes, note),) = NOTE.findall(slide)
+        assert len(note.split()) <= 170 * float(minutes), TITLE.search(slide)[1]
+
+
+def test_the_agenda_is_the_talks(deck):
+    parts = [TITLE.search(slide)[1] for slide in deck if "_class: divider" in slide]
+    assert parts == ["What are LLMs?", "Why LLMs?", "How to use LLMs?", "Finetuning", "Demo"]
+    assert TITLE.search(deck[-2])[1].startswith("The talk concluded")
+
+
+# -- code ------------------------------------------------------------------------------------------------------------
+
+
+def blocks() -> dict[str, str]:
+    """The Python on the slides, by the title of its slide."""
+    return {
+        TITLE.search(FENCE.sub("", slide))[1]: code
+        for slide in slides(TEMPLATE)
+        for language, code in FENCE.findall(slide)
+        if language == "python"
+    }
+
+
+def run(title: str, **names):
+    import torch
+    from peft import LoraConfig
+    from torch import nn
+    from torch.nn import functional as F
+    from transformers import BitsAndBytesConfig
+    from trl import SFTConfig, SFTTrainer
+
+    (code,) = [code for name, code in blocks().items() if name.startswith(title)]
+    space = {"torch": torch, "nn": nn, "F": F, "BitsAndBytesConfig": BitsAndBytesConfig, "LoraConfig": LoraConfig}
+    space |= {"SFTConfig": SFTConfig, "SFTTrainer": SFTTrainer, **names}
+    exec(compile(code, f"slide {title}", "exec"), space)
+    return space
+
+
+def test_all_code_is_run_here():
+    assert len(blocks()) == 7  # attention, adapter, LoRA, three ways, 4 bits, LoraConfig, training
+
+
+def test_attention_on_the_slide_is_torchs():
+    import torch
+
+    query, key, value = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0))
+    ours = run("Each token")["attention"](query, key, value)
+    theirs = torch.nn.functional.scaled_dot_product_attention(query[None], key[None], value[None], is_causal=True)[0]
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_adapter_on_the_slide_starts_as_the_identity():
+    import torch
+
+    adapter, h = run("Adapters")["Adapter"](8, 2), torch.randn(3, 8)
+    assert torch.equal(adapter(h), h)
+    adapter(h).sum().backward()
+    assert adapter.up.weight.grad.abs().sum() > 0
+
+
+def test_lora_on_the_slide_is_the_courses():
+    import torch
+
+    from llmcourse.lessons.fromscratch.lora import LoRALinear
+
+    base, x = torch.nn.Linear(6, 5), torch.randn(4, 6)
+    slide, ours = run("LoRA in ten lines")["LoRA"](base, 2, 6), LoRALinear(base, 2, 6)
+    assert torch.equal(slide(x), base(x)) and not base.weight.requires_grad
+    with torch.no_grad():
+        slide.B.normal_()
+        ours.A.copy_(slide.A)
+        ours.B.copy_(slide.B)
+    assert torch.allclose(slide(x), ours(x), atol=1e-5)
+
+
+def test_the_three_ways_on_the_slide_run(tiny, tmp_path, monkeypatch):
+    from llmcourse import data, models
+
+    few = data.load(SARCASM, n_train=20, n_test=20)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models, "load", lambda: tiny)
+    monkeypatch.setattr(data, "load", lambda task: few)
+    ran = run("Rows, prompts")
+    assert [arm.name for arm in ran["experiment"].arms] == ["4-shot, generated", "4-shot, scored", "4-shot, calibrated"]
+
+
+def test_the_4_bit_configuration_on_the_slide_is_the_courses(t4):
+    from llmcourse import models
+
+    assert run("Load the base")["quantization"].to_dict() == models.quantization_config().to_dict()
+
+
+def test_the_default_of_4_bits_is_as_the_slide_says():
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    plain = BitsAndBytesConfig(load_in_4bit=True)
+    assert (plain.bnb_4bit_quant_type, plain.bnb_4bit_compute_dtype) == ("fp4", torch.float32)
+
+
+def test_training_on_the_slide_runs_and_lm_head_is_refused(make_tiny, bundled, tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    from llmcourse.training import finetuning, recipes
+
+    monkeypatch.chdir(tmp_path)
+    lora = run("LoRA on every matrix")["lora"]
+    assert set(lora.target_modules) == set(recipes.ALL_LINEAR) and (lora.r, lora.lora_alpha) == (8, 16)
+    tiny = make_tiny()
+    rows, _ = finetuning.training_rows(tiny, SARCASM, list(bundled.train)[:8], recipes.WORKSHOP)
+    given = {"model": tiny.model, "tokenizer": tiny.tokenizer, "examples": Dataset.from_list(rows), "gpu": False}
+    trainer = run("Train", lora=lora, **given)["trainer"]
+    assert trainer.state.global_step == 1 and trainer.state.log_history[-1]["train_loss"] > 0
+    lora.target_modules = {*lora.target_modules, "lm_head"}
+    with pytest.raises(ValueError, match="lm_head"):
+        run("Train", lora=lora, **given | {"model": make_tiny().model})
+
+
+# -- the built page --------------------------------------------------------------------------------------------------
+
+needs_marp = pytest.mark.skipif(not make.MARP.exists(), reason="no Marp: npm ci in slides/")
+needs_browser = pytest.mark.skipif(make.browser() is None, reason="no Chromium, and no CHROME_PATH")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """The deck as one HTML file."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(make, "BUILD", tmp_path_factory.mktemp("slides"))
+    yield make.build(pdf=False)[0]
+    patch.undo()
+
+
+class Loads(HTMLParser):
+    """What a page would load from elsewhere: addresses in attributes, in styles and in scripts that are fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            # a link that a reader may click loads nothing; a namespace is a name
+            if (tag == "a" and name in ("href", "xlink:href")) or name.startswith("xmlns"):
+                continue
+            if re.search(r"(https?:)?//[\w.-]+\.\w", value or ""):
+                self.found.append(f"<{tag} {name}={value[:80]}>")
+
+    handle_startendtag = handle_starttag
+
+    def handle_data(self, data):
+        self.found += re.findall(r"url\(['\"]?(?:https?:)?//[^)]{1,80}|@import[^;]{1,80}", data)
+        # inside a script or a style: any address that is no namespace and no comment about a licence
+        if self.cdata_elem:
+            code = re.sub(r"/\*.*?\*/|^\s*//.*$", "", data, flags=re.DOTALL | re.MULTILINE)
+            self.found += re.findall(r"https?://(?!www\.w3\.org/)[^\s\"'`)]{1,80}", code)
+
+
+def loads(html: str) -> list[str]:
+    parser = Loads()
+    parser.feed(html)
+    parser.close()
+    return parser.found
+
+
+@needs_marp
+def test_the_page_loads_nothing(page):
+    assert loads(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<img src="https://a.org/b.png">', '<script src="//a.org/b.js"></script>', '<link href="http://a.org/b.css">',
+        "<style>@import 'b.css';</style>", "<style>p{background:url(https://a.org/b)}</style>",
+        "<script>fetch('https://a.org/b')</script>", '<p style="background:url(https://a.org/b)">',
+    ],
+)  # fmt: skip
+def test_what_a_page_loads_is_found(html):
+    assert loads(html) and not loads('<a href="https://a.org">x</a><svg xmlns="http://www.w3.org/2000/svg"></svg>')
+
+
+@needs_marp
+def test_figures_and_formulas_are_drawn_in_the_page(page):
+    html = page.read_text(encoding="utf-8")
+    wanted = len(re.findall(r"\{\{ figure\(", TEMPLATE))
+    described = re.findall(r'<svg role="img" aria-label="([^"]+)"', html)
+    assert len(described) == wanted == 14 and all(len(text) > 40 for text in described)
+    assert html.count("<mjx-container") == len(re.findall(r"^\$\$", TEMPLATE, flags=re.MULTILINE)) == 2
+    assert "$$" not in re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids)), "two figures share an id"
+
+
+MEASURE = """<script>(async () => {
+  const style = document.createElement('style');
+  style.textContent = 'svg[data-marpit-svg]{content-visibility:visible!important;display:block!important}';
+  document.head.append(style);
+  // a hidden slide has not asked for its fonts yet: measured before they are there, its lines would be another font's
+  await Promise.all([...document.fonts].map(font => font.load()));
+  await document.fonts.ready;
+  document.body.getBoundingClientRect();
+  const told = [...document.querySelectorAll('section')].map(section => {
+    const scale = section.getBoundingClientRect().width / 1280 || 1, box = section.getBoundingClientRect();
+    const title = section.querySelector('h1'), low = box.bottom - 72 * scale;
+    const said = {title: title.textContent, height: [section.scrollHeight, section.clientHeight],
+      width: [section.scrollWidth, section.clientWidth], beyond: [], small: [], fonts: [], lines: title.getClientRects().length};
+    for (const one of section.querySelectorAll(':scope > :not(header, footer, h1), pre, td, th, figure svg text, footer')) {
+      const at = one.getBoundingClientRect(), foot = one.closest('footer') ? box.bottom : low;
+      if (at.bottom > foot + 1 || at.right > box.right - 20 * scale || at.left < box.left + 20 * scale || (!one.closest('svg') && one.scrollWidth > one.clientWidth + 1))
+        said.beyond.push(one.tagName + ': ' + one.textContent.slice(0, 40));
+    }
+    if (title.getBoundingClientRect().height > 80 * scale && !section.matches('.title, .divider')) said.beyond.push('title in two lines');
+    const walk = document.createTreeWalker(section, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+      const node = walk.currentNode, parent = node.parentElement;
+      if (!node.textContent.trim() || parent.closest('mjx-container, style')) continue;
+      const svg = parent.closest('figure svg');
+      const size = parseFloat(getComputedStyle(parent).fontSize) * (svg ? svg.getScreenCTM().a / scale : 1);
+      const least = svg ? 20 : parent.closest('pre, code') ? 18 : 24;
+      if (size < least - 0.1) said.small.push(size.toFixed(1) + ' ' + node.textContent.trim().slice(0, 30));
+    }
+    return said;
+  });
+  const fonts = [...document.fonts].filter(font => font.status == 'loaded').map(font => font.family);
+  document.body.innerHTML = '<pre id="told"></pre>';
+  document.getElementById('told').textContent = JSON.stringify({slides: told, fonts});
+})();</script>"""
+
+
+@pytest.fixture(scope="module")
+def told(page, tmp_path_factory):
+    """What Chromium says about every slide, at 1280 x 720."""
+    measured = tmp_path_factory.mktemp("measured") / "page.html"
+    measured.write_text(page.read_text(encoding="utf-8").replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+    return in_chromium(measured)
+
+
+def in_chromium(path: Path) -> dict:
+    command = [
+        make.browser(),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1280,720",
+        "--virtual-time-budget=10000",
+    ]
+    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    found = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, flags=re.DOTALL)
+    assert found, done.stderr[-1000:]
+    import html
+
+    return json.loads(html.unescape(found[1]))
+
+
+@needs_marp
+@needs_browser
+def test_no_slide_overflows(told, deck):
+    assert len(told["slides"]) == len(deck)
+    for slide in told["slides"]:
+        assert slide["height"][0] <= slide["height"][1] and slide["width"][0] <= slide["width"][1], slide["title"]
+        assert slide["beyond"] == [], slide["title"]
+
+
+@needs_marp
+@needs_browser
+def test_the_last_row_can_read_it(told):
+    """Text of 24 pixels at 1280 x 720, code of 18, letters in figures of 20."""
+    assert [(slide["title"], slide["small"]) for slide in told["slides"] if slide["small"]] == []
+    assert {"Source Sans 3", "Source Code Pro"} <= {name.strip("'\"") for name in told["fonts"]}
+
+
+@needs_marp
+@needs_browser
+def test_an_overflow_and_small_letters_are_found(page, tmp_path):
+    bad = page.read_text(encoding="utf-8").replace(
+        "</h1>", '</h1><p style="font-size:12px;flex:none;height:900px">small</p>'
+    )
+    (tmp_path / "bad.html").write_text(bad.replace("</body>", MEASURE + "</body>"), encoding="utf-8")
+    slide = in_chromium(tmp_path / "bad.html")["slides"][2]
+    assert slide["beyond"] and slide["small"] and slide["height"][0] > slide["height"][1]
+
+
+@needs_marp
+def test_what_marp_says_reaches_the_reader(tmp_path, monkeypatch):
+    from llmcourse import CourseError
+
+    fake = tmp_path / "marp"
+    fake.write_text("#!/bin/sh\necho no such theme >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(make, "MARP", fake)
+    with pytest.raises(CourseError, match="no such theme"):
+        make.marp(tmp_path / "x.html")
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_without_npm_the_build_says_what_to_type(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make, "MARP", tmp_path / "nowhere")
+    monkeypatch.setattr(make, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(make, "filled", lambda: "# filled")
+    assert make.main([]) == 2 and "npm ci" in capsys.readouterr().err
+    assert (tmp_path / "build" / "deck.md").is_file()  # what needs no npm is there
+
+
+@needs_marp
+@needs_browser
+def test_the_pdf_has_every_slide(page, deck, monkeypatch):
+    import zlib
+
+    monkeypatch.setattr(make, "BUILD", page.parent)
+    make.marp(page.parent / "x.pdf", "--pdf")
+    streams = re.findall(rb"/ObjStm.*?stream\r?\n(.*?)endstream", (page.parent / "x.pdf").read_bytes(), flags=re.DOTALL)
+    objects = b"".join(zlib.decompressobj().decompress(stream) for stream in streams)
+    assert len(re.findall(rb"/Type\s*/Page\b", objects)) == len(deck)

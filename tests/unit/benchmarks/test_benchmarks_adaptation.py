@@ -1,0 +1,141 @@
+"""The measurement behind notebook 03: its script on a tiny model, and the file that the notebook reads."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from llmcourse import figures
+from llmcourse.data import handbook
+from llmcourse.lessons import recorded
+from llmcourse.predict import retrieval
+from llmcourse.predict.answers import verdict
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = ROOT / "benchmarks" / "adaptation.py"
+_spec = importlib.util.spec_from_file_location("benchmarks_adaptation", SCRIPT)
+adaptation = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(adaptation)
+
+
+def test_help():
+    said = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--arm" in said and "adaptation.json" in said
+
+
+def test_arms_are_measured_kept_and_gone_on_with(tiny, tmp_path):
+    bench, out = adaptation.Bench(tiny, few=3), tmp_path / "out.json"
+    names = adaptation.missing(bench, out)
+    for name in names:
+        whole = adaptation.measure(bench, name, out)
+        assert json.loads(out.read_text()) == whole and name in whole["arms"]
+    assert adaptation.missing(bench, out) == []
+    for name in (*adaptation.READING, *adaptation.ANSWERING):
+        arm = whole["arms"][name]
+        followed = [epoch["epoch"] for epoch in arm["epochs"]]
+        last = arm["settings"]["epochs"]
+        assert followed == ([last] if name.startswith("finetuning") else list(range(1, last + 1)))
+        assert arm["seconds"] > 0 and arm["peak_memory_gib"] > 0
+        assert ("paraphrased" in arm) == name.startswith("finetuning")
+    del whole["arms"][names[-1]]  # as after an interruption
+    out.write_text(json.dumps(whole))
+    assert adaptation.missing(bench, out) == names[-1:]
+
+
+def test_other_rows_or_another_model_begin_anew(tiny, make_tiny, tmp_path):
+    out = tmp_path / "out.json"
+    adaptation.measure(adaptation.Bench(tiny, few=2), "base", out)
+    for bench in (adaptation.Bench(tiny, few=3), adaptation.Bench(make_tiny(1), few=2)):
+        assert "base" in adaptation.missing(bench, out)
+        assert list(adaptation.measure(bench, "base", tmp_path / "other.json")["arms"]) == ["base"]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return recorded.read("adaptation")
+
+
+def test_the_file_is_whole_and_about_this_handbook(results, embedded_model, tmp_path):
+    bench = adaptation.Bench(embedded_model)
+    assert adaptation.missing(bench, recorded.path("adaptation")) == []
+    assert results["date"] and results["machine"]["cores"] and results["versions"]["torch"]
+    for name, settings in (adaptation.READING | adaptation.ANSWERING).items():
+        assert results["arms"][name]["settings"] == json.loads(json.dumps(adaptation.asdict(settings)))
+
+
+def test_the_file_agrees_with_itself(results):
+    """Each verdict is what the answer beside it gets today, and the counts are those of the verdicts."""
+    questions, (_, facts) = handbook.load().questions, handbook.general()
+    arms = results["arms"]
+    known = [fact for fact, v in zip(facts, arms["base"]["facts"]["verdicts"], strict=True) if v == "right"]
+    asked = [(arms["base"]["facts"], facts), *((found, questions) for found in arms["retrieval"]["answers"].values())]
+    for name, arm in arms.items():
+        if name != "retrieval":
+            asked.append((arm["closed"], questions))
+        if "settings" in arm:
+            asked.append((arm["facts"], known))
+        if "paraphrased" in arm:
+            asked.append((arm["paraphrased"], questions[::2]))
+    assert len(asked) == 1 + 4 + 5 + 4 + 2
+    for found, about in asked:
+        again = [verdict(text, question.accept) for text, question in zip(found["texts"], about, strict=True)]
+        assert found["verdicts"] == again
+        assert found["counts"] == {name: again.count(name) for name in ("right", "wrong", "open")}
+
+
+def test_recall_is_what_the_retrievers_give_today(results):
+    book = handbook.load()
+    right = [book.place(question) for question in book.questions]
+    texts = [passage.whole for passage in book.passages]
+    for name, retriever in (("embeddings", retrieval.Embeddings(texts)), ("bm25", retrieval.BM25(texts))):
+        for wording in ("question", "paraphrase"):
+            ranks = retriever.rank([getattr(question, wording) for question in book.questions], 5)
+            found = {str(k): retrieval.recall(ranks, right, k) for k in (1, 3, 5)}
+            assert results["arms"]["retrieval"]["recall"][f"{name}, {wording}"] == found
+
+
+def test_figures_draw_it(results):
+    epochs = results["arms"]["pretraining, full"]["epochs"]
+    pairs = [(epoch["unseen"], epoch["divergence"]) for epoch in epochs]
+    drawn = figures.svg(figures.forgetting({"full": [(50.0, 0.0), *pairs], "lora": [(50.0, 0.0), *pairs]}))
+    assert "full: perplexity on unseen passages 50.0 and 0.000 nats, then" in drawn
+    rates = [{"name": "no passage", "right": 3, "n": 60, "ci95": (0.02, 0.14)}]
+    assert "no passage 3 of 60" in figures.svg(figures.answer_rates(rates))
+
+
+def test_the_notebook_says_what_the_file_says(results):
+    """The sentences of notebook 03 that take numbers from the file, as the file would have them."""
+    cells = nbformat.read(ROOT / "notebooks" / "03_domain_adaptation.ipynb", as_version=4).cells
+    prose = " ".join(" ".join(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    for sentence in sentences(results["arms"]):
+        assert sentence in prose, sentence
+
+
+def sentences(arms: dict) -> list[str]:
+    full, lora = arms["pretraining, full"], arms["pretraining, LoRA"]
+    right = {name: arm["facts"]["counts"]["right"] for name, arm in arms.items() if "facts" in arm}
+    answered = {name: found["counts"]["right"] for name, found in arms["retrieval"]["answers"].items()}
+    assert all(arms[name]["closed"]["counts"]["right"] == 0 for name in ("base", *adaptation.READING))
+    read = [arms[name]["perplexity"] for name in ("base", "pretraining, full", "pretraining, LoRA")]
+    tuned = [arms[name]["closed"]["verdicts"] for name in adaptation.ANSWERING]
+    taught, untaught = ([verdicts[start::2].count("right") for verdicts in tuned] for start in (0, 1))
+    paraphrased = [arms[name]["paraphrased"]["counts"]["right"] for name in adaptation.ANSWERING]
+    moved = [arm["epochs"][-1]["divergence"] for arm in (full, lora)]
+    return [
+        f"has {right['base']} of 80 right",
+        f"From 0 of 60 without a passage to {answered['right']} with the right one",
+        f"the model answers {answered['embeddings']}; BM25 finds only 44 and the model answers {answered['bm25']}",
+        f"falls from {read[0]['seen']:.1f} to {read[1]['seen']:.1f} (full) and {read[2]['seen']:.1f} (LoRA)",
+        f"from {read[0]['unseen']:.1f} to {read[1]['unseen']:.1f} and {read[2]['unseen']:.1f}",
+        f"from {read[0]['general']:.1f} to {read[1]['general']:.1f} and {read[2]['general']:.1f}",
+        f"{moved[1]:.2f} nats a token against {moved[0]:.2f}",
+        f"{right['pretraining, full']} are left after full continued pretraining and {right['pretraining, LoRA']} after LoRA",
+        f"on 30 answers {right['finetuning, full']} and {right['finetuning, LoRA']}",
+        f"{taught[0]} and {taught[1]} of the 30 questions",
+        f"{paraphrased[0]} and {paraphrased[1]} of 30 in other words",
+        f"{untaught[0]} and {untaught[1]} of the 30 that were never seen",
+    ]

@@ -1,0 +1,150 @@
+"""The sweep behind notebook 02: its script on a tiny model, its results file, and the numbers that prose takes from it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from llmcourse import data, figures
+from llmcourse.data.tasks import SARCASM
+from llmcourse.experiment import metrics
+from llmcourse.lessons import recorded
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = ROOT / "benchmarks" / "prompting.py"
+_spec = importlib.util.spec_from_file_location("benchmarks_prompting", SCRIPT)
+prompting = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(prompting)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return recorded.read("prompting")
+
+
+def silent(*args, **kwargs):
+    pass
+
+
+def test_help():
+    said = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--out" in said and "prompting.json" in said
+
+
+def test_a_sweep_is_kept_and_gone_on_with(tiny, bundled, tmp_path, monkeypatch):
+    monkeypatch.setattr(prompting, "ORDERED", 2)
+    out = tmp_path / "out.json"
+    whole = prompting.sweep(tiny, bundled, out, shots=(0, 2), draws=2, n=10, say=silent)
+    assert [(p["k"], p["draw"], p["way"]) for p in whole["points"]] == [
+        (k, draw, way) for k, draw in ((0, 0), (2, 0), (2, 1)) for way in ("scored", "calibrated")
+    ]
+    assert len(whole["orders"]) == 2 * 2 and json.loads(out.read_text()) == whole
+    assert [part["draws"] for part in whole["summary"]] == [1, 1, 2, 2]
+
+    asked = []
+    monkeypatch.setattr(prompting, "ask", lambda *args: asked.append(args) or [])
+    whole["points"] = whole["points"][:-2]  # as after an interruption
+    out.write_text(json.dumps(whole))
+    prompting.sweep(tiny, bundled, out, shots=(0, 2), draws=2, n=10, say=silent)
+    assert len(asked) == 1
+
+
+def test_another_model_begins_anew(make_tiny, bundled, tmp_path, monkeypatch):
+    monkeypatch.setattr(prompting, "ORDERED", 2)
+    out = tmp_path / "out.json"
+    for seed in (0, 1):
+        whole = prompting.sweep(make_tiny(seed), bundled, out, shots=(0,), draws=1, n=4, say=silent)
+    assert whole["model"] == make_tiny(1).base and len(whole["points"]) == 2
+
+
+def test_one_question_gives_what_two_would(tiny, bundled):
+    from llmcourse.predict import score
+    from llmcourse.predict.prompts import Prompt, few_shots
+
+    prompt = Prompt(SARCASM, few_shots(SARCASM, list(bundled.train), 2))
+    rows = prompting.frozen(SARCASM, bundled.test, 12)
+    scored, calibrated = prompting.ask(tiny, prompt, rows)
+    for entry, calibrate in ((scored, False), (calibrated, True)):
+        labels = score(tiny, prompt, rows, calibrate=calibrate).labels
+        assert entry == {"way": entry["way"], **prompting.measured(SARCASM, rows, labels)}
+
+
+def test_orders():
+    found = prompting.orders("abcd")
+    assert len(found) == len(set(found)) == prompting.ORDERS and found[0] == (0, 1, 2, 3)
+    assert all(sorted(order) == [0, 1, 2, 3] for order in found)
+
+
+def test_the_results_file_is_about_these_rows(results, bundled):
+    rows = prompting.frozen(SARCASM, bundled.test, results["rows"])
+    assert results["test_id"] == data.rows_id(SARCASM, rows) and len(rows) == 100
+    assert {row["label"] for row in rows} == {0, 1} and results["seed"] == prompting.SEED
+    assert results["date"] and results["machine"]["cores"] and results["versions"]["torch"]
+
+
+def test_the_results_file_is_whole(results):
+    draws = [(k, draw) for k in prompting.SHOTS for draw in range(prompting.DRAWS if k else 1)]
+    wanted = [(k, draw, way) for k, draw in draws for way in ("scored", "calibrated")]
+    assert [(p["k"], p["draw"], p["way"]) for p in results["points"]] == wanted
+    assert len({(tuple(p["order"]), p["way"]) for p in results["orders"]}) == 2 * prompting.ORDERS
+    assert results["summary"] == prompting.summary(results["points"])
+
+
+def test_the_results_file_agrees_with_itself(results):
+    for point in (*results["points"], *results["orders"]):
+        n = results["rows"]
+        assert sum(point["answers"].values()) + point["invalid"] == n
+        assert point["commoner"] == max(point["answers"].values()) / n
+        low, high = metrics.wilson(round(point["accuracy"] * n), n)
+        assert point["accuracy_ci95"] == [round(low, 4), round(high, 4)]
+    first = {p["way"]: p for p in results["points"] if (p["k"], p["draw"]) == (prompting.ORDERED, 0)}
+    for point in results["orders"][:2]:  # the order that they were drawn in
+        assert point["answers"] == first[point["way"]]["answers"]
+
+
+def test_figures_draw_it(results):
+    for figure in (figures.shots_and_draws(results), figures.order_effect(results)):
+        assert "100 rows" in figures.svg(figure)
+    part = {"n": 60, "probability": 0.25, "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6)}
+    drawn = figures.svg(figures.ablation({"whole": part, "less": part}, "Sarcasm"))
+    assert "probability of Sarcasm" in drawn and "60 rows" in drawn
+
+
+def test_the_notebook_says_what_the_file_says(results):
+    """The sentences of notebook 02 that take numbers from the file, as the file would have them."""
+    cells = nbformat.read(ROOT / "notebooks" / "02_prompting.ipynb", as_version=4).cells
+    prose = " ".join(" ".join(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    for sentence in sentences(results):
+        assert sentence in prose, sentence
+
+
+def sentences(results: dict) -> list[str]:
+    scored = [p for p in results["points"] if p["way"] == "scored" and p["k"]]
+    constant = sum(p["commoner"] == 1 for p in scored)
+    best = max(results["points"], key=lambda p: p["accuracy"])
+    low, high = best["accuracy_ci95"]
+    ends = [(part["min"], part["max"]) for part in results["summary"] if part["way"] == "calibrated" and part["k"]]
+    ordered = [p for p in results["orders"] if p["way"] == "calibrated"]
+    many = [p["k"] for p in scored if p["commoner"] == 1]
+    assert many.count(8) == many.count(16) == 5 and many.count(4) < 5  # "with 8 or 16 examples all do"
+    beside = [p["accuracy"] for p in scored if p["k"] == best["k"]]
+    assert (best["k"], best["way"], beside.count(0.5)) == (2, "scored", 3)  # "three other draws of two examples"
+    assert all(p["accuracy_ci95"][0] <= 0.5 <= p["accuracy_ci95"][1] for p in results["points"])
+    patterns = [[label[0] for label in p["labels"]] for p in results["orders"] if p["way"] == "calibrated"]
+    assert patterns.count(list("SNSN")) == 3
+    word = SARCASM.labels[1]
+    shares = [p["answers"][word] for p in ordered]
+    right = [p["accuracy"] for p in ordered]
+    return [
+        f"{constant} of the {len(scored)} few-shot prompts",
+        f"The best point of all is {best['accuracy']:.0%}",
+        f"its interval goes from {low:.0%} to {high:.0%}",
+        f"The intervals of all {len(results['points'])} points include 50 %",
+        f"between {min(low for low, _ in ends):.0%} and {max(high for _, high in ends):.0%}",
+        f"from {min(shares)} to {max(shares)} of the 100 rows",
+        f"accuracy goes from {min(right):.0%} to {max(right):.0%}",
+    ]

@@ -1,0 +1,299 @@
+"""Rows: cleaned, balanced, split by group, whatever file they come from; bad files get a clear message."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmcourse import CourseError, data
+from llmcourse.data.tasks import SARCASM, Task
+
+HEADER = ["label", "comment", "parent_comment"]
+
+
+def write_csv(path, rows, header=HEADER):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def some_rows(n=60, parents=20):
+    return [[i % 2, f"reply number {i}", f"parent {i % parents}"] for i in range(n)]
+
+
+def test_cleaning_is_counted(tmp_path):
+    rows = [
+        *some_rows(),
+        [1, "so true /s", "parent a"],
+        [0, "shouted /S!", "parent a"],
+        [1, "   ", "parent b"],
+        [1, "", "parent b"],
+        [0, "no parent", ""],
+        [1, "REPLY number 1", "parent 1"],
+        [1, "reply number 2", "parent 2"],
+        ["", "no label", "parent c"],
+        [0, "x" * 5000, "parent d"],
+    ]
+    found = data.load(SARCASM, write_csv(tmp_path / "a.csv", rows))
+    report = {key: value for key, value in found.report.items() if key not in ("train", "test")}
+    assert report == {
+        "read": 69,
+        "rejected_lines": [],
+        "rejected": 0,
+        "no_label": 1,
+        "empty": 3,
+        "too_long": 1,
+        "contradictory": 2,
+        "kept": 61,
+        "marks_stripped": 2,
+        "duplicates": 1,
+    }
+    texts = {row["comment"] for side in (found.train, found.test) for row in side}
+    assert texts & {"so true", "shouted"} and not any("/s" in text.lower() for text in texts)
+    assert "reply number 2" not in texts
+
+
+def test_split_keeps_groups_together_and_balance(tmp_path):
+    path = write_csv(tmp_path / "a.csv", some_rows(400, 80))
+    found = data.load(SARCASM, path, n_train=100, n_test=40, seed=1)
+    assert found.report["train"] == {"Not Sarcasm": 50, "Sarcasm": 50}
+    assert found.report["test"] == {"Not Sarcasm": 20, "Sarcasm": 20}
+    assert not set(found.train["parent_comment"]) & set(found.test["parent_comment"])
+    assert data.load(SARCASM, path, n_train=100, n_test=40, seed=1).test_id == found.test_id
+    assert data.load(SARCASM, path, n_train=100, n_test=40, seed=2).test_id != found.test_id
+
+
+def test_the_order_of_the_file_does_not_matter(tmp_path):
+    rows = some_rows(200, 50)
+    one = data.load(SARCASM, write_csv(tmp_path / "a.csv", rows), n_train=40, n_test=20)
+    two = data.load(SARCASM, write_csv(tmp_path / "b.csv", rows[::-1]), n_train=40, n_test=20)
+    assert one.test_id == two.test_id and one.train_id == two.train_id
+    assert one.train["comment"][:] == two.train["comment"][:]
+
+
+def test_formats_and_mapped_columns(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"verdict": ["Not Sarcasm", "sarcasm"][i % 2], "body": f"reply {i}", "above": f"parent {i % 9}"}
+        for i in range(60)
+    ]
+    write_csv(tmp_path / "a.csv", [row.values() for row in rows], rows[0])
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "a.tsv").write_text("\n".join(["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]))
+    columns = {"label": "verdict", "comment": "body", "parent_comment": "above"}
+    ids = {
+        data.load(SARCASM, tmp_path / f"a.{kind}", columns=columns).test_id
+        for kind in ("csv", "jsonl", "parquet", "tsv")
+    }
+    assert len(ids) == 1
+
+
+def test_a_test_file_of_its_own_takes_its_groups_with_it(tmp_path):
+    train = write_csv(tmp_path / "train.csv", some_rows(40, 10))
+    test = write_csv(tmp_path / "test.csv", [[i % 2, f"other {i}", f"parent {i % 5}"] for i in range(20)])
+    found = data.load(SARCASM, train, test=test)
+    assert len(found.test) == 20 and set(found.test["row"]) == set(range(1, 21))
+    assert set(found.train["parent_comment"]) <= {f"parent {n}" for n in range(5, 10)} and len(found.train) == 16
+    assert found.report["shared_with_test"] == 20 and found.report["duplicates"] == 0
+    assert "shared_with_test" not in data.load(SARCASM, train).report
+
+
+def test_a_row_of_the_test_file_among_the_training_rows_is_counted(tmp_path):
+    """Without a group column the same text is the same row, whatever its letter case and white space."""
+    train = write_csv(tmp_path / "train.csv", [[i % 2, f"text {i}"] for i in range(20)], ["label", "text"])
+    test = write_csv(tmp_path / "test.csv", [[i % 2, f" TEXT  {i}"] for i in range(16, 24)], ["label", "text"])
+    found = data.load(Task("plain", "Sort it.", {"text": "text"}, ("a", "b")), train, test=test)
+    assert found.report["shared_with_test"] == found.report["duplicates"] == 4
+    assert len(found.train) == 16 and len(found.test) == 8
+
+
+def test_more_than_two_labels(tmp_path):
+    colours = Task("colours", "Name it.", {"text": "text"}, ("red", "green", "blue"))
+    path = write_csv(tmp_path / "a.csv", [[i % 3, f"text {i}"] for i in range(90)], ["label", "text"])
+    found = data.load(colours, path, n_train=31, n_test=12)
+    assert found.report["train"] == {"red": 10, "green": 10, "blue": 10} and len(found.test) == 12
+
+
+def test_too_few_rows_are_said(tmp_path):
+    found = data.load(SARCASM, write_csv(tmp_path / "a.csv", some_rows(40)), n_train=1000, n_test=8)
+    assert found.report["train_wanted"] == 1000 and "test_wanted" not in found.report
+
+
+BAD = {
+    "empty.csv": (b"", "is empty"),
+    "header.csv": (b"label,comment,parent_comment\n", "holds no rows"),
+    "column.csv": (b"label,text\n1,a\n", "no column 'parent_comment'; it has: label, text"),
+    "twice.csv": (b"label,label,comment\n1,a,b\n", "names a column twice"),
+    "label.csv": (b"label,comment,parent_comment\n1,a,b\n0,c,d\nmaybe,e,f\n", "row 3: unknown label 'maybe'"),
+    "one.csv": (b"label,comment,parent_comment\n1,a,b\n1,c,d\n", r"one label only \('Sarcasm'\)"),
+    "latin.csv": ("label,comment,parent_comment\n1,a,b\n0,caf\xe9,d\n".encode("latin-1"), "line 3.*not UTF-8"),
+    "latin.jsonl": (
+        '{"label": 1, "comment": "caf\xe9", "parent_comment": "b"}\n'.encode("latin-1"),
+        "line 1 is not UTF-8",
+    ),
+    "broken.jsonl": (
+        b'{"label": 1, "comment": "a", "parent_comment": "b"}\n{"label": 0, "comment"\n',
+        "line 2 is not JSON",
+    ),
+    "list.jsonl": (b"[1, 2]\n", "line 1 is not a JSON object"),
+    "half.parquet": (b"PAR1 and then nothing", "cannot be read"),
+    "what.xlsx": (b"PK", "files that end in .xlsx are not read"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_get_a_clear_message(tmp_path, name):
+    content, message = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CourseError, match=message) as error:
+        data.load(SARCASM, tmp_path / name)
+    assert name in str(error.value) or "cannot be read" in message
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(CourseError, match="There is no file"):
+        data.load(SARCASM, tmp_path / "nowhere.csv")
+
+
+def test_rejected_lines_are_named_by_their_line(tmp_path):
+    good = [f'{i % 2},"reply {i},\nsecond line",parent {i}' for i in range(40)]
+    lines = [
+        "label,comment,parent_comment",
+        *good,
+        "0,too few",
+        "1,too,many,columns",
+        *[g.replace("reply", "more") for g in good],
+    ]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines))
+    report = data.load(SARCASM, path).report
+    assert report["rejected"] == 2 and report["rejected_lines"] == [82, 83]
+    path.write_text("\n".join([lines[0], *good[:4], *["0,too few"] * 6]))
+    with pytest.raises(CourseError, match=r"6 of 10 lines cannot be read; the first is line 10 \(too few columns\)"):
+        data.load(SARCASM, path)
+
+
+def test_read_all_leaves_nothing_out(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [["sarcasm", " a ", "b"], ["0", "c", "d"]])
+    rows = data.read_all(SARCASM, path)
+    assert [(row["row"], row["label"], row["comment"]) for row in rows] == [(1, 1, "a"), (2, 0, "c")]
+    write_csv(path, [[1, "a", "b"], [0, "", "d"]])
+    with pytest.raises(CourseError, match="row 2: column 'comment' is empty"):
+        data.read_all(SARCASM, path)
+    write_csv(path, [[1, "y" * 50_000, "b"]])
+    with pytest.raises(CourseError, match="row 1: column 'comment' has 50,000 characters"):
+        data.read_all(SARCASM, path)
+    with pytest.raises(CourseError, match="no column 'topic' to map"):
+        data.read_all(SARCASM, path, {"topic": "x"})
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_text_comes_back_as_it_is(tmp_path, texts):
+    texts = [text for text in texts if text.strip()] or ["x"]
+    path = write_csv(tmp_path / "a.csv", [[0, text, "p"] for text in texts])
+    assert [row["comment"] for row in data.read_all(SARCASM, path)] == [text.strip() for text in texts]
+
+
+def test_names_are_not_patterns_and_number_words_are_words(tmp_path):
+    odd = write_csv(tmp_path / "data[1]*.csv", some_rows())
+    assert data.load(SARCASM, odd).report["read"] == 60
+    grades = Task("grades", "Grade it.", {"text": "text"}, ("1", "2"))
+    path = write_csv(tmp_path / "grades.csv", [[i % 2, f"t{i}"] for i in range(20)], ["label", "text"])
+    with pytest.raises(CourseError, match=r"unknown label '0'\. The task 'grades' knows '1', '2'"):
+        data.load(grades, path)
+
+
+def test_many_unreadable_lines_are_all_counted(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label,comment,parent_comment\n" + "0,too few\n1,a,b\n" * 6000)
+    with pytest.raises(CourseError, match="6,000 of 12,000 lines cannot be read"):
+        data.load(SARCASM, path)
+
+
+def test_downloads_are_pinned_and_explained(monkeypatch, tmp_path):
+    import huggingface_hub
+    import kagglehub
+
+    asked = {}
+    path = write_csv(tmp_path / "train-balanced-sarcasm.csv", some_rows())
+
+    def hub(repo, name, **options):
+        asked.update(options, repo=repo, name=name)
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
+    monkeypatch.setattr(
+        kagglehub, "dataset_download", lambda handle, path: (_ for _ in ()).throw(OSError("no network"))
+    )
+    assert data.load(SARCASM, "hub").source == "hub"
+    assert asked == {
+        "repo": "daniel2588/sarcasm",
+        "name": "train-balanced-sarcasm.csv",
+        "repo_type": "dataset",
+        "revision": "2d4453774d5a8a9801f0195f41cfa8facf69ed11",
+    }
+    with pytest.raises(CourseError, match=r"Kaggle \(OSError: no network\).*'hub'.*'bundled'"):
+        data.load(SARCASM, "kaggle")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_million_rows_stay_below_a_gigabyte_and_keep_their_numbers(tmp_path):
+    """Threads read the file's parts side by side; each row's number, label and texts are still those of its line."""
+    path = tmp_path / "million.csv"
+    with open(path, "w") as file:
+        file.write("label,comment,parent_comment\n")
+        for i in range(1_010_000):
+            file.write(
+                f'{i % 2},"reply number {i}, about as long as the replies that people write",parent {i // 3} and some more words\n'
+            )
+    # VmHWM and not ru_maxrss, which a child inherits from the process that started it
+    program = (
+        "import sys\nfrom llmcourse import data\nfrom llmcourse.data import tasks\n"
+        "rows = data.load(tasks.SARCASM, sys.argv[1], n_train=1000, n_test=100)\n"
+        "assert len(rows.train) == 1000 and len(rows.test) == 100\n"
+        "for row in [*rows.train, *rows.test]:\n"
+        "    i = row['row'] - 1\n"
+        "    assert row['comment'].startswith(f'reply number {i},') and row['label'] == i % 2, row\n"
+        "    assert row['parent_comment'].startswith(f'parent {i // 3} and'), row\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(int(status.split('VmHWM:')[1].split()[0]) / 2**20)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.0, f"{done.stdout.strip()} GiB"
+
+
+def test_what_a_column_called_split_leaves_out_is_counted(tmp_path):
+    sides = ("train", "train", "train", "test", "validation")
+    rows = [[i % 2, f"reply {i}", f"parent {i // 2}", sides[i // 2 % 5]] for i in range(60)]
+    rows += [
+        [i % 2, f"other reply {i}", f"parent {3 + 5 * (i // 2)}", "train"] for i in range(4)
+    ]  # parents of test rows
+    header = [*HEADER, "split"]
+    found = data.load(SARCASM, write_csv(tmp_path / "a.csv", rows, header))
+    assert (len(found.train), len(found.test)) == (36, 12)
+    assert found.report["other_split"] == 12 and found.report["shared_with_test"] == 4
+    none = write_csv(tmp_path / "b.csv", [row for row in rows if row[-1] != "test"], header)
+    with pytest.raises(
+        CourseError, match=r"b.csv: its column 'split' names no test rows; it holds 'train', 'validation'"
+    ):
+        data.load(SARCASM, none)
+    plain = [row[:-1] for row in rows]
+    assert not {"other_split", "shared_with_test"} & set(
+        data.load(SARCASM, write_csv(tmp_path / "c.csv", plain)).report
+    )

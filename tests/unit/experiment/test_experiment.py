@@ -1,0 +1,264 @@
+"""Arms are kept, found again, and compared on the same rows; the report shows what was measured and nothing foreign."""
+
+import csv
+import json
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from datasets import Dataset
+
+from llmcourse import CourseError, cli, experiment, figures, models
+from llmcourse._base import files
+from llmcourse.data import Rows
+from llmcourse.data.tasks import SARCASM
+from llmcourse.experiment import Experiment, report
+from llmcourse.predict.prompts import Prompt, few_shots
+from llmcourse.setup import gears
+from llmcourse.training.recipes import Recipe
+
+RECIPE = Recipe(name="test", r=2, epochs=1, batch_rows=4, learning_rate=1e-2)
+
+
+def some_rows(n_train=16, n_test=8, mark="") -> Rows:
+    def rows(n, side):
+        return Dataset.from_list(
+            [
+                {
+                    "row": i + 1,
+                    "label": i % 2,
+                    "parent_comment": f"{side} parent {i // 2}{mark}",
+                    "comment": f"{side} {i} <b>&",
+                }
+                for i in range(n)
+            ]
+        )
+
+    report = {"read": n_train + n_test, "rejected_lines": [], "train": {}, "test": {}}
+    report |= dict.fromkeys(("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory"), 0)
+    return Rows(SARCASM, "made.csv", rows(n_train, "train"), rows(n_test, "test"), report)
+
+
+@pytest.fixture
+def study(tiny, tmp_path):
+    return Experiment(some_rows(), tiny, tmp_path / "runs", quiet=True)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """From here on, asking or training a model is an error."""
+
+    def start():
+        for name in ("generate", "score", "put_adapter"):
+            monkeypatch.setattr(experiment.experiment, name, lambda *_, **__: pytest.fail("work was done again"))
+        monkeypatch.setattr(experiment.experiment.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
+
+    return start
+
+
+def test_the_whole_comparison(study, no_work):
+    arms = cli.demo_arms(study, RECIPE)
+    assert [arm.kind for arm in arms] == ["baseline"] * 2 + ["prompted"] * 5 + ["finetuned"]
+    results = study.results(1.5)
+    json.dumps(results, allow_nan=False)
+    assert set(results["arms"][0]) >= {
+        "name",
+        "n",
+        "accuracy",
+        "accuracy_ci95",
+        "macro_f1",
+        "invalid",
+        "seconds_per_row",
+    }
+    assert len(results["tests"]) == 8 * 7 // 2 and set(results["tests"][0]) == {"a", "b", "p"}
+    assert {"data", "model", "recipe", "machine", "versions", "seed", "peak_memory_gib"} <= set(results)
+    assert results["recipe"]["r"] == 2 and results["arms"][-1]["trained_parameters"] > 0
+    assert all(arm.example for arm in arms)
+    assert not study.loaded.has_adapter
+
+    for arm in arms:
+        with open(arm.folder / "predictions.csv", newline="") as file:
+            table = list(csv.DictReader(file))
+        assert [line["gold"] for line in table] == [SARCASM.labels[label] for label in study.gold()]
+        right = sum(line["gold"] == line["predicted"] for line in table)
+        assert right / 8 == arm.score.accuracy
+
+    # again, in another process's eyes: everything is found, nothing is asked or trained
+    no_work()
+    again = Experiment(study.rows, study.loaded, study.folder, quiet=True)
+    found = cli.demo_arms(again, RECIPE)
+    assert [arm.as_dict() for arm in found] == [arm.as_dict() for arm in arms]
+    assert again.results(1.5)["tests"] == results["tests"]
+    third = Experiment(study.rows, study.loaded, study.folder, quiet=True)
+    assert {arm.name for arm in third.find_all()} == {arm.name for arm in arms}
+
+
+def test_a_changed_number_adds_an_arm(study):
+    first = study.finetuned(RECIPE)
+    second = study.finetuned(RECIPE.changed(r=4), name="r=4")
+    third = study.generated(study.prompt(2))
+    fourth = study.generated(study.prompt(4))
+    assert study.arms == [first, second, third, fourth]
+    assert len({arm.folder for arm in study.arms}) == 4 and first.adapter != second.adapter
+    study.finetuned(RECIPE)
+    assert len(study.arms) == 4
+
+
+def test_a_changed_value_in_notebook_05_adds_an_arm_beside_the_old_one(tiny, tmp_path):
+    """The notebook's own cells, on a tiny model: run, one value changed, run again."""
+    study = Experiment(some_rows(n_train=8, n_test=2), tiny, tmp_path / "runs", quiet=True)
+    path = Path(__file__).parents[3] / "notebooks" / "05_sarcasm_demo.ipynb"
+    sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+    def cell(text):
+        (found,) = [source for source in sources if text in source]
+        return found
+
+    names = {"experiment": study, "SARCASM": SARCASM, "model": study.loaded, "rows": study.rows, "recipe": RECIPE}
+    names |= {"gear": gears.GEARS["cpu"]}
+
+    def run(*cells):
+        for source in cells:
+            exec(source, names)
+        return [arm.name for arm in study.arms]
+
+    ask = cell("experiment.prompt(k=4)"), cell("experiment.generated(prompt)")
+    train = cell("experiment.finetuned(recipe)\n")
+    before = run(*ask, train)
+    assert before[-1] == "LoRA r=2 (test)" and "4-shot, generated" in before
+    names["recipe"] = RECIPE.changed(r=16)
+    assert run(train) == [*before, "LoRA r=16 (test)"]
+    changed = [source.replace("k=4", "k=2") for source in ask]
+    after = run(*changed)
+    assert after[: len(before) + 1] == [*before, "LoRA r=16 (test)"]
+    assert {"2-shot, generated"} <= set(after[len(before) + 1 :])
+    assert run(*ask, train) == after  # what was asked or trained is found
+    shown = figures.waterfall([arm.as_dict() for arm in study.arms]).alt
+    assert all(name in shown for name in after)
+
+
+def test_drawing_with_another_seed_finds_the_same_answers(tiny, tmp_path, bundled):
+    """The bundled split is the same for every seed; so are its kept answers, whatever order the rows come in."""
+    shuffled = Rows(SARCASM, "bundled", bundled.train.shuffle(seed=1), bundled.test.shuffle(seed=1), bundled.report)
+    scores = [Experiment(rows, tiny, tmp_path, quiet=True).bag_of_words().score for rows in (bundled, shuffled)]
+    assert scores[0] == scores[1] and len(list((tmp_path / "arms").glob("*/arm.json"))) == 1
+
+
+def test_leaks_are_refused(study, make_tiny, tmp_path):
+    rows = some_rows()
+    with pytest.raises(CourseError, match="The training rows and the test rows share 4 parent_comment"):
+        Experiment(Rows(SARCASM, "x", rows.test, rows.test, rows.report), study.loaded, tmp_path)
+    leaky = Prompt(SARCASM, shots=few_shots(SARCASM, list(rows.test), 2))
+    with pytest.raises(CourseError, match="The prompt's examples and the test rows share"):
+        study.scored(leaky)
+    folder, _ = study.train(RECIPE)
+    other = Experiment(Rows(SARCASM, "x", rows.test, rows.train, rows.report), study.loaded, tmp_path / "b", quiet=True)
+    with pytest.raises(CourseError, match="was trained and the test rows share 8"):
+        other.adapter_arm(folder)
+    assert study.adapter_arm(folder).kind == "finetuned" and not study.loaded.has_adapter
+
+
+def test_arms_with_the_same_name_can_be_told_apart(study):
+    study.finetuned(RECIPE)
+    study.finetuned(RECIPE.changed(learning_rate=1e-3))
+    names = [arm.name for arm in study.arms]
+    assert len(set(names)) == 2 and names[1].startswith(names[0] + " #")
+
+
+def test_arms_are_bound_to_rows_and_model(make_tiny, tmp_path):
+    folders = {
+        Experiment(rows, loaded, tmp_path, quiet=True).scored(Experiment(rows, loaded, tmp_path).prompt(0)).folder
+        for rows in (some_rows(), some_rows(mark="!"))
+        for loaded in (make_tiny(0), make_tiny(1))
+    }
+    assert len(folders) == 4
+
+
+def test_same_seed_same_predictions(make_tiny, tmp_path):
+    runs = []
+    for name in ("a", "b"):
+        study = Experiment(some_rows(), make_tiny(5), tmp_path / name, quiet=True)
+        arm = study.finetuned(RECIPE)
+        runs.append(
+            ((arm.folder / "predictions.csv").read_bytes(), (arm.adapter / "adapter_model.safetensors").read_bytes())
+        )
+    assert runs[0] == runs[1]
+
+
+def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
+    cli.demo_arms(study, RECIPE)
+    study.arms[2].example = "<script>alert(1)</script>"
+    path = report.write(study, study.results(1.0), tmp_path / "out")
+    page = path.read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;alert(1)" in page
+    # no address but the names of XML vocabularies inside the SVGs
+    assert {
+        url for url in re.findall(r"https?://[^\s\"<>]+", page) if "w3.org" not in url and "purl.org" not in url
+    } == set()
+    assert not re.search(r"(src|href)=\"(?!#)", page)
+    for arm in study.arms:
+        assert page.count(arm.name) >= 2
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["arms"][0]["name"] == "majority"
+
+
+def test_adapters_are_bound_to_their_base_and_hold_no_path(make_tiny, tmp_path):
+    study = Experiment(some_rows(), make_tiny(0), tmp_path / "runs", quiet=True)
+    folder, _ = study.train(RECIPE)
+    text = "".join((folder / name).read_text() for name in ("adapter_config.json", "llmcourse.json", "README.md"))
+    assert str(tmp_path) not in text and ".cache" not in text and "/root" not in text
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].startswith(
+        "tiny@sha256:"
+    )
+    assert not list(folder.glob("*.bin")) and not list(folder.glob("*.pt"))
+    with pytest.raises(CourseError, match="belongs to another base model: it was trained on tiny"):
+        models.put_adapter(make_tiny(1), folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CourseError, match=r"is damaged: adapter_model.safetensors has changed. Train it again"):
+        models.put_adapter(make_tiny(0), folder)
+    (folder / files.SEAL).unlink()
+    with pytest.raises(CourseError, match="cannot be loaded"):
+        models.put_adapter(make_tiny(0), folder)
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(CourseError, match=r"adapter_model.safetensors is missing"):
+        models.put_adapter(make_tiny(0), folder)
+
+
+def test_the_example_must_not_be_trained_on(tiny, tmp_path):
+    rows = some_rows()
+    leaked = Dataset.from_list([*rows.train, {"row": 99, **SARCASM.example}])
+    with pytest.raises(CourseError, match="example row is among the training rows"):
+        Experiment(Rows(SARCASM, "made.csv", leaked, rows.test, rows.report), tiny, tmp_path)
+
+
+def test_the_report_table(study):
+    study.majority()
+    table = report.table(study.results())
+    assert table.splitlines()[2].startswith("| majority | 50.0% | 21.5% to 78.5% | 0.33 | 0 |")
+    assert report.p_text(0.0004) == "p < 0.001" and report.p_text(0.0312) == "p = 0.031"
+
+
+def test_an_adapter_is_asked_as_it_was_trained(study, tmp_path):
+    """Under the same label words another prompt would be another question, and other groups would hide a leak."""
+    folder, _ = study.train(RECIPE)
+    for change in ({"answer_name": "Verdict"}, {"group_column": "comment"}):
+        rows = some_rows()
+        other = Rows(replace(SARCASM, **change), rows.source, rows.train, rows.test, rows.report)
+        with pytest.raises(
+            CourseError, match="was trained with another prompt or other groups than the task 'sarcasm'"
+        ):
+            Experiment(other, study.loaded, tmp_path / "other", quiet=True).adapter_arm(folder)
+
+
+def test_arms_that_are_being_written_are_left_alone(study, tmp_path):
+    """`compare` took a half-written folder for a damaged arm, and pulled it away from whoever wrote it."""
+    study.majority()
+    half = study.folder / "arms" / ".abc.xyz.aside"
+    half.mkdir()
+    (half / "arm.json").write_text("{}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Experiment(some_rows(), study.loaded, study.folder, quiet=True).find_all()
+    assert len(found) == 1 and half.is_dir()

@@ -1,0 +1,58 @@
+"""Numbers against published values and against scikit-learn."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmcourse.experiment import metrics
+
+LABELS = ("Not Sarcasm", "Sarcasm")
+
+
+def test_the_talks_intervals():
+    # the talk's 45 and 80 correct of 100; intervals as R's binom::binom.wilson gives them
+    assert metrics.wilson(45, 100) == pytest.approx((0.3561, 0.5476), abs=1e-4)
+    assert metrics.wilson(80, 100) == pytest.approx((0.7112, 0.8666), abs=1e-4)
+
+
+def test_invalid_is_wrong_and_counted():
+    score = metrics.evaluate([0, 0, 1, 1], [0, None, 1, None], LABELS)
+    assert (score.n, score.accuracy, score.invalid) == (4, 0.5, 2)
+    # precision 1, recall 1/2 for both labels
+    assert score.macro_f1 == pytest.approx(2 / 3)
+    text = metrics.report([0, 0, 1, 1], [0, None, 1, None], LABELS)
+    assert text.splitlines()[-1].endswith("over the labels alone, as elsewhere in the course, F1 is 0.67.")
+    assert "None (invalid)" in text and "None" not in metrics.report([0, 1], [0, 1], LABELS)
+    assert metrics.confusion([0, 0, 1, 1], [0, None, 1, None], LABELS) == [[1, 0, 1], [0, 1, 1]]
+
+
+def test_mcnemar_by_hand():
+    gold = [1] * 12
+    a = [1] * 10 + [0, 0]
+    b = [1, 1] + [0] * 8 + [0, 0]
+    # 8 rows only a gets, none only b: 2 * (1/2)^8
+    assert metrics.mcnemar(gold, a, b) == pytest.approx(2 / 2**8)
+    assert metrics.mcnemar(gold, a, a) == 1.0
+
+
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        metrics.evaluate([], [], LABELS)
+    with pytest.raises(ValueError, match="2 gold labels, but 1"):
+        metrics.evaluate([0, 1], [0], LABELS)
+    with pytest.raises(ValueError, match="found 2"):
+        metrics.evaluate([0, 1], [0, 2], LABELS)
+    with pytest.raises(ValueError, match="different rows"):
+        metrics.mcnemar([0, 1], [0, 1], [0])
+
+
+answers = st.lists(st.tuples(st.integers(0, 2), st.none() | st.integers(0, 2)), min_size=1, max_size=60)
+
+
+@given(answers)
+def test_bounds(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    score = metrics.evaluate(gold, predicted, ("a", "b", "c"))
+    assert 0 <= score.accuracy_ci95[0] <= score.accuracy <= score.accuracy_ci95[1] <= 1
+    assert sum(map(sum, metrics.confusion(gold, predicted, ("a", "b", "c")))) == score.n
+    assert metrics.mcnemar(gold, predicted, gold) == metrics.mcnemar(gold, gold, predicted)

@@ -1,0 +1,78 @@
+"""The exercises of notebook 04: usual mistakes get their hint."""
+
+import pytest
+import torch
+
+from llmcourse.lessons import exercises
+
+
+def verdict(name, attempt):
+    return exercises.verdict(exercises.every()[name], attempt)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "hint"),
+    [
+        (lambda shapes, r: sum(r * a * b for a, b in shapes), "more than the matrix itself"),
+        (lambda shapes, r: sum(a * b for a, b in shapes), "the frozen matrix"),
+        (lambda shapes, r: sum(r * b for _, b in shapes), "one of the two"),
+        (lambda shapes, r: r * sum(shapes[0]), "add up all"),
+        (lambda shapes, r: 7, "20 numbers"),
+    ],
+)
+def test_counting(attempt, hint):
+    assert hint in verdict("count_lora", attempt)
+
+
+def in_place(x, W, A, B, alpha):
+    W += alpha / len(A) * B @ A
+    return x @ W.T
+
+
+@pytest.mark.parametrize(
+    ("attempt", "hint"),
+    [
+        (lambda x, W, A, B, alpha: x @ W.T, "frozen layer alone"),
+        (lambda x, W, A, B, alpha: x @ W.T + x @ A.T @ B.T, "scale α / r is missing"),
+        (lambda x, W, A, B, alpha: x @ W.T + alpha * x @ A.T @ B.T, "scaled by α;"),
+        (lambda x, W, A, B, alpha: alpha / len(A) * x @ A.T @ B.T, "update alone"),
+        (lambda x, W, A, B, alpha: alpha / len(A) * (x @ W.T + x @ A.T @ B.T), "only the update"),
+        (lambda x, W, A, B, alpha: x @ W.T + alpha / 2 * x @ A.T @ B.T, "not always 2"),
+        (in_place, "frozen: add to the result"),
+        (lambda x, W, A, B, alpha: W @ x.T + alpha / len(A) * B @ A @ x.T, "(5, 4); it gives (4, 5)"),
+        (lambda x, W, A, B, alpha: x @ W.T - alpha / len(A) * x @ A.T @ B.T, "it should be x"),
+        (lambda x, W, A, B, alpha: x @ B, "it raises"),
+    ],
+)
+def test_lora(attempt, hint):
+    assert hint in verdict("lora_forward", attempt)
+
+
+def nearest(values, levels):
+    return levels[(values[:, None] - levels).abs().argmin(dim=1)]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "hint"),
+    [
+        (lambda block, levels: nearest(block, levels), "largest absolute weight first"),
+        (lambda block, levels: nearest(block / block.abs().max(), levels), "multiply by the scale"),
+        (lambda block, levels: block.max() * nearest(block / block.max(), levels), "largest *absolute*"),
+        (lambda block, levels: 4 * nearest(block / 4, levels), "own scale"),
+        (lambda block, levels: block * 0, "it should give"),
+        (lambda block, levels: torch.tensor(1.0), "one number for each"),
+    ],
+)
+def test_rounding(attempt, hint):
+    assert hint in verdict("round_block", attempt)
+
+
+def test_the_solution_is_the_library():
+    from llmcourse.lessons.fromscratch import nf4
+    from llmcourse.lessons.fromscratch.lora import count
+
+    known = exercises.every()
+    assert known["count_lora"].solution([(4096, 4096), (1024, 4096)], 8) == count([(4096, 4096), (1024, 4096)], 8)
+    block, levels = torch.randn(64, generator=torch.Generator().manual_seed(1)), nf4.nf4_levels()
+    ours = known["round_block"].solution(block, levels)
+    assert torch.allclose(ours, nf4.dequantise(nf4.quantise(block, levels)))

@@ -1,0 +1,90 @@
+"""Usual mistakes in the exercises of notebook 02 get the hint that is meant for them."""
+
+import math
+
+import pytest
+
+from llmcourse.lessons.exercises import every, verdict
+
+LABELS = ("Sarcasm", "Not Sarcasm")
+
+
+def normalised(values):
+    return [value / sum(values) for value in values]
+
+
+CALIBRATE = [
+    (lambda p, f: [a / b for a, b in zip(p, f, strict=True)], "not normalised"),
+    (lambda p, f: [a * b for a, b in zip(p, f, strict=True)], "divide by it"),
+    (lambda p, f: [a - b for a, b in zip(p, f, strict=True)], "divide by it"),
+    (lambda p, f: normalised([a * b for a, b in zip(p, f, strict=True)]), "doubles the preference"),
+    (lambda p, f: normalised([math.exp(a - b) for a, b in zip(p, f, strict=True)]), "keeps 1/3"),
+    (lambda p, f: p, "keeps 1/3"),
+    (lambda p, f: p[0] / f[0], "one probability for each label"),
+    (lambda p, f: [1 / 3, 2 / 3] if len(p) == 2 else normalised(p), "a third each"),
+]
+
+
+@pytest.mark.parametrize(("attempt", "hint"), CALIBRATE, ids=[hint for _, hint in CALIBRATE])
+def test_mistakes_in_calibrate(attempt, hint):
+    said = verdict(every()["calibrate"], attempt)
+    assert said.startswith("not yet") and hint in said
+
+
+def first_that_is_in(text, labels):
+    return next((i for i, label in enumerate(labels) if label.lower() in text.lower()), None)
+
+
+def exact(text, labels):
+    return labels.index(text.strip()) if text.strip() in labels else None
+
+
+def exact_in_any_case(text, labels):
+    return next((i for i, label in enumerate(labels) if label.lower() == text.strip().lower()), None)
+
+
+def longest_that_is_in(text, labels):
+    found = [label for label in labels if label.lower() in text.lower()]
+    return labels.index(max(found, key=len)) if found else None
+
+
+def longest_that_it_begins_with(text, labels):
+    found = [label for label in labels if text.strip().lower().startswith(label.lower())]
+    return labels.index(max(found, key=len)) if found else None
+
+
+def without_strip(text, labels):
+    by_length = sorted(labels, key=len, reverse=True)
+    return next((labels.index(label) for label in by_length if text.startswith(label)), None)
+
+
+PARSE = [
+    (lambda text, labels: text.strip() or None, "label's place"),
+    (first_that_is_in, "longer label first"),
+    (without_strip, "strip() both"),
+    (exact, "letter case"),
+    (longest_that_is_in, "return None"),
+    (longest_that_it_begins_with, "Sarcasmus"),
+    (exact_in_any_case, "they count"),
+    (
+        lambda text, labels: every()["parse_first_label"].solution(text, LABELS),
+        "labels of this task only",
+    ),
+]
+
+
+@pytest.mark.parametrize(("attempt", "hint"), PARSE, ids=[hint for _, hint in PARSE])
+def test_mistakes_in_parse_first_label(attempt, hint):
+    said = verdict(every()["parse_first_label"], attempt)
+    assert said.startswith("not yet") and hint in said
+
+
+def test_another_right_way_is_right():
+    import re
+
+    def parse(text, labels):
+        words = sorted(labels, key=len, reverse=True)
+        found = re.match("|".join(rf"{re.escape(word)}\b" for word in words), text.strip(), re.IGNORECASE)
+        return next(i for i, w in enumerate(labels) if w.lower() == found.group().lower()) if found else None
+
+    assert verdict(every()["parse_first_label"], parse) == "right"

@@ -1,0 +1,236 @@
+"""What is written to be read gives what transformers gives."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmcourse import CourseError
+from llmcourse.lessons.fromscratch import attention, sampling
+from llmcourse.models import LoadedModel
+
+TEXT = "The cat sat on the mat because it was tired. The cat sat on the"
+
+
+@pytest.fixture
+def logits():
+    return 3 * torch.randn(4, 500, generator=torch.Generator().manual_seed(0))
+
+
+DTYPES = st.sampled_from((torch.float32, torch.float16, torch.bfloat16))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(2, 300)),
+    dtype=DTYPES,
+    temperature=st.floats(0.05, 20.0),
+    p=st.floats(0.01, 0.99),
+    seed=st.integers(0, 10_000),
+)
+def test_temperature_and_top_p_are_those_of_transformers(shape, dtype, temperature, p, seed):
+    from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+    scores = (3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
+    expected = TemperatureLogitsWarper(temperature)(None, scores.float()).softmax(-1)
+    probs = sampling.probabilities(scores, temperature)
+    assert probs.dtype == torch.float32 and torch.allclose(probs, expected, atol=1e-6)
+    # scores that are equal, as they often are in 16 bits, may be kept or dropped in another order: rank by what is different
+    scores = scores.float() + torch.linspace(0, 1e-3, shape[1])
+    plain = sampling.probabilities(scores)
+    edge = (plain.sort(-1, descending=True).values.cumsum(-1) - p).abs().min()
+    kept, expected = sampling.top_p(plain, p), TopPLogitsWarper(p)(None, scores).softmax(-1)
+    if edge > 1e-5:  # where the sum meets p to the last digits, either answer is right
+        assert torch.equal(kept > 0, expected > 0) and torch.allclose(kept, expected, atol=1e-6)
+    assert torch.allclose(kept.sum(-1), torch.ones(shape[0]))
+
+
+def test_a_share_of_one_keeps_everything(logits):
+    """generate does not even call its warper then."""
+    assert torch.equal(sampling.top_p(logits.softmax(-1), 1), logits.softmax(-1))
+
+
+def test_large_scores_stay_numbers():
+    assert sampling.probabilities(torch.tensor([1000.0, 0.0])).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan")])
+def test_what_no_temperature_is(logits, wrong):
+    with pytest.raises(CourseError, match="above 0"):
+        sampling.probabilities(logits, wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, 1.1])
+def test_what_no_share_is(logits, wrong):
+    with pytest.raises(CourseError, match="share"):
+        sampling.top_p(logits.softmax(-1), wrong)
+
+
+def generated(loaded, text, tokens, **how):
+    inputs = loaded.tokenizer(text, return_tensors="pt")
+    out = loaded.model.generate(**inputs, max_new_tokens=tokens, pad_token_id=2, **how)
+    start = loaded.tokenizer.decode(inputs.input_ids[0], skip_special_tokens=True)
+    return loaded.tokenizer.decode(out[0], skip_special_tokens=True)[len(start) :]
+
+
+def test_greedy_growth_is_that_of_generate(tiny, embedded_model):
+    for loaded in (tiny, embedded_model):
+        grown = sampling.grow(loaded, "The capital of France is", 12)
+        assert grown.text == generated(loaded, "The capital of France is", 12, do_sample=False)
+        assert all(step.candidates == 1 for step in grown.steps) and 0 < len(grown.steps) <= 12
+
+
+@pytest.mark.parametrize(("temperature", "p"), [(0.7, 1.0), (1.0, 0.9), (1.5, 0.6)])
+def test_the_same_seed_draws_what_generate_draws(embedded_model, temperature, p):
+    grown = sampling.grow(embedded_model, "Once upon a time", 8, temperature, p, seed=3)
+    torch.manual_seed(3)
+    how = {"do_sample": True, "temperature": temperature, "top_p": p, "top_k": 0}
+    assert grown.text == generated(embedded_model, "Once upon a time", 8, **how)
+
+
+def test_growth_stops_at_the_end_of_text_and_where_it_is_told(embedded_model):
+    question = "Question: What is the largest planet of our solar system?\nAnswer:"
+    ended = sampling.grow(embedded_model, question, 40)
+    assert "Jupiter" in ended.text and len(ended.steps) < 40
+    assert ended.steps[-1].token == embedded_model.tokenizer.eos_token_id and "<|" not in ended.text
+    greeting = "French: Bonjour, comment allez-vous?\nEnglish:"
+    first_line = sampling.grow(embedded_model, greeting, 30, end="\n")
+    assert first_line.text.count("\n") == 1 and len(first_line.steps) < 30
+
+
+def test_tokens_show_the_space_before_a_word(tokenizer):
+    assert sampling.token_texts(tokenizer, tokenizer("The cat sat").input_ids) == ["The", " cat", " sat"]
+
+    class SentencePiece:
+        def convert_ids_to_tokens(self, ids):
+            return ["<s>", "▁The", "▁cat", "s"]
+
+        def decode(self, ids):
+            return ["<s>", "The", "cat", "s"][ids[0]]
+
+    assert sampling.token_texts(SentencePiece(), range(4)) == ["<s>", " The", " cat", "s"]
+
+
+def random_model(kind: str, tokenizer, **changes) -> LoadedModel:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 48,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "initializer_range": 0.2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0},
+        "pad_token_id": 2,
+        **changes,
+    }
+    config = AutoConfig.for_model(kind, **shape)
+    config._attn_implementation = "eager"
+    return LoadedModel(kind, {}, AutoModelForCausalLM.from_config(config).eval(), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("llama", {}),
+        ("llama", {"num_key_value_heads": 6}),
+        ("mistral", {"sliding_window": None}),
+        ("mistral", {"sliding_window": 5}),
+        ("qwen3", {}),
+    ],
+)
+def test_attention_is_that_of_the_architecture(kind, changes, tokenizer):
+    """Output and weights; the eager implementation is the one that gives its weights out."""
+    loaded = random_model(kind, tokenizer, **changes)
+    ids = tokenizer(TEXT, return_tensors="pt").input_ids
+    with torch.no_grad():
+        theirs = loaded.model(ids, output_attentions=True, use_cache=False).attentions
+    layers = attention.recorded(loaded, TEXT)
+    assert len(layers) == len(theirs) == 2
+    for (module, hidden, output), weights in zip(layers, theirs, strict=True):
+        ours = attention.self_attention(module, hidden)
+        assert torch.allclose(ours.output, output, atol=1e-5) and torch.allclose(ours.weights, weights[0], atol=1e-5)
+        assert torch.allclose(ours.weights.sum(-1), torch.ones(ours.weights.shape[:2]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(("llama", "mistral", "qwen3")),
+    kv_heads=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    head_dim=st.sampled_from((4, 8, 16)),
+    length=st.integers(1, 12),
+    window=st.none() | st.integers(1, 12),
+    dtype=st.sampled_from((torch.float32, torch.float64, torch.bfloat16)),
+    seed=st.integers(0, 10_000),
+)
+def test_attention_over_random_shapes(kind, kv_heads, groups, head_dim, length, window, dtype, seed):
+    """One layer alone, against the eager implementation's output and weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=50,
+        hidden_size=72,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=kv_heads * groups,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        initializer_range=0.1
+        if dtype == torch.bfloat16
+        else 0.3,  # large scores have large errors in 8 bits of precision
+        rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
+        pad_token_id=2,
+        **({"sliding_window": window} if kind == "mistral" else {}),
+    )
+    config._attn_implementation = "eager"
+    model = AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    ids = torch.randint(0, 50, (1, length))
+    found = []
+    layer = model.model.layers[0].self_attn
+    layer.register_forward_hook(
+        lambda module, args, kwargs, out: found.append((kwargs["hidden_states"][0], out[0][0])), with_kwargs=True
+    )
+    with torch.no_grad():
+        weights = model(ids, output_attentions=True, use_cache=False).attentions[0][0]
+    hidden, output = found[0]
+    ours = attention.self_attention(layer, hidden)
+    near = 1e-5 if dtype != torch.bfloat16 else 2**-5
+    assert ours.output.shape == (length, 72) and ours.weights.shape == (kv_heads * groups, length, length)
+    assert (ours.output - output).abs().max() <= near * output.abs().max()
+    assert (ours.weights - weights.float()).abs().max() <= near
+
+
+def test_attention_is_that_of_the_embedded_model(embedded_model):
+    """In every layer; later ones give numbers above 100, where float32 itself is coarser than 1e-5."""
+    for module, hidden, output in attention.recorded(embedded_model, TEXT):
+        ours = attention.self_attention(module, hidden)
+        assert torch.allclose(ours.output, output, rtol=1e-5, atol=1e-5)
+    assert not embedded_model.model.model.layers[0].self_attn._forward_hooks
+
+
+def test_a_turned_query_and_key_know_only_their_distance():
+    luck = torch.Generator().manual_seed(0)
+    query, key = torch.randn(1, 1, 8, generator=luck), torch.randn(1, 1, 8, generator=luck)
+    angle = attention.angles(30, 8, 10000.0)
+    turned_q, turned_k = attention.rotate(query.expand(1, 30, 8), angle), attention.rotate(key.expand(1, 30, 8), angle)
+    products = turned_q[0] @ turned_k[0].T
+    assert torch.allclose(products[3, 1], products[28, 26], atol=1e-5)
+    assert not torch.allclose(products[3, 1], products[3, 2], atol=1e-3)
+
+
+def test_what_is_not_written_here_is_refused(tokenizer):
+    fused = random_model("phi3", tokenizer, num_attention_heads=3, num_key_value_heads=3)
+    module, hidden, _ = attention.recorded(fused, TEXT)[0]
+    with pytest.raises(CourseError, match="one matrix"):
+        attention.self_attention(module, hidden)
+    stretched = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}
+    module, hidden, _ = attention.recorded(random_model("llama", tokenizer, rope_parameters=stretched), TEXT)[0]
+    with pytest.raises(CourseError, match="linear"):
+        attention.self_attention(module, hidden)

@@ -1,0 +1,283 @@
+"""A file of any length is predicted shard by shard: bounded memory, nothing asked twice after a stop, nothing taken that belongs elsewhere."""
+
+import csv
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmcourse import CourseError, cli, models, predict
+from llmcourse._base import files
+from llmcourse.data.tasks import Task
+from llmcourse.predict import Scored, shards
+
+TASK = Task("plain", "Sort it.", {"text": "text"}, ("no", "yes"))
+ADAPTER = {"adapter": "one"}
+
+
+def written(path, n=35, prefix="text"):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text"], *([f"{prefix} {i}"] for i in range(n))])
+    return path
+
+
+def answers(rows):
+    """Made from each row's number, so that an answer in the wrong place shows."""
+    labels = [row["row"] % 2 for row in rows]
+    logs = [[math.log(0.25), math.log(0.75)] if label else [math.log(0.75), math.log(0.25)] for label in labels]
+    return Scored([1 - label for label in labels], 1.0, logprobs=logs), Scored(labels, 1.0, logprobs=logs)
+
+
+class Model:
+    """Stands for a model: counts its loads and the rows that it was asked, and may be stopped after some shards."""
+
+    def __init__(self, stop_after=None):
+        self.loads, self.asked, self.left = 0, [], stop_after
+
+    def load(self):
+        self.loads += 1
+
+        def ask(rows):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left = None if self.left is None else self.left - 1
+            self.asked += [row["row"] for row in rows]
+            return answers(rows)
+
+        return ask
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch, tmp_path):
+    monkeypatch.setattr(shards, "SHARD_ROWS", 10)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(model, source="in.csv", out="out.csv", belongs=ADAPTER, columns=None):
+    said = []
+    count = shards.predict_file(TASK, source, model.load, out, belongs, columns, said.append)
+    return count, "".join(said)
+
+
+def table(path="out.csv"):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def stopped(after, **how):
+    model = Model(stop_after=after)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, **how)
+    return model
+
+
+def test_a_stopped_run_goes_on_after_its_last_whole_shard(tmp_path):
+    written("in.csv")
+    first = stopped(after=2)
+    assert first.asked == list(range(1, 21)) and not (tmp_path / "out.csv").exists()
+    second = Model()
+    count, said = run(second)
+    assert second.asked == list(range(21, 36)) and count == 35
+    assert "Going on after row 20 of 35: 2 parts" in said
+    lines = table()
+    assert [line["row"] for line in lines] == [str(n) for n in range(1, 36)]
+    assert [line["after"] for line in lines] == [TASK.labels[n % 2] for n in range(1, 36)]
+    assert lines[3] == {
+        "row": "4",
+        "before": "yes",
+        "before_probability": "0.2500",
+        "after": "no",
+        "after_probability": "0.7500",
+        "text": "text 3",
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_the_same_as_in_one_go(tmp_path):
+    written("in.csv")
+    stopped(after=1)
+    run(Model())
+    whole = (tmp_path / "out.csv").read_text()
+    shown = []
+    shards.predict_file(TASK, "in.csv", Model().load, None, ADAPTER, None, shown.append)
+    assert "".join(shown) == whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: {"belongs": {"adapter": "two"}},
+        lambda: written("in.csv", prefix="other") and {},
+        lambda: written("in.csv", n=36) and {},
+        lambda: {"columns": {"text": "text"}},
+    ],
+    ids=["adapter", "texts", "rows", "columns"],
+)
+def test_parts_that_belong_elsewhere_are_not_taken(change):
+    written("in.csv")
+    stopped(after=2)
+    model = Model()
+    count, said = run(model, **change())
+    assert model.asked == list(range(1, count + 1)) and "belongs to another" in said and len(table()) == count
+
+
+def test_a_part_that_has_changed_is_asked_again(tmp_path):
+    written("in.csv")
+    stopped(after=3)
+    second = sorted((tmp_path / ".out.csv.parts").glob("*.csv"))[1]
+    second.write_bytes(second.read_bytes().replace(b"yes", b"no"))
+    model = Model()
+    run(model)
+    assert model.asked == list(range(11, 36))
+    assert [line["after"] for line in table()] == [TASK.labels[n % 2] for n in range(1, 36)]
+
+
+def test_a_mark_that_cannot_be_read_belongs_elsewhere(tmp_path):
+    written("in.csv")
+    stopped(after=1)
+    (tmp_path / ".out.csv.parts" / "belongs.json").write_bytes(b"[" * 100_000)
+    model = Model()
+    run(model)
+    assert len(model.asked) == 35
+
+
+def test_no_model_is_loaded_for_a_bad_row_or_for_nothing(tmp_path, monkeypatch):
+    with open(written("in.csv"), "a") as file:
+        file.write(f"{'y' * 5000}\n")
+    model = Model()
+    with pytest.raises(CourseError, match=r"in.csv, row 36: column 'text' has 5,000 characters"):
+        run(model)
+    assert model.loads == 0 and [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    written("in.csv")
+    with monkeypatch.context() as patch:  # stopped when all is answered and only the joining is left
+        patch.setattr(shards, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(Model())
+    run(model)
+    assert model.loads == 0 and len(table()) == 35
+
+
+def test_a_file_that_changes_under_our_hands_is_refused(tmp_path):
+    written("in.csv")
+    model = Model()
+
+    def load():
+        ask = model.load()
+        written("in.csv", prefix="exchanged")
+        return ask
+
+    with pytest.raises(CourseError, match="changed while it was read"):
+        shards.predict_file(TASK, "in.csv", load, "out.csv", ADAPTER, None, print)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_two_commands_do_not_write_one_file(tmp_path):
+    written("in.csv")
+    (tmp_path / ".out.csv.parts").mkdir()
+    program = (
+        "import sys\nfrom llmcourse._base import files\nwith files.lock('.out.csv.parts/writing'):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(CourseError, match=r"Another command is writing out\.csv"):
+            run(Model())
+        other.communicate()
+    assert run(Model())[0] == 35
+
+
+def test_the_table_is_safe_in_a_spreadsheet():
+    odd = Task("odd", "Sort it.", {"=field": "text"}, ("+1", "-1"))
+    rows = [{"row": 1, "=field": "=1+1"}, {"row": 2, "=field": "plain"}]
+    text = shards.head(odd) + shards.lines(odd, rows, *answers(rows))
+    cells = list(csv.reader(text.splitlines()))
+    assert cells[0][-1] == "'=field" and cells[1] == ["1", "'+1", "0.2500", "'-1", "0.7500", "'=1+1"]
+    assert cells[2][-1] == "plain"
+
+
+@pytest.mark.trust
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_memory_is_bounded_whatever_the_length(tmp_path, measured):
+    """A file of 430 MB in place of 43: what DuckDB buffers grows to its bound, the rows never stand in memory together."""
+    program = """
+import sys
+from llmcourse.predict import shards
+from llmcourse.predict import Scored
+from llmcourse.data.tasks import Task
+task = Task("plain", "Sort it.", {"text": "text"}, ("no", "yes"))
+shards.SHARD_ROWS = 500
+def ask(rows):
+    one = Scored([0] * len(rows), 1.0, logprobs=[[-0.1, -2.4]] * len(rows))
+    return one, one
+n = shards.predict_file(task, sys.argv[1], lambda: ask, sys.argv[2], {}, None, print)
+status = open("/proc/self/status").read()
+print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
+    peaks = {}
+    for n in (30_000, 300_000):
+        with open(tmp_path / "in.csv", "w") as file:
+            file.write("text\n")
+            for i in range(n):
+                file.write(f"row {i} {'and what it says ' * 80}\n")
+        done = subprocess.run(
+            [sys.executable, "-c", program, tmp_path / "in.csv", tmp_path / "out.csv"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        count, peak = done.stdout.split()
+        assert int(count) == n
+        peaks[n] = float(peak)
+    with open(tmp_path / "out.csv") as file:
+        assert sum(1 for _ in file) == 300_001
+    measured("long_files", rows=list(peaks), peak_memory_mib=[round(peak) for peak in peaks.values()])
+    assert peaks[300_000] < peaks[30_000] + 200, peaks
+
+
+def test_parts_are_named_by_what_they_hold():
+    assert shards._part_name(0, "a") == f"000001-{files.short_hash('a')}.csv"
+    assert shards._part_name(0, "a") != shards._part_name(0, "b")
+
+
+def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
+    """As a user sees it: stopped with 130, taken up by the same command, the adapter's task and columns of one's own."""
+    with open("in.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["body", "above"], *([f"=text {i}", "p"] for i in range(25))])
+    model = Model(stop_after=2)
+    monkeypatch.setattr(models, "load", lambda name: None)
+    ask = model.load()
+    monkeypatch.setattr(predict, "before_and_after", lambda loaded, task, folder, rows: ask(rows))
+    command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
+    assert cli.main([*command, "--out", "out.csv"]) == 130
+    assert "The same command goes on from there" in capsys.readouterr().err
+    model.left = None
+    assert cli.main([*command, "--out", "out.csv"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"Going on after row 20 of 25: 2 parts were kept in {Path('.out.csv.parts')}.",
+        "25 predictions: out.csv",
+    ]
+    assert model.asked == list(range(1, 26)) and table()[24]["comment"] == "'=text 24"
+    assert cli.main(command) == 0  # to standard output, the same table
+    assert capsys.readouterr().out == (tmp_path / "out.csv").read_text()
+
+
+def test_the_result_takes_the_place_of_nothing_else(tmp_path):
+    """The rows themselves were replaced by their predictions; and a folder was found to be one when all was answered."""
+    written("in.csv")
+    before = (tmp_path / "in.csv").read_bytes()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "same.csv").symlink_to("in.csv")
+    model = Model()
+    for out, message in (
+        ("in.csv", "is the file that is read"),
+        ("same.csv", "is the file that is read"),
+        ("results", "is a folder"),
+        (".", "is a folder"),
+    ):
+        with pytest.raises(CourseError, match=f"--out {out} {message}"):
+            run(model, out=out)
+    assert model.loads == 0 and (tmp_path / "in.csv").read_bytes() == before
