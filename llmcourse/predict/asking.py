@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from llmcourse._base import processes
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.predict import engine
 from llmcourse.predict.engine import Batch
 from llmcourse.predict.journal import Journal
-from llmcourse.predict.prompts import Prompt, parse_answer
+from llmcourse.predict.prompts import CONTENT_FREE, Prompt, parse_answer
 
 SPARE_TOKENS = 4
 """How many tokens more than the longest label a generated answer may have."""
 
 Progress = Callable[[int, int], None]
-"""Called with rows done and rows in all."""
+"""Called with the number of rows done and of all rows."""
+
+Way = Literal["generated", "scored", "calibrated"]
+"""How an answer is taken: written freely, chosen among the labels, or chosen and calibrated."""
 
 
 @dataclass
@@ -70,14 +73,10 @@ def generate(
     Rows that the journal already answers are not asked again; new answers go into it batch by batch.
     Raises CourseError for a row whose text does not fit the prompt; the message names the row.
     """
-    labels = label_tokens(loaded, prompt)
-    new_tokens = max(map(len, labels)) + SPARE_TOKENS
-
-    def write(batch: Batch) -> list[str]:
-        return engine.write(loaded, batch, new_tokens, likely=labels)
-
-    texts, seconds = _ask_all(loaded, prompt, rows, write, progress, journal)
-    return Generated([parse_answer(text, prompt.task) for text in texts], seconds, texts)
+    journal = journal or Journal()
+    fill_journal(loaded, prompt, rows, "generated", journal, progress=progress)
+    texts = [journal.answers[index] for index in range(len(rows))]
+    return Generated([parse_answer(text, prompt.task) for text in texts], journal.seconds, texts)
 
 
 def score(
@@ -99,16 +98,86 @@ def score(
     calibration (Zhao et al. 2021, arXiv:2102.09690, section 5, with a diagonal matrix and no bias). The journal keeps what the
     model said before that, as in `generate`.
     """
-    every = [*prompt.content_free_rows(), *rows] if calibrate else list(rows)
-    logprobs, seconds = _label_logprobs(loaded, prompt, every, progress, journal)
+    way: Way = "calibrated" if calibrate else "scored"
+    journal = journal or Journal()
+    fill_journal(loaded, prompt, rows, way, journal, progress=progress)
+    logprobs = [journal.answers[index] for index in range(len(rows_to_ask(prompt, rows, way)))]
     bias = None
     if calibrate:
-        free = logprobs[: len(every) - len(rows)]
-        mean = [sum(math.exp(row[label]) for row in free) / len(free) for label in range(len(prompt.task.labels))]
-        bias = [math.log(value) for value in mean]
-        logprobs = [_normalised([a - b for a, b in zip(row, bias, strict=True)]) for row in logprobs[len(free) :]]
+        content_free, logprobs = logprobs[: len(CONTENT_FREE)], logprobs[len(CONTENT_FREE) :]
+        bias = [
+            math.log(sum(math.exp(row[label]) for row in content_free) / len(content_free))
+            for label in range(len(prompt.task.labels))
+        ]
+        logprobs = [_normalised([a - b for a, b in zip(row, bias, strict=True)]) for row in logprobs]
     labels = [max(range(len(row)), key=row.__getitem__) for row in logprobs]
-    return Scored(labels, seconds, logprobs, bias)
+    return Scored(labels, journal.seconds, logprobs, bias)
+
+
+def rows_to_ask(prompt: Prompt, rows: Sequence[Mapping], way: Way) -> list[Mapping]:
+    """Return the rows as a journal numbers them. Calibration asks the content-free rows too, before the others."""
+    return [*(prompt.content_free_rows() if way == "calibrated" else ()), *rows]
+
+
+def fill_journal(
+    loaded: LoadedModel,
+    prompt: Prompt,
+    rows: Sequence[Mapping],
+    way: Way,
+    journal: Journal,
+    indices: Sequence[int] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Ask the rows whose answers the journal does not have, and add their answers to it batch by batch.
+
+    `indices` limits this to some of `rows_to_ask(prompt, rows, way)`. An answer is a text when the way is "generated",
+    otherwise the label log-probabilities before calibration. `progress` counts answers of the journal and all rows.
+    Raises CourseError for a row that does not fit the prompt; the message names the row.
+    """
+    import torch
+
+    rows = rows_to_ask(prompt, rows, way)
+    answer = _text_writer(loaded, prompt) if way == "generated" else _label_scorer(loaded, prompt)
+    clock = time.perf_counter()
+    prompts = encode(loaded, prompt, rows)
+    indices = range(len(rows)) if indices is None else indices
+    missing = [index for index in indices if index not in journal.answers]
+    if progress and journal.answers:
+        progress(len(journal.answers), len(rows))
+    with torch.inference_mode():
+        for batch in engine.batches(loaded, prompts, missing):
+            answers = dict(zip(batch.rows, answer(batch), strict=True))
+            clock, before = time.perf_counter(), clock
+            journal.add(answers, clock - before)
+            if progress:
+                progress(len(journal.answers), len(rows))
+
+
+def _text_writer(loaded: LoadedModel, prompt: Prompt) -> Callable[[Batch], list[str]]:
+    """Return the function that writes one text for each row of a batch."""
+    labels = label_tokens(loaded, prompt)
+    new_tokens = max(map(len, labels)) + SPARE_TOKENS
+    return lambda batch: engine.write(loaded, batch, new_tokens, likely=labels)
+
+
+def _label_scorer(loaded: LoadedModel, prompt: Prompt) -> Callable[[Batch], list[list[float]]]:
+    """Return the function that computes the label log-probabilities of a batch: (rows, labels)."""
+    import torch
+
+    choices_of_path = label_choices(label_tokens(loaded, prompt))
+
+    def score_labels(batch: Batch) -> list[list[float]]:
+        first = engine.next_logits(loaded, batch)
+        total = torch.zeros(len(batch.rows), len(prompt.task.labels), dtype=torch.float64)
+        for path, choices in choices_of_path.items():
+            # each path continues from the rows' own keys and values, which stay as they are
+            logits = engine.next_logits(loaded, engine.followed_by(loaded, batch, path)) if path else first
+            total += choices.logprobs(logits.double().log_softmax(-1).cpu())
+        if bool(total.isnan().any()):
+            raise CourseError(_OVERFLOW)
+        return total.tolist()
+
+    return score_labels
 
 
 def before_and_after(
@@ -152,71 +221,6 @@ def check_adapter(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) 
 
 
 _OVERFLOW = "The model's numbers overflow: it gives no probabilities. Are the adapter's weights too large, or is float16 too narrow?"
-
-
-def _label_logprobs(loaded, prompt, rows, progress, journal) -> tuple[list[list[float]], float]:
-    import torch
-
-    nodes = label_choices(label_tokens(loaded, prompt))
-
-    def weigh(batch: Batch) -> list[list[float]]:
-        first = engine.next_logits(loaded, batch)
-        total = torch.zeros(len(batch.rows), len(prompt.task.labels), dtype=torch.float64)
-        for path, choices in nodes.items():
-            # every path goes on from the rows' own keys and values, which stay as they are
-            logits = engine.next_logits(loaded, engine.followed_by(loaded, batch, path)) if path else first
-            total += choices.logprobs(logits.double().log_softmax(-1).cpu())
-        if bool(total.isnan().any()):
-            raise CourseError(_OVERFLOW)
-        return total.tolist()
-
-    return _ask_all(loaded, prompt, rows, weigh, progress, journal)
-
-
-def _ask_all(loaded, prompt, rows, answer, progress: Progress | None, journal: Journal | None) -> tuple[list, float]:
-    """Each row's answer, and the seconds: `answer(batch)` for the rows that the journal does not know.
-
-    Beside other processes each asks a part of them, and in the end all know all answers; the seconds are those of the slowest.
-    """
-    import torch
-
-    journal = journal or Journal()
-    clock = time.perf_counter()
-    prompts = encode(loaded, prompt, rows)
-    unknown = [index for index in range(len(rows)) if index not in journal.answers]
-    known, mine = len(rows) - len(unknown), share(prompts, unknown, processes.count(), processes.rank())
-    done = 0
-    if progress and known:
-        progress(known, len(rows))
-    kept = lambda: f"The answers so far are kept (at least {known + done:,} of {len(rows):,})."  # noqa: E731
-    with processes.keeping(kept), torch.inference_mode():
-        for batch in engine.batches(loaded, prompts, mine):
-            answers = dict(zip(batch.rows, answer(batch), strict=True))
-            clock, before = time.perf_counter(), clock
-            journal.add(answers, clock - before)
-            done += len(answers)
-            if progress:
-                # the other processes are taken to be as far as this one
-                progress(known + done * len(unknown) // len(mine), len(rows))
-        parts = processes.gather(({index: journal.answers[index] for index in mine}, journal.seconds))
-    answers = journal.answers | {index: one for part, _ in parts for index, one in part.items()}
-    return [answers[index] for index in range(len(rows))], max(seconds for _, seconds in parts)
-
-
-def share(prompts: Sequence[Sequence[int]], rows: Sequence[int], parts: int, part: int) -> list[int]:
-    """The part of `rows` that one of several processes asks, about equal in tokens; the parts are disjoint, and all of `rows` together.
-
-    Rows with the same beginning stay together, so that it is computed in one process.
-    """
-    if parts == 1:
-        return list(rows)
-    order = sorted(rows, key=lambda row: (prompts[row], row))
-    whole, before, mine = sum(len(prompts[row]) for row in order), 0, []
-    for row in order:
-        if before * parts // whole == part:
-            mine.append(row)
-        before += len(prompts[row])
-    return mine
 
 
 @dataclass
