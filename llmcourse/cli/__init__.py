@@ -246,7 +246,7 @@ def _preflight(options) -> None:
     else:
         print(f"\n{options.model} in the gear {gear.name}\n")
     more = _workshop_findings() if options.workshop else ()
-    preflight.check(gears.needs(gear, options.model), more)
+    preflight.check_machine(gears.needs(gear, options.model), more)
 
 
 def _workshop_findings() -> list:
@@ -426,7 +426,7 @@ def _recipe(options):
     from llmcourse.training.recipes import RECIPES
 
     if options.recipe is None:
-        recipe = gears.current().recipe
+        recipe = gears.gear().recipe
     elif options.recipe in RECIPES:
         recipe = RECIPES[options.recipe]
     else:
@@ -448,7 +448,7 @@ def _experiment(options):
     from llmcourse.experiment import Experiment
     from llmcourse.setup import gears
 
-    task, gear = _task(options), gears.current()
+    task, gear = _task(options), gears.gear()
     # a source of one's own is taken whole
     sizes = (None, None) if options.data else (gear.n_train, gear.n_test)
     # the rows first: what is wrong with them shows before a model is loaded

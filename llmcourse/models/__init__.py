@@ -1,5 +1,6 @@
 """Models: the catalogue, loading in float32 or NF4, the embedded model, adapters on disk."""
 
+from llmcourse.models import catalogue
 from llmcourse.models.adapters import put_adapter, read_card, save_adapter, shipped_adapter, task_of
 from llmcourse.models.catalogue import EMBEDDED
 from llmcourse.models.loading import LoadedModel, config_of, embedded_in_nf4, free, from_hub, load, quantization_config
@@ -7,6 +8,7 @@ from llmcourse.models.loading import LoadedModel, config_of, embedded_in_nf4, fr
 __all__ = [
     "EMBEDDED",
     "LoadedModel",
+    "catalogue",
     "config_of",
     "embedded_in_nf4",
     "free",

@@ -1,16 +1,41 @@
-"""Will it run here? Hardware facts, gears, preflight, and what the notebooks' first cell needs.
+"""Will the course run here? Hardware, gears, the check before a download, and what the notebooks' first cell installs.
 
-The first cell imports this package before the dependencies are installed, so the rest of the room is imported when it is first used.
+The first cell imports this package before the dependencies are installed. So only `steps` and `check` are imported at once; the
+other names are imported when they are first used (PEP 562).
 """
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from llmcourse.setup.firstcell import check as check
-from llmcourse.setup.firstcell import steps as steps
+from llmcourse._base import hardware
+from llmcourse.setup.firstcell import check, steps
+
+if TYPE_CHECKING:
+    from llmcourse.setup.gears import GEARS, Gear, gear, needs
+    from llmcourse.setup.preflight import Finding, check_machine
+
+_HOMES = {
+    "GEARS": "gears",
+    "Finding": "preflight",
+    "Gear": "gears",
+    "check_machine": "preflight",
+    "gear": "gears",
+    "needs": "gears",
+}
+
+__all__ = ["GEARS", "Finding", "Gear", "check", "check_machine", "gear", "machine", "needs", "steps"]
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name not in ("facts", "gears", "preflight"):
+def machine() -> hardware.Hardware:
+    """Return what this machine has: device, memory, and the number type that suits it. Imports torch."""
+    return hardware.detect()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

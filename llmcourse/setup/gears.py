@@ -98,6 +98,9 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
     )
 
 
-def current() -> Gear:
-    """The gear of this machine."""
+def gear() -> Gear:
+    """Return the gear of this machine. Raises CourseError if LLMCOURSE_GEAR names no gear."""
     return GEARS[hardware.detect().gear]
+
+
+current = gear  # until the notebooks say setup.gear()

@@ -233,12 +233,12 @@ def test_the_table_is_aligned_and_check_stops(monkeypatch, capsys):
     seen, needs = on_t4(versions={"torchao": "0.10.0"})
     monkeypatch.setattr(preflight, "look", lambda asked: seen)
     with pytest.raises(CourseError, match="torchao: %pip uninstall -y torchao"):
-        preflight.check(needs)
+        preflight.check_machine(needs)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok    kernel      every") and lines[2].startswith("STOP  torchao     torchao 0.10.0")
     assert lines[3] == " " * 18 + "-> %pip uninstall -y torchao"
     monkeypatch.setattr(preflight, "look", lambda asked: ON_T4)
-    assert {one.level for one in preflight.check(BIG)} == {"ok"}
+    assert {one.level for one in preflight.check_machine(BIG)} == {"ok"}
 
 
 def test_looking_is_quick_and_light():
