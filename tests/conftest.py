@@ -9,54 +9,29 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+import small
 
 from llmcourse import models
 from llmcourse._base import hardware
 from llmcourse.data import tasks
-from llmcourse.models import LoadedModel, catalogue
+from llmcourse.models import catalogue
 
 SARCASM = tasks.SARCASM
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    from transformers import AutoTokenizer
-
-    from llmcourse.models import embedded
-
-    return AutoTokenizer.from_pretrained(embedded.ensure_embedded())
+    return small.tokenizer()
 
 
 @pytest.fixture(scope="session")
 def make_tiny(tokenizer):
     """Makes a random Llama with 2 layers and the embedded model's tokenizer."""
-
-    def make(seed: int = 0, **config) -> LoadedModel:
-        import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
-
-        torch.manual_seed(seed)
-        values = {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 2048,
-            "initializer_range": 0.1,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 2,
-            **config,
-        }
-        model = LlamaForCausalLM(LlamaConfig(**values)).eval()
-        return LoadedModel("tiny", {"name": "tiny", "sha256": f"{seed:064d}"}, model, tokenizer)
-
-    return make
+    return partial(small.tiny_model, tokenizer)
 
 
 @pytest.fixture

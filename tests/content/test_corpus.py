@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from gates import similarity, skeleton, words
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
@@ -19,33 +20,12 @@ with open(data.bundled_path(SARCASM), encoding="utf-8", newline="") as file:
 REPLIES = [row["comment"] for row in ROWS]
 LABELS = np.array([int(row["label"]) for row in ROWS])
 _, PARENTS = np.unique([row["parent_comment"] for row in ROWS], return_inverse=True)
-FUNCTION_WORDS = re.findall(
-    r"\w+", "a an the and or but so if of to in on at for with as is was are be it that this you i we my your"
-)
-PUNCTUATION = ".,!?;:…\"'()"
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[\w']+", text.lower())
 
 
 def cross_validated(model, features) -> float:
     """Mean accuracy over 10 folds that never part a parent's two replies, drawn three times."""
     draws = [StratifiedGroupKFold(10, shuffle=True, random_state=seed) for seed in range(3)]
     return float(np.mean([cross_val_score(model, features, LABELS, groups=PARENTS, cv=folds) for folds in draws]))
-
-
-def skeleton(text: str) -> str:
-    """The order of function words and marks, with everything else blanked out."""
-    tokens = re.findall(r"[\w']+|[.,!?]", text.lower())
-    return re.sub(r"(_ )+", "_ ", " ".join(t if t in FUNCTION_WORDS or t in PUNCTUATION else "_" for t in tokens) + " ")
-
-
-def similarity(texts: list[str]) -> np.ndarray:
-    vectors = TfidfVectorizer(ngram_range=(1, 2)).fit_transform(texts)
-    near = (vectors @ vectors.T).toarray()
-    np.fill_diagonal(near, 0)
-    return near
 
 
 def test_size_and_balance():

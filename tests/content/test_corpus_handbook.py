@@ -8,7 +8,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
+from gates import similarity, words
 
 CORPORA = resources.files("llmcourse.data") / "corpora"
 HANDBOOK = json.loads((CORPORA / "handbook.json").read_text(encoding="utf-8"))
@@ -27,10 +27,6 @@ ORDINARY = set(
 ) | {day + ending for day in WEEKDAYS for ending in ("", "s")}
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[\w']+", text.lower())
-
-
 def says(text: str, span: str) -> bool:
     """`span` stands in `text` as whole words, in any case; "3.2" is not said by "13.2", nor "31" by "31.5"."""
     return (
@@ -40,14 +36,6 @@ def says(text: str, span: str) -> bool:
 
 def says_not(text: str, spans: list[str]) -> bool:
     return not any(says(text, span) for span in spans)
-
-
-def nearest(texts: list[str]) -> float:
-    """The largest TF-IDF cosine between two of the texts."""
-    vectors = TfidfVectorizer(ngram_range=(1, 2)).fit_transform(texts)
-    near = (vectors @ vectors.T).toarray()
-    np.fill_diagonal(near, 0)
-    return float(near.max())
 
 
 def sentences(text: str) -> list[str]:
@@ -133,9 +121,9 @@ def test_lengths():
 
 def test_no_duplicates_and_no_near_duplicates():
     passages = [p["text"] for p in PASSAGES.values()] + [p["text"] for p in GENERAL["passages"]]
-    assert nearest(passages) < 0.6
-    assert nearest([q["question"] for q in QUESTIONS]) < 0.6
-    assert nearest([q["paraphrase"] for q in QUESTIONS]) < 0.6
+    assert similarity(passages).max() < 0.6
+    assert similarity([q["question"] for q in QUESTIONS]).max() < 0.6
+    assert similarity([q["paraphrase"] for q in QUESTIONS]).max() < 0.6
     assert len({f["question"] for f in FACTS}) == 80
     for group in (PASSAGES.values(), GENERAL["passages"]):
         titles = [p["title"].lower() for p in group]
@@ -239,4 +227,4 @@ def test_the_gates_can_fail():
     assert says("paid by the 22nd", "22ND") and not says("dock 123", "dock 12") and not says("31.5 days", "31")
     assert says("minus 34.", "34") and says("on 31, at most", "31")
     assert names_inside("Ask the clerk, Jane Doe, or the Zephyr. Ask Ann Other.") == {"Jane Doe", "Zephyr", "Ann Other"}
-    assert nearest(["the lathe is oiled on Friday", "the lathe is oiled on Sunday", "coffee is free"]) >= 0.6
+    assert similarity(["the lathe is oiled on Friday", "the lathe is oiled on Sunday", "coffee is free"]).max() >= 0.6

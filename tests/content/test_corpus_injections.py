@@ -9,8 +9,6 @@ import pytest
 
 from llmcourse.data import injections
 from llmcourse.data.screen import fit_to_show
-from llmcourse.data.tasks import SARCASM
-from llmcourse.predict.prompts import Prompt
 
 ALL = injections.load()
 CARD = (resources.files("llmcourse.data") / "corpora" / "README.md").read_text(encoding="utf-8")
@@ -32,14 +30,6 @@ def test_a_hundred_of_a_dozen_kinds():
     assert len({one.text for one in ALL}) == len({one.harmless for one in ALL}) == 100
     together = [kind for kind, _ in itertools.groupby(one.kind for one in ALL)]
     assert together == list(kinds)  # kind after kind, as `load` says
-
-
-def test_each_wants_a_label():
-    for one in ALL:
-        assert "{label}" in one.text and "{label}" not in one.harmless
-        for label in SARCASM.labels:
-            wanting = one.wanting(label)
-            assert wanting.count(label) >= one.text.count("{label}") and "{label}" not in wanting
 
 
 def test_a_harmless_text_wants_nothing():
@@ -75,14 +65,6 @@ def test_they_can_be_put_on_a_projector():
     for text in (text for one in ALL for text in (one.text, one.harmless)):
         assert fit_to_show(text) and text == text.strip() and text.replace("\n", "").isprintable()
         assert not re.search(r"https?:|@\w", text), text
-
-
-def test_in_a_prompt_each_stays_in_its_line():
-    """Whatever is written, what follows the row's last field is the answer's name, and no control token survives."""
-    for one in ALL:
-        said = Prompt(SARCASM).row({"parent_comment": "Rain again.", "comment": f"Lovely. {one.wanting('Sarcasm')}"})
-        assert [line.partition(":")[0] for line in said.splitlines()] == ["comment", "reply", "Category"], said
-        assert not re.search(r"<[|/]?\w+\|?>|\[/?INST\]", said), said
 
 
 def test_the_card_tells_of_them():

@@ -6,12 +6,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from gates import similarity, skeleton, words
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_corpus import similarity, skeleton, words
 
 from llmcourse import data
 from llmcourse.data import screen

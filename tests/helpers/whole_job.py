@@ -38,17 +38,16 @@ def count_writes(limit: int | None) -> list[str]:
 
 def study(folder: Path, loaded):
     """The experiment of the job: eight test rows, sixteen to train on."""
-    from test_experiment import some_rows
+    import small
 
     from llmcourse.experiment import Experiment
 
-    return Experiment(some_rows(), loaded, folder / "runs", quiet=True)
+    return Experiment(small.some_rows(), loaded, folder / "runs", quiet=True)
 
 
 def run(folder: Path, say=print) -> None:
     os.environ["LLMCOURSE_CACHE"] = str(folder / "cache")
-    import conftest
-    from test_experiment import RECIPE
+    import small
 
     from llmcourse._base import hardware
     from llmcourse.experiment import report
@@ -56,23 +55,21 @@ def run(folder: Path, say=print) -> None:
 
     say("convert")
     embedded.ensure_embedded()
-    loaded = conftest.make_tiny.__wrapped__(conftest.tokenizer.__wrapped__())(5)
+    loaded = small.tiny_model(small.tokenizer(), 5)
     with hardware.mkl_products():
         job = study(folder, loaded)
         say("train")
-        job.train(RECIPE.changed(epochs=20, save_steps=4))
+        job.train(small.ONE_EPOCH.changed(epochs=20, save_steps=4))
         say("evaluate")
         for k in (0, 2, 4):
             job.generated(job.prompt(k))
             job.scored(job.prompt(k), calibrate=k == 2)
-        job.finetuned(RECIPE.changed(epochs=20, save_steps=4))
+        job.finetuned(small.ONE_EPOCH.changed(epochs=20, save_steps=4))
         say("write")
         report.write(job, job.results(), folder / "runs" / "report")
 
 
 if __name__ == "__main__":
-    tests = Path(__file__).parents[1]
-    sys.path[:0] = [str(tests), str(tests / "unit" / "experiment")]
     phase, write = (sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 3 else (None, None)
 
     def said(name: str) -> None:

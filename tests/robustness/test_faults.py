@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import whole_job
-from test_experiment import RECIPE, some_rows
+from small import ONE_EPOCH, some_rows
 
 from llmcourse import cli, experiment
 from llmcourse._base import files
@@ -33,7 +33,7 @@ JOB = Path(whole_job.__file__)
 KILLS = 20
 WRITES = {"convert": 6, "train": 30, "evaluate": 12, "write": 4}
 """About as many calls of fsync or rename a phase of the job has."""
-LONG = RECIPE.changed(epochs=6, save_steps=2)  # 24 steps
+LONG = ONE_EPOCH.changed(epochs=6, save_steps=2)  # 24 steps
 
 
 def start(folder: Path, phase: str | None = None, write: int = 0) -> subprocess.Popen:

@@ -6,20 +6,19 @@
 import csv
 import io
 import json
-import re
 import shutil
 import unicodedata
 import warnings
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hostile_texts import NASTY, any_texts, quick, texts
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmcourse import CourseError, data
-from llmcourse._base.spreadsheet import guarded, unguarded
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM, SUPPORT, Task
-from llmcourse.data.texts import MAX_CHARACTERS, one_line
+from llmcourse.data.texts import MAX_CHARACTERS
 from llmcourse.experiment import Experiment
 from llmcourse.predict import Generated
 from llmcourse.predict.journal import Journal
@@ -27,46 +26,7 @@ from llmcourse.predict.prompts import parse_answer
 
 TASK = Task("plain", "Sort it.", {"text": "text", "more": "more"}, ("no", "yes"))
 
-NASTY = (
-    "\0",
-    "\x1a\x07\x1b[31m",
-    "\u202egnp.exe\u202c",
-    "\u2066a\u2069 \u200f",
-    "👩‍👩‍👧‍👦🏳️‍🌈",
-    "e" + "\u0301" * 40,
-    "\ufeff",
-    "\u2028\u2029\x85\x0b",
-    "=cmd|'/c calc'!A1",
-    "＝1+1",
-    " \ufeff=1+1",
-    "@SUM(1+1)*cmd",
-    "<script>alert(1)</script>",
-    '"',
-    '""',
-    "'",
-    ",",
-    ";",
-    "\t",
-    "\r",
-    "\n",
-    "\r\n",
-    "\\",
-    "\\n",
-    "NULL",
-    "nan",
-    "1e400",
-    "2020-1-1",
-    "2020-01-01T00:00:00Z",
-    "550E8400-E29B-41D4-A716-446655440000",
-    "# no comment",
-    "{{7*7}}",
-    "%s{0}",
-    "x" * MAX_CHARACTERS,
-)
-pieces = st.one_of(st.sampled_from(NASTY), st.text(max_size=12))
-texts = st.lists(pieces, min_size=1, max_size=4).map("".join)
 tables = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def outcome(path, rows):
@@ -272,24 +232,6 @@ def test_names_that_are_no_text(tmp_path):
 
 # -- prompts and answers ---------------------------------------------------------------------------------------------
 
-any_texts = st.one_of(texts, st.text(st.characters(exclude_categories=()), max_size=20))  # lone surrogates among them
-
-
-@settings(quick, max_examples=200)
-@example(["\ud800"])
-@given(st.lists(st.one_of(any_texts, st.integers(0, 30)), min_size=1, max_size=5))
-def test_no_text_leaves_its_line_or_becomes_a_control_token(tokenizer, parts):
-    special = sorted(tokenizer.get_added_vocab())
-    text = "".join(special[part % len(special)] if isinstance(part, int) else part for part in parts)
-    try:
-        line = one_line(text)
-    except CourseError as error:
-        assert "surrogate" in str(error) or "too long" in str(error)
-        return
-    assert len(line.splitlines()) <= 1
-    assert re.sub(r"\s", "", line) == re.sub(r"\s", "", text)
-    assert not set(tokenizer(line, add_special_tokens=False).input_ids) & set(tokenizer.get_added_vocab().values())
-
 
 @settings(quick, max_examples=300)
 @given(any_texts, st.sampled_from([SARCASM, SUPPORT]), st.integers(0, 9), any_texts)
@@ -302,17 +244,6 @@ def test_an_answer_is_a_label_or_none(before, task, place, after):
 
 
 # -- results ---------------------------------------------------------------------------------------------------------
-
-
-@settings(quick, max_examples=200)
-@example("＝1+1")
-@example(" \ufeff=1+1")
-@given(any_texts)
-def test_cells_are_safe_in_a_spreadsheet_and_come_back(text):
-    cell = guarded(text)
-    assert unguarded(cell) == text
-    assert not cell.lstrip(" \0\ufeff").startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
-    assert not cell.startswith(("\t", "\r", "\n", "\0"))
 
 
 def a_journal(path) -> bytes:

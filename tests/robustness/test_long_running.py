@@ -5,7 +5,7 @@ import random
 
 import psutil
 import pytest
-from test_experiment import RECIPE, some_rows
+from small import ONE_EPOCH, some_rows
 
 from llmcourse import models
 from llmcourse.experiment import Experiment
@@ -43,17 +43,17 @@ def test_two_hundred_runs_again(hub, tmp_path, measured):
         job.scored(job.prompt(luck.choice((0, 2))), calibrate=luck.random() < 0.5)
 
     def train():
-        study().train(RECIPE.changed(r=luck.choice((2, 4))), resume=luck.random() < 0.5)
+        study().train(ONE_EPOCH.changed(r=luck.choice((2, 4))), resume=luck.random() < 0.5)
 
     def evaluate():
         job = study()
-        folder, _ = job.train(RECIPE.changed(r=luck.choice((2, 4))))
+        folder, _ = job.train(ONE_EPOCH.changed(r=luck.choice((2, 4))))
         job.adapter_arm(folder, luck.choice(("generated", "scored")))
         job.results()
 
     def train_anew():
         job = study()
-        a_step = RECIPE.changed(epochs=0.25, warmup=0)
+        a_step = ONE_EPOCH.changed(epochs=0.25, warmup=0)
         finetuning.finetune(job.loaded, job.task, list(rows.train), a_step, tmp_path / "scratch", resume=False)
 
     for _ in range(RUNS):

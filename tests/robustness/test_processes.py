@@ -84,7 +84,8 @@ def test_a_step_that_cannot_be_divided_is_refused(one_of_two):
 
 def test_gradients_of_two_processes_average_to_those_of_one(tiny, tmp_path, monkeypatch, products):
     """DDP averages over processes what each has added up over its micro-batches: that is the mean over all rows of the step."""
-    from test_finetuning import ROWS, trainer_for
+    from small import TRAINING_ROWS as ROWS
+    from small import trainer_for
 
     trainer = trainer_for(tiny, tmp_path, RECIPE, ROWS[:8])
     model, data = trainer.model, trainer.train_dataset

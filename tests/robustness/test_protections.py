@@ -197,13 +197,13 @@ PROTECTIONS = [
         "data/texts.py",
         'text = " ".join(str(value).split())',
         "text = str(value)",
-        HOSTILE + "test_no_text_leaves_its_line_or_becomes_a_control_token",
+        "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
     ),
     Protection(
         "data/texts.py",
         'lambda mark: mark.group() + " ", text)',
         "lambda mark: mark.group(), text)",
-        HOSTILE + "test_no_text_leaves_its_line_or_becomes_a_control_token",
+        "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
     ),
     Protection(
         "predict/prompts.py",
@@ -215,7 +215,7 @@ PROTECTIONS = [
         "_base/spreadsheet.py",
         'return "\'" + text if _FORMULA.match(text) else text',
         "return text",
-        HOSTILE + "test_cells_are_safe_in_a_spreadsheet_and_come_back",
+        "test_spreadsheet::test_cells_are_safe_in_a_spreadsheet_and_come_back",
     ),
     Protection(
         "data/screen.py",

@@ -6,8 +6,7 @@ nothing: test_finetune.test_training_that_learns_nothing_or_breaks_down_is_refus
 
 import pytest
 import torch
-from test_experiment import some_rows
-from test_finetuning import RECIPE, ROWS
+from small import TRAINING_ROWS, TWO_EPOCHS, some_rows
 
 from llmcourse import CourseError, experiment, models, predict
 from llmcourse.data.tasks import SARCASM
@@ -117,7 +116,7 @@ def all_frozen(made):
 def test_training_refuses(spoil, message, spoilt, tiny, tmp_path):
     spoilt(spoil)
     with pytest.raises(CourseError, match=message):
-        finetuning.finetune(tiny, SARCASM, ROWS[:8], RECIPE, tmp_path)
+        finetuning.finetune(tiny, SARCASM, TRAINING_ROWS[:8], TWO_EPOCHS, tmp_path)
     assert not tiny.has_adapter
 
 
@@ -142,7 +141,7 @@ def zeroed(loaded):
 
 @pytest.mark.parametrize("spoil", [switched_off, taken_off, zeroed])
 def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
-    folder, _ = study.train(RECIPE)
+    folder, _ = study.train(TWO_EPOCHS)
 
     def put(loaded, folder):
         card = models.put_adapter(loaded, folder)
@@ -159,7 +158,7 @@ def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
 
 def test_numbers_that_overflow_are_refused(study):
     """Finite weights, and logits that are not: every answer would be the first label, or garbage."""
-    folder, _ = study.train(RECIPE)
+    folder, _ = study.train(TWO_EPOCHS)
     real = models.put_adapter
 
     def put(loaded, folder):
@@ -179,7 +178,7 @@ def test_numbers_that_overflow_are_refused(study):
 
 
 def test_no_rows_say_nothing_of_an_adapter(study):
-    folder, _ = study.train(RECIPE)
+    folder, _ = study.train(TWO_EPOCHS)
     assert [found.labels for found in predict.before_and_after(study.loaded, SARCASM, folder, [])] == [[], []]
 
 
@@ -188,7 +187,7 @@ def test_two_beginnings_of_a_prompt_are_refused(tiny, monkeypatch):
     doubled = lambda *args: [[START, START, *ids] for ids in real(*args)]  # noqa: E731
     monkeypatch.setattr(predict.asking, "encode_text", doubled)
     with pytest.raises(CourseError, match="A prompt begins with two beginning-of-text tokens"):
-        predict.score(tiny, Prompt(SARCASM), ROWS[:2])
+        predict.score(tiny, Prompt(SARCASM), TRAINING_ROWS[:2])
 
 
 def test_arms_on_different_rows_are_not_compared(study, tiny, tmp_path):
@@ -208,8 +207,8 @@ def test_the_padding_side_of_a_tokenizer_changes_nothing(make_tiny, tmp_path):
         loaded = make_tiny(1)
         before, loaded.tokenizer.padding_side = loaded.tokenizer.padding_side, side
         try:
-            finetuning.finetune(loaded, SARCASM, ROWS[:8], RECIPE, tmp_path / side)
-            scores = predict.score(loaded, Prompt(SARCASM, instruction=False), ROWS).logprobs
+            finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:8], TWO_EPOCHS, tmp_path / side)
+            scores = predict.score(loaded, Prompt(SARCASM, instruction=False), TRAINING_ROWS).logprobs
         finally:
             loaded.tokenizer.padding_side = before
         outcomes.append(torch.tensor(scores))

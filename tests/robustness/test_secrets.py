@@ -1,97 +1,25 @@
 """No access token is written anywhere: planted ones are searched for in messages, tracebacks, results, adapters, reports, notebooks."""
 
-import base64
 import dataclasses
 import os
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
 import hub_server
 import pytest
+from planted_tokens import BASIC, IN_FILE, SECRETS, TOKEN, none_in, plant, shown
 
 from llmcourse import CourseError, data
 from llmcourse._base import redact
 from llmcourse.data import tasks
-
-TOKEN = "hf_" + "PlantedInTheEnvironment0123456789X"
-IN_FILE = "hf_" + "PlantedInTheFileOfTheHub0123456789"
-KAGGLE = "feedc0de" * 4
-BASIC = base64.b64encode(f"someone:{KAGGLE}".encode()).decode()
-SECRETS = (TOKEN, IN_FILE, KAGGLE, BASIC)
-assert len(TOKEN) == len(IN_FILE) == 37
 
 TASK = dataclasses.replace(tasks.SARCASM, hub=("someone/rows", "rows.csv", hub_server.COMMIT))
 
 
 @pytest.fixture
 def planted(monkeypatch, tmp_path) -> dict[str, str]:
-    """A home with tokens in every place where one can lie; returns the environment."""
-    home = tmp_path / "home"
-    (home / "hf").mkdir(parents=True)
-    (home / "hf" / "token").write_text(IN_FILE + "\n")
-    places = {
-        "HOME": home,
-        "HF_HOME": home / "hf",
-        "LLMCOURSE_CACHE": tmp_path / "course",
-        "KAGGLEHUB_CACHE": tmp_path / "kaggle",
-        "XDG_CACHE_HOME": home / ".cache",
-    }
-    values = {name: str(value) for name, value in places.items()}
-    values |= {"HF_TOKEN": TOKEN, "KAGGLE_USERNAME": "someone", "KAGGLE_KEY": KAGGLE}
-    for name in ("HF_TOKEN_PATH", "KAGGLE_API_TOKEN", "KAGGLE_CONFIG_DIR", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    return values
-
-
-def shown(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)) + repr(error) + repr(error.__cause__)
-
-
-def none_in(text: str) -> None:
-    for secret in SECRETS:
-        assert secret not in text, text
-
-
-@pytest.mark.parametrize("secret", SECRETS)
-def test_a_token_is_taken_out_of_every_part_of_an_error(planted, secret):
-    def fail():
-        try:
-            try:
-                raise KeyError(f"Authorization: Basic {secret}" if secret == BASIC else secret)
-            except KeyError:
-                error = OSError(5, f"sent Basic {secret}", f"/x?token={secret}" if secret != BASIC else None)
-                error.server_message = f"Basic {secret}"
-                error.add_note(f"Basic {secret}")
-                raise error  # noqa: B904  what was being handled is shown as well
-        except OSError as error:
-            raise CourseError(f"It failed: {error.server_message}. Try again.") from error
-
-    with pytest.raises(CourseError, match=r"^It failed: .*hidden.*\. Try again\.$") as caught:
-        fail()
-    text = shown(caught.value)
-    none_in(text + repr(vars(caught.value.__cause__)))
-    assert text.count(redact.HIDDEN) >= 4
-
-
-def test_what_is_no_token_stays(planted):
-    text = "hf_hub_download of a basic understanding, Basic instructions; hf_token, HF_TOKEN; 0123456789abcdef" * 2
-    assert redact.redacted(text) == text
-    assert redact.redacted("hf_" + "b" * 34) == redact.HIDDEN  # somebody else's
-    for kind in ("oauth", "oauth_", "jwt"):  # of a login by device, and of CI
-        assert redact.redacted(f"hf_{kind}_" + "eyJh.bGci-Oi_JI.x" * 2) == redact.HIDDEN
-
-
-def test_tokens_in_files_are_known_whatever_they_look_like(planted, tmp_path):
-    (tmp_path / "home" / "hf" / "token").write_text("a-token-of-another-kind\n")
-    assert redact.redacted("sent a-token-of-another-kind.") == f"sent {redact.HIDDEN}."
-    (tmp_path / "home" / ".kaggle").mkdir()
-    (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text('{"username": "someone", "key": "c0ffee0123456789"}')
-    (tmp_path / "home" / ".kaggle" / "access_token").write_text("KGAT_short-one\n")
-    assert redact.redacted("c0ffee0123456789, KGAT_short-one") == f"{redact.HIDDEN}, {redact.HIDDEN}"
+    return plant(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -109,16 +37,6 @@ def test_a_hub_that_repeats_the_token_finds_no_echo(planted, monkeypatch, capfd,
             data.load(TASK, "hub")
         assert f"Bearer {TOKEN}" in hub.heard  # it was sent, and came back
     none_in(shown(caught.value) + "".join(capfd.readouterr()))
-
-
-def test_a_traceback_that_nobody_foresaw_shows_none(planted, capsys):
-    try:
-        raise RuntimeError(f"sent {TOKEN}") from ValueError(KAGGLE)
-    except RuntimeError as error:
-        redact.excepthook(type(error), error, error.__traceback__)
-    said = capsys.readouterr().err
-    assert "RuntimeError: sent" in said and "ValueError" in said
-    none_in(said)
 
 
 PROGRAM = """

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from llmcourse import CourseError, cli, models
 from llmcourse._base import files
-from llmcourse.data.tasks import SARCASM, Task
+from llmcourse.data.tasks import SARCASM
 from llmcourse.models import adapters
 from llmcourse.models.adapters import ADAPTER_MARK, CONFIG, WEIGHTS
 from llmcourse.predict.prompts import Prompt
@@ -258,23 +258,6 @@ def test_any_damage_is_laid_on_whole_or_refused(original, tmp_path, part, start,
         loaded.drop_adapter()
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()), max_size=8),
-    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.dictionaries(st.sampled_from([*SARCASM.as_dict(), "sources", "x", ""]), json_values, max_size=3))
-def test_any_values_make_a_task_or_are_refused(changes):
-    try:
-        task = Task.from_dict(SARCASM.as_dict() | changes)
-    except CourseError:
-        return
-    assert isinstance(Prompt(task).head(), str) and Task.from_dict(task.as_dict()) == task
-
-
 def test_the_command_says_it_too(stranger, capsys, monkeypatch):
     loaded, folder = stranger
     monkeypatch.setattr(models, "load", lambda name=models.EMBEDDED: loaded)
@@ -290,10 +273,3 @@ def test_reading_a_card_needs_neither_torch_nor_peft(original):
         "assert not {'torch', 'peft', 'pickle5'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, original[1]], check=True)
-
-
-@pytest.mark.parametrize("task", ["sarcasm", "support"])
-def test_the_course_s_own_are_read(task):
-    folder = models.shipped_adapter(task)
-    assert adapters.task_of(models.read_card(folder)).name == task
-    assert adapters.read_config(folder)["r"] > 0

@@ -5,13 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from llmcourse import CourseError
 from llmcourse._base import hardware
 from llmcourse._base.hardware import GEAR_VARIABLE, Hardware
-from llmcourse.models import catalogue
-from llmcourse.setup import gears
-from llmcourse.training import planner
-from llmcourse.training.recipes import WORKSHOP
 
 CPU = Hardware("cpu", "AMD EPYC", None, 2, 12.0, None)
 
@@ -32,14 +27,6 @@ def test_dtype_and_gear_go_by_capability(capability, dtype, gear, monkeypatch):
     monkeypatch.delenv(GEAR_VARIABLE, raising=False)
     machine = replace(CPU, capability=capability, gpu_gib=15.0 if capability else None)
     assert (machine.dtype, machine.gear) == (dtype, gear) and machine.gear in machine.table()
-
-
-def test_one_variable_overrides_the_gear(monkeypatch):
-    monkeypatch.setenv(GEAR_VARIABLE, "t4")
-    assert CPU.gear == "t4" and CPU.dtype == "float32" and f"t4 ({GEAR_VARIABLE} is set)" in CPU.table()
-    monkeypatch.setenv(GEAR_VARIABLE, "turbo")
-    with pytest.raises(CourseError, match=r"LLMCOURSE_GEAR=turbo is no gear\. Use cpu, t4, gpu"):
-        _ = CPU.gear
 
 
 def nvidia_smi(folder, monkeypatch, answer: str, code: int = 0) -> None:
@@ -87,39 +74,6 @@ def test_a_driver_that_does_not_answer_is_no_gpu(answer, code, tmp_path, monkeyp
 def test_results_files_hold_what_lasts():
     kept = replace(CPU, ram_free_gib=3.0, disk_free_gib=9.0).as_dict()
     assert kept["ram_gib"] == 12.0 and kept["dtype"] == "float32" and not [key for key in kept if "free" in key]
-
-
-@pytest.mark.parametrize("name", hardware.GEARS)
-def test_gears_choose_what_exists_and_fits(name):
-    gear = gears.GEARS[name]
-    model = catalogue.base(gear.model)
-    needs = gears.needs(gear)
-    assert needs.download_gib > 0 and needs.repo == model.repo and gear.recipe.name in gear.describe()
-    if name == "t4":
-        assert (gear.n_train, gear.n_test) == (1000, 100)  # the talk's
-        assert (
-            planner.largest_micro_batch(model, gear.recipe, gears.ROW_TOKENS, planner.T4_GIB - 1)
-            == gear.recipe.batch_rows
-        )
-        assert needs.gpu_gib < planner.T4_GIB
-
-
-def test_preflight_looks_at_the_model_that_is_asked_for():
-    needs = gears.needs(gears.GEARS["t4"], "phi-3-mini")
-    assert (needs.repo, needs.gated, needs.download_gib) == ("microsoft/Phi-3-mini-4k-instruct", False, 7.1)
-    assert needs.minutes == ()  # the gear's are of its own model
-    with pytest.raises(CourseError, match="no model named 'gpt-6'"):
-        gears.needs(gears.GEARS["t4"], "gpt-6")
-
-
-def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
-    model = catalogue.base("mistral-7b")
-    assert planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS) <= 12
-    assert 1e-4 <= WORKSHOP.learning_rate <= 2e-4 and 4 <= WORKSHOP.batch_rows <= 8 and not WORKSHOP.instruction
-    # the whole batch goes through at once
-    assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= WORKSHOP.micro_batch_tokens
-    twice = planner.training_minutes(model, WORKSHOP.changed(epochs=2), 1000, gears.ROW_TOKENS)
-    assert twice == pytest.approx(2 * planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS))
 
 
 AMD = {"vendor_id": "AuthenticAMD", "flags": "fpu avx2 avx512f avx512_bf16"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from datasets import Dataset
+from small import ONE_EPOCH, some_rows
 
 from llmcourse import CourseError, cli, experiment, figures, models
 from llmcourse._base import files
@@ -18,28 +19,6 @@ from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import Experiment, report
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.setup import gears
-from llmcourse.training.recipes import Recipe
-
-RECIPE = Recipe(name="test", r=2, epochs=1, batch_rows=4, learning_rate=1e-2)
-
-
-def some_rows(n_train=16, n_test=8, mark="") -> Rows:
-    def rows(n, side):
-        return Dataset.from_list(
-            [
-                {
-                    "row": i + 1,
-                    "label": i % 2,
-                    "parent_comment": f"{side} parent {i // 2}{mark}",
-                    "comment": f"{side} {i} <b>&",
-                }
-                for i in range(n)
-            ]
-        )
-
-    report = {"read": n_train + n_test, "rejected_lines": [], "train": {}, "test": {}}
-    report |= dict.fromkeys(("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory"), 0)
-    return Rows(SARCASM, "made.csv", rows(n_train, "train"), rows(n_test, "test"), report)
 
 
 @pytest.fixture
@@ -60,7 +39,7 @@ def no_work(monkeypatch):
 
 
 def test_the_whole_comparison(study, no_work):
-    arms = cli.demo_arms(study, RECIPE)
+    arms = cli.demo_arms(study, ONE_EPOCH)
     assert [arm.kind for arm in arms] == ["baseline"] * 2 + ["prompted"] * 5 + ["finetuned"]
     results = study.results(1.5)
     json.dumps(results, allow_nan=False)
@@ -89,7 +68,7 @@ def test_the_whole_comparison(study, no_work):
     # again, in another process's eyes: everything is found, nothing is asked or trained
     no_work()
     again = Experiment(study.rows, study.loaded, study.folder, quiet=True)
-    found = cli.demo_arms(again, RECIPE)
+    found = cli.demo_arms(again, ONE_EPOCH)
     assert [arm.as_dict() for arm in found] == [arm.as_dict() for arm in arms]
     assert again.results(1.5)["tests"] == results["tests"]
     third = Experiment(study.rows, study.loaded, study.folder, quiet=True)
@@ -97,13 +76,13 @@ def test_the_whole_comparison(study, no_work):
 
 
 def test_a_changed_number_adds_an_arm(study):
-    first = study.finetuned(RECIPE)
-    second = study.finetuned(RECIPE.changed(r=4), name="r=4")
+    first = study.finetuned(ONE_EPOCH)
+    second = study.finetuned(ONE_EPOCH.changed(r=4), name="r=4")
     third = study.generated(study.prompt(2))
     fourth = study.generated(study.prompt(4))
     assert study.arms == [first, second, third, fourth]
     assert len({arm.folder for arm in study.arms}) == 4 and first.adapter != second.adapter
-    study.finetuned(RECIPE)
+    study.finetuned(ONE_EPOCH)
     assert len(study.arms) == 4
 
 
@@ -117,7 +96,7 @@ def test_a_changed_value_in_notebook_05_adds_an_arm_beside_the_old_one(tiny, tmp
         (found,) = [source for source in sources if text in source]
         return found
 
-    names = {"experiment": study, "SARCASM": SARCASM, "model": study.loaded, "rows": study.rows, "recipe": RECIPE}
+    names = {"experiment": study, "SARCASM": SARCASM, "model": study.loaded, "rows": study.rows, "recipe": ONE_EPOCH}
     names |= {"gear": gears.GEARS["cpu"]}
 
     def run(*cells):
@@ -129,7 +108,7 @@ def test_a_changed_value_in_notebook_05_adds_an_arm_beside_the_old_one(tiny, tmp
     train = cell("experiment.finetuned(recipe)\n")
     before = run(*ask, train)
     assert before[-1] == "LoRA r=2 (test)" and "4-shot, generated" in before
-    names["recipe"] = RECIPE.changed(r=16)
+    names["recipe"] = ONE_EPOCH.changed(r=16)
     assert run(train) == [*before, "LoRA r=16 (test)"]
     changed = [source.replace("k=4", "k=2") for source in ask]
     after = run(*changed)
@@ -154,7 +133,7 @@ def test_leaks_are_refused(study, make_tiny, tmp_path):
     leaky = Prompt(SARCASM, shots=few_shots(SARCASM, list(rows.test), 2))
     with pytest.raises(CourseError, match="The prompt's examples and the test rows share"):
         study.scored(leaky)
-    folder, _ = study.train(RECIPE)
+    folder, _ = study.train(ONE_EPOCH)
     other = Experiment(Rows(SARCASM, "x", rows.test, rows.train, rows.report), study.loaded, tmp_path / "b", quiet=True)
     with pytest.raises(CourseError, match="was trained and the test rows share 8"):
         other.adapter_arm(folder)
@@ -162,8 +141,8 @@ def test_leaks_are_refused(study, make_tiny, tmp_path):
 
 
 def test_arms_with_the_same_name_can_be_told_apart(study):
-    study.finetuned(RECIPE)
-    study.finetuned(RECIPE.changed(learning_rate=1e-3))
+    study.finetuned(ONE_EPOCH)
+    study.finetuned(ONE_EPOCH.changed(learning_rate=1e-3))
     names = [arm.name for arm in study.arms]
     assert len(set(names)) == 2 and names[1].startswith(names[0] + " #")
 
@@ -181,7 +160,7 @@ def test_same_seed_same_predictions(make_tiny, tmp_path):
     runs = []
     for name in ("a", "b"):
         study = Experiment(some_rows(), make_tiny(5), tmp_path / name, quiet=True)
-        arm = study.finetuned(RECIPE)
+        arm = study.finetuned(ONE_EPOCH)
         runs.append(
             ((arm.folder / "predictions.csv").read_bytes(), (arm.adapter / "adapter_model.safetensors").read_bytes())
         )
@@ -189,7 +168,7 @@ def test_same_seed_same_predictions(make_tiny, tmp_path):
 
 
 def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
-    cli.demo_arms(study, RECIPE)
+    cli.demo_arms(study, ONE_EPOCH)
     study.arms[2].example = "<script>alert(1)</script>"
     path = report.write(study, study.results(1.0), tmp_path / "out")
     page = path.read_text(encoding="utf-8")
@@ -206,7 +185,7 @@ def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
 
 def test_adapters_are_bound_to_their_base_and_hold_no_path(make_tiny, tmp_path):
     study = Experiment(some_rows(), make_tiny(0), tmp_path / "runs", quiet=True)
-    folder, _ = study.train(RECIPE)
+    folder, _ = study.train(ONE_EPOCH)
     text = "".join((folder / name).read_text() for name in ("adapter_config.json", "llmcourse.json", "README.md"))
     assert str(tmp_path) not in text and ".cache" not in text and "/root" not in text
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"].startswith(
@@ -242,7 +221,7 @@ def test_the_report_table(study):
 
 def test_an_adapter_is_asked_as_it_was_trained(study, tmp_path):
     """Under the same label words another prompt would be another question, and other groups would hide a leak."""
-    folder, _ = study.train(RECIPE)
+    folder, _ = study.train(ONE_EPOCH)
     for change in ({"answer_name": "Verdict"}, {"group_column": "comment"}):
         rows = some_rows()
         other = Rows(replace(SARCASM, **change), rows.source, rows.train, rows.test, rows.report)

@@ -1,19 +1,16 @@
 """Interrupted evaluations go on; what a session leaves on a Drive comes back."""
 
 import json
-import shutil
 
 import pytest
 
-from llmcourse import CourseError, predict
+from llmcourse import predict
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import Experiment
-from llmcourse.experiment.backup import Backup
 from llmcourse.predict import engine
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.prompts import Prompt
-from llmcourse.training import finetuning
 from llmcourse.training.recipes import Recipe
 
 RECIPE = Recipe(name="test", r=2, alpha=4, epochs=1, batch_rows=4, learning_rate=1e-2, save_steps=2, max_length=160)
@@ -121,56 +118,3 @@ def test_an_arm_goes_on_and_leaves_no_journal(tiny, tmp_path, monkeypatch):
         and "torch" in answered["versions"]
         and arm.as_dict()["answered"] == answered
     )
-
-
-def test_what_a_session_leaves_on_a_drive_comes_back(make_tiny, tmp_path):
-    """Training is stopped, the machine is lost, and another goes on with nothing but the backup: the same adapter, no step lost."""
-    drive = tmp_path / "drive"
-
-    lost = experiment(make_tiny(1), tmp_path / "lost", backup=drive)
-    lost.majority()
-    whole = experiment(make_tiny(1), tmp_path / "whole")
-    expected, _ = whole.train(RECIPE.changed(epochs=3))
-    real = finetuning.finetune
-
-    def broken_at(last):
-        def broken(loaded, task, rows, recipe, folder, resume, progress):
-            def until(step, steps, loss):
-                progress(step, steps, loss)
-                if step == last:
-                    raise Killed
-
-            return real(loaded, task, rows, recipe, folder, resume, until)
-
-        return broken
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetuning, "finetune", broken_at(9))
-        with pytest.raises(Killed):
-            lost.train(RECIPE.changed(epochs=3))
-    assert [p.name for p in sorted(drive.glob("training/*/*"))] == ["checkpoint-6", "checkpoint-8"]
-
-    # begun anew instead, the checkpoints of the run that was given up do not come back
-    other = shutil.copytree(drive, tmp_path / "other")
-    anew = experiment(make_tiny(1), tmp_path / "anew", backup=other)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetuning, "finetune", broken_at(3))
-        with pytest.raises(Killed):
-            anew.train(RECIPE.changed(epochs=3), resume=False)
-    assert [p.name for p in sorted(other.glob("training/*/*"))] == ["checkpoint-2"]
-
-    new = experiment(make_tiny(1), tmp_path / "new", backup=drive)
-    assert [arm.name for arm in new.find_all()] == ["majority"]
-    folder, training = new.train(RECIPE.changed(epochs=3))
-    assert training["resumed_from"] == 8
-    weights = "adapter_model.safetensors"
-    assert (folder / weights).read_bytes() == (expected / weights).read_bytes()
-    assert (drive / "adapters" / folder.name / weights).is_file() and not list(drive.glob("training/*/*"))
-
-
-def test_a_drive_that_is_not_mounted_is_named(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("LLMCOURSE_BACKUP", str(tmp_path / "nowhere" / "runs"))
-    with pytest.raises(CourseError, match="mount the Drive first"):
-        experiment(tiny, tmp_path)
-    monkeypatch.delenv("LLMCOURSE_BACKUP")
-    assert Backup(tmp_path).restore() == []

@@ -1,7 +1,5 @@
 """Prompts and answers as text."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,9 +91,3 @@ def test_shots_are_balanced_and_seeded():
     assert few_shots(SARCASM, rows, 0) == ()
     with pytest.raises(CourseError, match="are wanted; there are 20"):
         few_shots(SARCASM, rows, 60)
-
-
-@pytest.mark.parametrize("labels", [("one",), ("a", "A"), ("a", " "), ()])
-def test_a_task_needs_two_label_words(labels):
-    with pytest.raises(CourseError, match="two or more different"):
-        dataclasses.replace(SARCASM, labels=labels)

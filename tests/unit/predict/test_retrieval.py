@@ -5,7 +5,6 @@ from importlib import metadata
 import pytest
 
 from llmcourse import CourseError
-from llmcourse.data import handbook
 from llmcourse.predict import retrieval
 
 PASSAGES = [
@@ -71,13 +70,3 @@ def test_another_file_is_refused(monkeypatch, tmp_path, part):
     (tmp_path / part).write_bytes(b"another")
     with pytest.raises(CourseError, match=f"{part} .*SHA-256 is [0-9a-f]{{64}}, expected .*\n.*--force-reinstall"):
         retrieval.folder()
-
-
-def test_the_handbook_and_its_questions_belong_together():
-    book = handbook.load()
-    assert len(book.passages) == len(book.questions) == 60 and (len(book.seen), len(book.unseen)) == (48, 12)
-    for question in book.questions:
-        assert book.passage(question).id == question.passage and question.paraphrase and question.answer
-    passages, facts = handbook.general()
-    assert len(passages) == 16 and len(facts) == 80 and not facts[0].passage
-    assert book.passages[0].whole.startswith(f"{book.passages[0].title}\n")

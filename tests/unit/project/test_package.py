@@ -12,6 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from llmcourse.models import embedded
+from llmcourse.predict import retrieval
+
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -119,8 +122,6 @@ def test_conda_installs_the_same():
     python = re.search(r"python=([\d.]+)", text).group(1)
     assert Version(python) in Requirement("python" + PROJECT["requires-python"]).specifier
     assert "--constraint constraints.txt" in text and "--editable .[dev]" in text
-    from llmcourse.models import embedded
-    from llmcourse.predict import retrieval
 
     for wheel in (embedded.WHEEL, retrieval.WHEEL):
         assert all(wheel in (ROOT / name).read_text() for name in ("environment.yml", "Makefile", "README.md"))
@@ -167,3 +168,17 @@ def test_every_package_is_installed():
     packages = {f"llmcourse.{path.parent.name}" for path in (ROOT / "llmcourse").glob("*/__init__.py")}
     text = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     assert {"llmcourse", *packages} == set(text)
+
+
+def test_no_strangers_code_is_run():
+    for path in (ROOT / "llmcourse").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for way in (
+            r"trust_remote_code\s*=\s*(?!False)",
+            r"\bpickle\.loads?\(",
+            r"\btorch\.load\(",
+            r"\bjoblib\.load\(",
+        ):
+            assert not re.search(way, text), f"{path}: {way}"
+    models = (ROOT / "llmcourse" / "models" / "loading.py").read_text(encoding="utf-8")
+    assert "use_safetensors=True" in models

@@ -17,7 +17,7 @@ from llmcourse._base import hardware
 from llmcourse.models import embedded
 from llmcourse.predict import retrieval
 from llmcourse.setup import firstcell, installed
-from tools import notebooks, origin
+from tools import origin
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,63 +42,6 @@ def test_the_cell_is_short_python_that_hides_nothing(repository):
     # pip's last line is what Colab's restart button goes by
     assert not {"-q", "--quiet", "%%capture", "capture_output"} & set(text.split())
     assert ("github.com/owner/finetune-llms" in text) == bool(repository)
-
-
-@pytest.fixture
-def tree(tmp_path):
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("runs", ".*"))
-    marks = "\n<!-- badges:start -->\n<!-- badges:end -->\n"
-    readme = tmp_path / "README.md"
-    readme.write_text(readme.read_text() + ("" if "badges:start" in readme.read_text() else marks))
-    return tmp_path
-
-
-def holding(tree: Path) -> dict[str, str]:
-    return {str(path.relative_to(tree)): path.read_text() for path in sorted(tree.rglob("*.*")) if path.is_file()}
-
-
-def test_origin_says_it_everywhere_and_can_be_changed(tree, capsys):
-    origin.main(["first/one", "--root", str(tree)])
-    first = holding(tree)
-    for path in (tree / "notebooks").glob("*.ipynb"):
-        badge = f"colab.research.google.com/github/first/one/blob/main/notebooks/{path.name})"
-        title = nbformat.read(path, as_version=4).cells[0].source
-        assert title.splitlines()[0].startswith("# ") and badge in title.splitlines()[2]
-        assert badge in first["README.md"] and "git+https://github.com/first/one" in code_of(path)[0]
-        assert notebooks.problems(path) == []
-    assert origin.repository(tree) == "first/one"
-
-    capsys.readouterr()
-    origin.main(["first/one", "--root", str(tree)])
-    assert holding(tree) == first and capsys.readouterr().out == ""  # said again, nothing changes
-
-    origin.main(["second/other.two", "--root", str(tree)])
-    second = holding(tree)
-    assert {name: text.replace("second/other.two", "first/one") for name, text in second.items()} == first
-    assert set(capsys.readouterr().out.split()) == {str(tree / name) for name in second if name != "pyproject.toml"}
-
-
-def test_origin_leaves_the_rest_alone(tree):
-    before = holding(tree)
-    origin.main(["first/one", "--root", str(tree)])
-    assert "[project.urls]" in (tree / "pyproject.toml").read_text()
-    for name, text in before.items():
-        if name.endswith(".ipynb"):
-            old, new = (nbformat.reads(one, as_version=4).cells for one in (text, holding(tree)[name]))
-            assert [cell.source for cell in old[2:]] == [cell.source for cell in new[2:]]
-            assert [cell.get("outputs") for cell in old] == [cell.get("outputs") for cell in new]
-        else:
-            lines = holding(tree)[name].splitlines()
-            assert set(text.splitlines()) - {'Repository = ""'} <= set(lines)
-
-
-@pytest.mark.parametrize("wrong", ["name", "https://github.com/a/b", "a/b/c", "a b/c"])
-def test_what_is_no_repository_is_refused(tree, wrong, capsys):
-    before = holding(tree)
-    assert origin.main([wrong, "--root", str(tree)]) == 2
-    assert holding(tree) == before and "owner/name" in capsys.readouterr().err
 
 
 PINS = dict(installed.pins((ROOT / "constraints-colab.txt").read_text(encoding="utf-8")))

@@ -9,46 +9,26 @@ import time
 from pathlib import Path
 
 import pytest
+import small
 import torch
+from small import TRAINING_ROWS, TWO_EPOCHS, trainer_for
 
 from llmcourse import CourseError, predict
 from llmcourse._base import files
 from llmcourse.data.tasks import SARCASM
 from llmcourse.training import finetuning
 from llmcourse.training.finetuning import accumulation_steps, last_checkpoint, training_rows
-from llmcourse.training.recipes import QUICK, Recipe
+from llmcourse.training.recipes import QUICK
 from llmcourse.training.trainer import LabelTrainer, row_losses
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding, over processes
 
-HERE = Path(__file__).parent
-RECIPE = Recipe(name="test", r=2, alpha=4, epochs=2, batch_rows=4, learning_rate=1e-2, save_steps=2, max_length=160)
-ROWS = [
-    {
-        "parent_comment": f"The bus number {i} came late " + "again and " * (i % 5),
-        "comment": f"Great, {i} minutes!" * (1 + i % 3),
-        "label": i % 2,
-    }
-    for i in range(22)
-]
-
-
-def trainer_for(loaded, folder, recipe=RECIPE, rows=ROWS):
-    from datasets import Dataset
-
-    examples, _ = training_rows(loaded, SARCASM, rows, recipe)
-    return LabelTrainer(
-        model=loaded.model,
-        args=finetuning.sft_config(recipe, folder),
-        train_dataset=Dataset.from_list(examples),
-        processing_class=loaded.tokenizer,
-        peft_config=finetuning.lora_config(recipe),
-    )
-
 
 def test_loss_is_on_label_and_end_of_text_only(tiny, tmp_path):
     trainer = trainer_for(tiny, tmp_path)
-    for row, labels, ids in zip(ROWS, trainer.train_dataset["labels"], trainer.train_dataset["input_ids"], strict=True):
+    for row, labels, ids in zip(
+        TRAINING_ROWS, trainer.train_dataset["labels"], trainer.train_dataset["input_ids"], strict=True
+    ):
         learned = [token for token in labels if token != -100]
         answer = tiny.tokenizer(" " + SARCASM.labels[row["label"]]).input_ids
         assert learned == [*answer, tiny.tokenizer.eos_token_id]
@@ -88,11 +68,11 @@ def test_micro_batches_add_up_to_the_batch(make_tiny, tmp_path):
     for tokens in (10_000, 100):
         loaded = make_tiny(3)
         # plain gradient descent: Adam would blow float noise up where a gradient is nearly zero
-        recipe = RECIPE.changed(micro_batch_tokens=tokens, optimizer="sgd", learning_rate=1.0)
-        examples, _ = training_rows(loaded, SARCASM, ROWS, recipe)
+        recipe = TWO_EPOCHS.changed(micro_batch_tokens=tokens, optimizer="sgd", learning_rate=1.0)
+        examples, _ = training_rows(loaded, SARCASM, TRAINING_ROWS, recipe)
         lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
         assert (accumulation_steps(lengths, recipe) > 1) == (tokens == 100)
-        finetuning.finetune(loaded, SARCASM, ROWS[:20], recipe, tmp_path / str(tokens))
+        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(tokens))
         adapters.append(adapter_of(loaded))
     for name in adapters[0]:
         assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-4), name
@@ -106,7 +86,7 @@ def test_row_losses_are_trl_losses_for_labels_of_equal_length(tiny, tmp_path):
     """Where all labels have as many tokens, our loss is TRL's: same value, same gradients."""
     from trl import SFTTrainer
 
-    rows = [row for row in ROWS if row["label"] == 1][:5]
+    rows = [row for row in TRAINING_ROWS if row["label"] == 1][:5]
     trainer = trainer_for(tiny, tmp_path, rows=rows)
     batch = trainer.data_collator([{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(5)])
     results = []
@@ -153,7 +133,7 @@ def test_rows_of_any_length_are_projected_where_they_end(tiny, tmp_path):
 
 def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path, monkeypatch):
     """Adapters on the upper 2 of 3 layers: the same adapter whether the first layer runs once a row or in every step."""
-    recipe = RECIPE.changed(upper_layers=2, optimizer="sgd", learning_rate=1.0, micro_batch_tokens=300)
+    recipe = TWO_EPOCHS.changed(upper_layers=2, optimizer="sgd", learning_rate=1.0, micro_batch_tokens=300)
     adapters, passes = [], []
     for freeze in (True, False):
         loaded = make_tiny(3, num_hidden_layers=3)
@@ -162,7 +142,7 @@ def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path,
         with monkeypatch.context() as patch:
             if not freeze:
                 patch.setattr(LabelTrainer, "freeze_below", lambda self, layers: None)
-            finetuning.finetune(loaded, SARCASM, ROWS[:20], recipe, tmp_path / str(freeze))
+            finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(freeze))
         hook.remove()
         passes.append(len(count))
         adapters.append(adapter_of(loaded))
@@ -171,7 +151,9 @@ def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path,
     for name in adapters[0]:
         assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-5), name
     with pytest.raises(CourseError, match="upper_layers=4, but the model has 3 layers"):
-        finetuning.finetune(make_tiny(3, num_hidden_layers=3), SARCASM, ROWS, RECIPE.changed(upper_layers=4), tmp_path)
+        finetuning.finetune(
+            make_tiny(3, num_hidden_layers=3), SARCASM, TRAINING_ROWS, TWO_EPOCHS.changed(upper_layers=4), tmp_path
+        )
 
 
 def test_micro_batches_stay_below_the_bound():
@@ -195,31 +177,33 @@ def test_micro_batches_stay_below_the_bound():
 def test_training_changes_the_adapter_and_nothing_else(tiny, tmp_path):
     before = {name: p.clone() for name, p in tiny.model.named_parameters()}
     steps = []
-    run = finetuning.finetune(tiny, SARCASM, ROWS, RECIPE, tmp_path, progress=lambda *step: steps.append(step))
+    run = finetuning.finetune(
+        tiny, SARCASM, TRAINING_ROWS, TWO_EPOCHS, tmp_path, progress=lambda *step: steps.append(step)
+    )
     assert run.steps == 12 and [step for step, *_ in steps] == list(range(13)) and len(run.losses) == 12
     assert sum(run.losses[-3:]) < sum(run.losses[:3])
     assert tiny.has_adapter and not tiny.model.training and "forward" not in tiny.model.get_base_model().__dict__
-    prompt = finetuning.training_prompt(SARCASM, RECIPE)
-    tuned = predict.score(tiny, prompt, ROWS).logprobs
+    prompt = finetuning.training_prompt(SARCASM, TWO_EPOCHS)
+    tuned = predict.score(tiny, prompt, TRAINING_ROWS).logprobs
     with tiny.without_adapter():
-        base = predict.score(tiny, prompt, ROWS).logprobs
+        base = predict.score(tiny, prompt, TRAINING_ROWS).logprobs
     tiny.drop_adapter()
-    assert predict.score(tiny, prompt, ROWS).logprobs == base != tuned
+    assert predict.score(tiny, prompt, TRAINING_ROWS).logprobs == base != tuned
     assert all(torch.equal(p, before[name]) for name, p in tiny.model.named_parameters())
 
 
 def test_long_rows_lose_text_never_the_label(tiny, tmp_path):
-    rows = [{**ROWS[0], "comment": "very " * 700}, *ROWS[:3]]
-    examples, cut = training_rows(tiny, SARCASM, rows, RECIPE)
+    rows = [{**TRAINING_ROWS[0], "comment": "very " * 700}, *TRAINING_ROWS[:3]]
+    examples, cut = training_rows(tiny, SARCASM, rows, TWO_EPOCHS)
     assert cut == 1 and examples[0]["completion"] == " Not Sarcasm" and examples[0]["prompt"].endswith("\nCategory:")
     lengths = [len(tiny.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
-    assert RECIPE.max_length - 8 <= lengths[0] <= RECIPE.max_length
+    assert TWO_EPOCHS.max_length - 8 <= lengths[0] <= TWO_EPOCHS.max_length
 
 
 def test_a_resumed_run_ends_with_the_same_adapter(make_tiny, tmp_path, monkeypatch):
-    recipe = RECIPE.changed(dropout=0.1)
+    recipe = TWO_EPOCHS.changed(dropout=0.1)
     whole = make_tiny(1)
-    finetuning.finetune(whole, SARCASM, ROWS, recipe, tmp_path / "whole")
+    finetuning.finetune(whole, SARCASM, TRAINING_ROWS, recipe, tmp_path / "whole")
 
     def stop_after_five(step, steps, loss):
         if step == 5:  # asked for when step 5 is over, done when step 6 is
@@ -227,7 +211,7 @@ def test_a_resumed_run_ends_with_the_same_adapter(make_tiny, tmp_path, monkeypat
 
     broken = make_tiny(1)
     with pytest.raises(finetuning.Interrupted, match="after step 6 of 12"):
-        finetuning.finetune(broken, SARCASM, ROWS, recipe, tmp_path / "broken", progress=stop_after_five)
+        finetuning.finetune(broken, SARCASM, TRAINING_ROWS, recipe, tmp_path / "broken", progress=stop_after_five)
     assert not broken.has_adapter and last_checkpoint(tmp_path / "broken").name == "checkpoint-6"
     real, safely = torch.load, []
 
@@ -236,7 +220,7 @@ def test_a_resumed_run_ends_with_the_same_adapter(make_tiny, tmp_path, monkeypat
         return real(*args, **kwargs)
 
     monkeypatch.setattr(torch, "load", load)
-    run = finetuning.finetune(broken, SARCASM, ROWS, recipe, tmp_path / "broken")
+    run = finetuning.finetune(broken, SARCASM, TRAINING_ROWS, recipe, tmp_path / "broken")
     assert run.resumed_from == 6 and len(run.losses) == 12
     assert len(safely) >= 3 and all(safely)  # optimiser, scheduler, random states: no pickle runs code
     first, second = adapter_of(whole), adapter_of(broken)
@@ -247,16 +231,14 @@ def test_a_killed_run_goes_on(make_tiny, tmp_path):
     """SIGKILL in mid-training: the last whole checkpoint is used, and the end is the same."""
     program = textwrap.dedent("""
         import sys
-        sys.path[:0] = sys.argv[2:]
-        from pathlib import Path
-        from test_finetuning import RECIPE, ROWS, SARCASM, finetuning
-        from conftest import *
-        import conftest
-        tokenizer = conftest.tokenizer.__wrapped__()
-        loaded = conftest.make_tiny.__wrapped__(tokenizer)(1)
-        finetuning.finetune(loaded, SARCASM, ROWS, RECIPE.changed(epochs=200), sys.argv[1])
+        sys.path.insert(0, sys.argv[2])
+        import small
+        from llmcourse.data.tasks import SARCASM
+        from llmcourse.training import finetuning
+        loaded = small.tiny_model(small.tokenizer(), 1)
+        finetuning.finetune(loaded, SARCASM, small.TRAINING_ROWS, small.TWO_EPOCHS.changed(epochs=200), sys.argv[1])
     """)
-    victim = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), *map(str, (HERE, HERE.parents[1]))])
+    victim = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(Path(small.__file__).parent)])
     for _ in range(2400):
         found = last_checkpoint(tmp_path)
         if (found and int(found.name.split("-")[1]) >= 4) or victim.poll() is not None:
@@ -266,7 +248,7 @@ def test_a_killed_run_goes_on(make_tiny, tmp_path):
     victim.kill()
     victim.wait()
     kept = int(last_checkpoint(tmp_path).name.split("-")[1])
-    recipe = RECIPE.changed(epochs=200)
+    recipe = TWO_EPOCHS.changed(epochs=200)
 
     def stop_soon(step, steps, loss):
         if step == kept + 3:
@@ -275,7 +257,7 @@ def test_a_killed_run_goes_on(make_tiny, tmp_path):
     states = []
     for folder in (tmp_path, tmp_path / "never killed"):
         with pytest.raises(finetuning.Interrupted):
-            finetuning.finetune(make_tiny(1), SARCASM, ROWS, recipe, folder, progress=stop_soon)
+            finetuning.finetune(make_tiny(1), SARCASM, TRAINING_ROWS, recipe, folder, progress=stop_soon)
         assert last_checkpoint(folder).name == f"checkpoint-{kept + 4}"
         states.append((last_checkpoint(folder) / "adapter_model.safetensors").read_bytes())
     assert states[0] == states[1]
@@ -299,8 +281,10 @@ def test_a_checkpoint_that_is_not_whole_is_not_used(tmp_path):
 def test_training_that_learns_nothing_or_breaks_down_is_refused(make_tiny, tmp_path):
     loaded = make_tiny(1)
     with pytest.raises(CourseError, match="still zero after training"):
-        finetuning.finetune(loaded, SARCASM, ROWS[:4], RECIPE.changed(learning_rate=1e-30, epochs=1), tmp_path / "a")
+        finetuning.finetune(
+            loaded, SARCASM, TRAINING_ROWS[:4], TWO_EPOCHS.changed(learning_rate=1e-30, epochs=1), tmp_path / "a"
+        )
     with pytest.raises(CourseError, match="The loss is nan at step"):
         loaded.model.lm_head.weight.data[7] = float("nan")
-        finetuning.finetune(loaded, SARCASM, ROWS[:8], RECIPE, tmp_path / "b")
+        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:8], TWO_EPOCHS, tmp_path / "b")
     assert not loaded.has_adapter

@@ -6,9 +6,6 @@ its handling switched off it must fail, so that no check can pass for another re
 its side: then the handling may go.
 """
 
-import gc
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -16,7 +13,6 @@ from llmcourse import CourseError, models, predict
 from llmcourse._base import hardware
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import attention, catalogue
-from llmcourse.predict.prompts import Prompt
 from llmcourse.training import finetuning
 from llmcourse.training.recipes import QUICK, TALK, Recipe
 from llmcourse.training.trainer import LabelTrainer
@@ -250,70 +246,6 @@ def test_attention_without_gqa_is_the_same_attention(name, hub, t4):
         loaded.model.set_attn_implementation("sdpa")
         theirs = [loaded.model(ids[:1]).logits, loaded.model(ids, attention_mask=padded).logits]
     assert torch.allclose(ours[0], theirs[0], atol=2e-3) and torch.allclose(ours[1][1], theirs[1][1], atol=2e-3)
-
-
-def test_another_model_takes_the_place_of_the_first(hub, t4):
-    """Live tensors are counted: the first model leaves, even while somebody holds it, and says so when it is used."""
-    hub("mistral-7b", hidden=128)
-    hub("phi-3-mini")
-    first = models.load("mistral-7b")
-    assert models.load("mistral-7b") is first
-    width = first.model.config.hidden_size
-    assert live_tensors_of(width) > 5
-    second = models.load("phi-3-mini")
-    assert live_tensors_of(width) == 0 and second.model.config.hidden_size == 64
-    with pytest.raises(CourseError, match=r"mistral-7b was freed .* models.load\('mistral-7b'\)"):
-        predict.score(first, Prompt(SARCASM), ROWS[:1])
-
-
-def live_tensors_of(width: int) -> int:
-    gc.collect()
-    found = 0
-    for thing in gc.get_objects():
-        if isinstance(thing, torch.nn.Parameter) and width in thing.shape:
-            found += 1
-    return found
-
-
-def test_a_gate_gives_way_to_the_stand_in(hub, t4, monkeypatch):
-    """Whether the hub hands a model out is asked when it is loaded; if not, the ungated 4-bit copy takes its place, aloud."""
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError
-
-    hub("mistral-7b-4bit", prequantised=True)
-
-    def closed(repo):
-        response = type("Response", (), {"headers": {}, "status_code": 403, "request": None, "text": ""})()
-        raise GatedRepoError("403", response=response)
-
-    monkeypatch.setattr(huggingface_hub, "auth_check", closed)
-    loaded = models.load("mistral-7b")
-    assert "asks for an account" in loaded.note and catalogue.base("mistral-7b-4bit").repo in loaded.note
-    assert loaded.base["name"] == catalogue.base("mistral-7b-4bit").repo and loaded.base["weights"] == "nf4"
-    models.free()
-
-    def no_network(repo):
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "auth_check", no_network)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, revision: None)
-    assert "is not in the cache, and the hub cannot be asked" in models.load("mistral-7b").note
-    models.free()
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, revision: "/cache/config.json")
-    assert models.loading._refusal(catalogue.base("mistral-7b")) == ""  # what is there is loaded
-    monkeypatch.setattr(huggingface_hub, "auth_check", closed)
-    monkeypatch.setitem(catalogue.BASES, "mistral-7b", replace(catalogue.base("mistral-7b"), stand_in=None))
-    with pytest.raises(CourseError, match="accept its conditions on https:"):
-        models.load("mistral-7b")
-
-
-def test_a_model_that_cannot_be_read_says_so(hub, t4):
-    folder = hub("mistral-7b")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(CourseError, match="cannot be loaded"):
-        models.load("mistral-7b")
-    with pytest.raises(CourseError, match="no model named 'gpt-5'"):
-        models.load("gpt-5")
 
 
 # -- when memory does not suffice ----------------------------------------------------------------------------------------

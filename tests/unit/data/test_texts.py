@@ -1,0 +1,26 @@
+"""Cleaning of texts."""
+
+import re
+
+from hostile_texts import any_texts, quick
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llmcourse import CourseError
+from llmcourse.data.texts import one_line
+
+
+@settings(quick, max_examples=200)
+@example(["\ud800"])
+@given(st.lists(st.one_of(any_texts, st.integers(0, 30)), min_size=1, max_size=5))
+def test_no_text_leaves_its_line_or_becomes_a_control_token(tokenizer, parts):
+    special = sorted(tokenizer.get_added_vocab())
+    text = "".join(special[part % len(special)] if isinstance(part, int) else part for part in parts)
+    try:
+        line = one_line(text)
+    except CourseError as error:
+        assert "surrogate" in str(error) or "too long" in str(error)
+        return
+    assert len(line.splitlines()) <= 1
+    assert re.sub(r"\s", "", line) == re.sub(r"\s", "", text)
+    assert not set(tokenizer(line, add_special_tokens=False).input_ids) & set(tokenizer.get_added_vocab().values())

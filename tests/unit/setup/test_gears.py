@@ -1,0 +1,54 @@
+"""The three gears: chosen from the hardware, and what each of them needs."""
+
+import pytest
+
+from llmcourse import CourseError
+from llmcourse._base import hardware
+from llmcourse._base.hardware import GEAR_VARIABLE, Hardware
+from llmcourse.models import catalogue
+from llmcourse.setup import gears
+from llmcourse.training import planner
+from llmcourse.training.recipes import WORKSHOP
+
+CPU = Hardware("cpu", "AMD EPYC", None, 2, 12.0, None)
+
+
+def test_one_variable_overrides_the_gear(monkeypatch):
+    monkeypatch.setenv(GEAR_VARIABLE, "t4")
+    assert CPU.gear == "t4" and CPU.dtype == "float32" and f"t4 ({GEAR_VARIABLE} is set)" in CPU.table()
+    monkeypatch.setenv(GEAR_VARIABLE, "turbo")
+    with pytest.raises(CourseError, match=r"LLMCOURSE_GEAR=turbo is no gear\. Use cpu, t4, gpu"):
+        _ = CPU.gear
+
+
+@pytest.mark.parametrize("name", hardware.GEARS)
+def test_gears_choose_what_exists_and_fits(name):
+    gear = gears.GEARS[name]
+    model = catalogue.base(gear.model)
+    needs = gears.needs(gear)
+    assert needs.download_gib > 0 and needs.repo == model.repo and gear.recipe.name in gear.describe()
+    if name == "t4":
+        assert (gear.n_train, gear.n_test) == (1000, 100)  # the talk's
+        assert (
+            planner.largest_micro_batch(model, gear.recipe, gears.ROW_TOKENS, planner.T4_GIB - 1)
+            == gear.recipe.batch_rows
+        )
+        assert needs.gpu_gib < planner.T4_GIB
+
+
+def test_preflight_looks_at_the_model_that_is_asked_for():
+    needs = gears.needs(gears.GEARS["t4"], "phi-3-mini")
+    assert (needs.repo, needs.gated, needs.download_gib) == ("microsoft/Phi-3-mini-4k-instruct", False, 7.1)
+    assert needs.minutes == ()  # the gear's are of its own model
+    with pytest.raises(CourseError, match="no model named 'gpt-6'"):
+        gears.needs(gears.GEARS["t4"], "gpt-6")
+
+
+def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
+    model = catalogue.base("mistral-7b")
+    assert planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS) <= 12
+    assert 1e-4 <= WORKSHOP.learning_rate <= 2e-4 and 4 <= WORKSHOP.batch_rows <= 8 and not WORKSHOP.instruction
+    # the whole batch goes through at once
+    assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= WORKSHOP.micro_batch_tokens
+    twice = planner.training_minutes(model, WORKSHOP.changed(epochs=2), 1000, gears.ROW_TOKENS)
+    assert twice == pytest.approx(2 * planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS))
