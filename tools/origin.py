@@ -1,22 +1,29 @@
-"""Write where the course lives: into pyproject.toml, the notebooks' first cells, and the Colab badges.
+"""Write the course's public address into pyproject.toml, the notebooks' first cells and the Colab badges.
 
-    python -m tools.origin                  # write cells and badges again, from what pyproject.toml says
-    python -m tools.origin owner/name       # the repository is there now (or another): record it, then the same
+    python -m tools.origin owner/name       # set or change the repository on GitHub
+    python -m tools.origin                  # only rewrite cells and badges, from what pyproject.toml says
 
-Where the repository lives stands in pyproject.toml alone ([project.urls] Repository). As long as nothing stands there,
-the cell takes the course from a wheel beside the notebook, and no badge is shown.
+pyproject.toml is the only place that records the address ([project.urls] Repository). As long as it has none, the first
+cell installs the course from a wheel beside the notebook, and no badge is shown.
 
-The cell installs the course alone, then asks it what else is missing (`llmcourse.setup.firstcell`). It never touches torch or numpy,
-and never quietens pip: Colab offers its restart button when it reads what pip says.
+The cell installs the course alone, then asks it what else is missing (`llmcourse.setup.firstcell`). It never touches
+torch or numpy, and it does not silence pip, because Colab offers its restart button when it reads pip's output.
 """
 
 import argparse
 import re
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmcourse import CourseError
+from llmcourse._base import files
+from tools import notebooks
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 MARK = "# Run this first:"
 CELL = f"""\
@@ -44,80 +51,78 @@ COLAB = "https://colab.research.google.com/github/{repository}/blob/main/noteboo
 BADGE = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({COLAB})"
 _BADGE_LINES = re.compile(r"^\[!\[Open in Colab\]\(.*\)\n*", flags=re.MULTILINE)
 _README_BADGES = re.compile(r"(<!-- badges:start -->\n).*?(<!-- badges:end -->)", flags=re.DOTALL)
+URLS = {
+    "Repository": "https://github.com/{repository}",
+    "Issues": "https://github.com/{repository}/issues",
+    "Changelog": "https://github.com/{repository}/blob/main/CHANGELOG.md",
+}
+"""What [project.urls] gets."""
 
 
 def repository(root: Path) -> str | None:
-    """owner/name of the course on GitHub, from pyproject.toml; None as long as that does not say."""
+    """Return owner/name of the course on GitHub, as pyproject.toml records it; None if it records none."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     url = project.get("urls", {}).get("Repository", "")
     return url.removeprefix("https://github.com/") or None
 
 
 def cell(repository: str | None) -> str:
-    """The text of the cell."""
+    """Return the code of the notebooks' first cell."""
     source = WHEEL_OR_REPOSITORY.replace("REPOSITORY", repository) if repository else WHEEL
     return CELL.replace("SOURCE", source)
 
 
-def with_cell(notebook, name: str, repository: str | None):
-    """Put cell and badge into a notebook object; a cell that is there is replaced. Returns it in normal form."""
+def add_cell(notebook: "NotebookNode", name: str, repository: str | None) -> None:
+    """Put the first cell and the badge into a notebook object, replacing older ones, and normalise it."""
     import nbformat
-
-    from tools import notebooks
 
     title = notebook.cells[0]
     title.source = _BADGE_LINES.sub("", title.source)
     if repository:
-        heading, _, rest = title.source.partition("\n")
+        heading, _, text = title.source.partition("\n")
         badge = BADGE.format(repository=repository, name=name)
-        title.source = f"{heading}\n\n{badge}\n\n{rest.lstrip()}".rstrip()
-    others = [one for one in notebook.cells if not one.source.startswith(MARK)]
-    notebook.cells = [others[0], nbformat.v4.new_code_cell(cell(repository)), *others[1:]]
+        title.source = f"{heading}\n\n{badge}\n\n{text.lstrip()}".rstrip()
+    rest = [cell for cell in notebook.cells[1:] if not cell.source.startswith(MARK)]
+    notebook.cells = [title, nbformat.v4.new_code_cell(cell(repository)), *rest]
     notebooks.normalise(notebook)
-    return notebook
 
 
 def rewritten(root: Path) -> dict[Path, str]:
-    """Every file that names the repository -> what it should hold."""
+    """Return every file that names the repository, with the text that it should have."""
     import nbformat
 
-    found, names = repository(root), []
+    address = repository(root)
+    paths = sorted((root / "notebooks").glob("*.ipynb"))
     texts = {}
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        names.append(path.name)
+    for path in paths:
         notebook = nbformat.read(path, as_version=4)
-        texts[path] = nbformat.writes(with_cell(notebook, path.name, found)) + "\n"
-    badges = "".join(f"{BADGE.format(repository=found, name=name)} `{name}`\n\n" for name in names) if found else ""
+        add_cell(notebook, path.name, address)
+        texts[path] = nbformat.writes(notebook) + "\n"
+    badges = [f"{BADGE.format(repository=address, name=path.name)} `{path.name}`\n\n" for path in paths if address]
     readme = root / "README.md"
-    texts[readme] = _README_BADGES.sub(rf"\1{badges}\2", readme.read_text(encoding="utf-8"))
+    texts[readme] = _README_BADGES.sub(rf"\1{''.join(badges)}\2", readme.read_text(encoding="utf-8"))
     return texts
 
 
-def say_where(root: Path, repository: str) -> None:
-    """Write owner/name into pyproject.toml. Raises CourseError if it is none."""
-    from llmcourse._base import files
-
+def record(root: Path, repository: str) -> None:
+    """Write the addresses of owner/name into pyproject.toml. Raises CourseError if this is not a name on GitHub."""
     if not re.fullmatch(r"[A-Za-z0-9-]+/[\w.-]+", repository):
-        raise CourseError(f"{repository!r} is no repository on GitHub. Give it as owner/name.")
+        raise CourseError(f"{repository!r} is not a repository on GitHub. Write it as owner/name.")
     path = root / "pyproject.toml"
-    text = re.sub(r'^Repository = ".*"\n', "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    if "[project.urls]\n" not in text:
-        text = text.replace("[project.scripts]\n", "[project.urls]\n\n[project.scripts]\n")
-    line = f'Repository = "https://github.com/{repository}"\n'
-    files.write_text(path, text.replace("[project.urls]\n", f"[project.urls]\n{line}"))
+    text = re.sub(r"^\[project\.urls\]\n(?:\w+ = .*\n)*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    urls = "".join(f'{name} = "{url.format(repository=repository)}"\n' for name, url in URLS.items())
+    files.write_text(path, text.replace("[project.scripts]\n", f"[project.urls]\n{urls}\n[project.scripts]\n"))
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite what names the repository, and print the files that changed."""
-    from llmcourse._base import files
-
     parser = argparse.ArgumentParser(prog="python -m tools.origin", description="Write first cells and badges.")
     parser.add_argument("repository", nargs="?", metavar="owner/name", help="where the course lives on GitHub")
     parser.add_argument("--root", type=Path, default=Path(), help="the course's folder (default: here)")
     options = parser.parse_args(arguments)
     try:
         if options.repository:
-            say_where(options.root, options.repository)
+            record(options.root, options.repository)
     except CourseError as error:
         print(f"llmcourse: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
-"""What a workshop needs besides a machine that runs the course: `llmcourse preflight --workshop`, the evening before.
+"""Check what a workshop needs besides a machine that runs the course: `llmcourse preflight --workshop`, the evening
+before.
 
-`look()` gathers, `findings()` judges and does nothing else, as in preflight. A stop is what would halt a room; a note what would cost
-minutes, or the plan for a room without network.
+As in preflight, `look()` gathers the facts and `findings()` judges them. A "stop" would halt the workshop. A "note"
+would cost minutes, or is needed only for a room without network.
 """
 
 from dataclasses import dataclass
@@ -28,36 +29,40 @@ SOURCES = (
     "benchmarks/results/*.json",
     *(f"slides/*.{kind}" for kind in ("md", "py", "json", "css")),
 )
-"""What wheel, slides and kit are made from; all of it counts for each, since making one again takes seconds."""
+"""The files that the wheel, the slides and the kit are built from.
+
+Each is out of date when any of them changes, because building again takes seconds.
+"""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What lies ready in a clone of the course and in its environment."""
+    """What is ready in a clone of the course and in its environment. Times are in seconds since 1970."""
 
     clone: bool
-    """Whether the folder holds the course's notebooks; without them nothing else here can be made."""
+    """Whether the folder has the course's notebooks. Without them nothing else can be built here."""
     converted: bool
-    """Whether the embedded model is in the cache, so that a first load takes seconds."""
+    """Whether the embedded model is in the cache, so that the first load takes seconds."""
     embeddings: str | None
-    """What is wrong with the embedding model of notebook 03; None if nothing."""
+    """What is wrong with the embedding model of notebook 03; None if nothing is."""
     kernel: bool
     """Whether this environment can run notebooks."""
     wheel: float | None
-    """When the course's wheel beside the notebooks was made, for Colab and for laptops without a clone; None if it is not there."""
+    """When the course's wheel beside the notebooks was built, for Colab and laptops without a clone; None if it is
+    missing."""
     newest_source: float
-    """When the course's files last changed, in seconds since 1970; what was made before it may be another course."""
+    """When the course's files last changed. What was built earlier may be out of date."""
     slides: float | None
-    """When the slides were made, the older of HTML and PDF; None if one of them is not there."""
+    """When the slides were built, the older of HTML and PDF; None if one of them is missing."""
     kit: float | None
-    """When the kit for a room without network was made."""
+    """When the kit for a room without network was built; None if it is missing."""
 
 
 def look(root: Path = Path()) -> Ready:
-    """Look at a clone (default: here), without importing torch or transformers."""
+    """Return what is ready in a clone (default: here), without importing torch or transformers."""
     wheels = sorted((root / "notebooks").glob("llmcourse-*.whl"))
     sources = [path for pattern in SOURCES for path in root.glob(pattern)]
-    slides = [_made(root / path) for path in SLIDES]
+    slides = [time for path in SLIDES if (time := _modified(root / path)) is not None]
     try:
         retrieval.folder()
         embeddings = None
@@ -68,40 +73,49 @@ def look(root: Path = Path()) -> Ready:
         converted=(embedded.folder() / files.SEAL).is_file(),
         embeddings=embeddings,
         kernel=installed.version("ipykernel") is not None,
-        wheel=_made(wheels[-1]) if wheels else None,
+        wheel=_modified(wheels[-1]) if wheels else None,
         newest_source=max((path.stat().st_mtime for path in sources), default=0.0),
-        slides=None if None in slides else min(slides),
-        kit=_made(root / KIT),
+        slides=min(slides) if len(slides) == len(SLIDES) else None,
+        kit=_modified(root / KIT),
     )
 
 
 def findings(ready: Ready) -> list[Finding]:
-    """Judge: what would halt a room, in the order in which to put it right."""
+    """Return one finding for each check, in the order in which to fix them."""
     if not ready.clone:
-        what = "no notebooks in this folder; the other checks look into a clone of the course"
+        what = "this folder has no notebooks, and the other checks need a clone of the course"
         return [Finding("clone", "stop", what, "cd to the course's folder, then: llmcourse preflight --workshop")]
+    model = Finding("model", "ok", "the embedded model is converted")
+    if not ready.converted:
+        what = "the embedded model is not converted yet, so each first load takes some seconds more"
+        model = Finding("model", "note", what, 'llmcourse predict "Well, that went brilliantly."')
+    embeddings = Finding("embeddings", "ok", "the embedding model of notebook 03 is complete")
+    if ready.embeddings is not None:
+        embeddings = Finding(
+            "embeddings", "stop", ready.embeddings.partition("\n")[0], f"python -m {retrieval.INSTALL}"
+        )
+    kernel = Finding("kernel", "ok", "notebooks can run here")
+    if not ready.kernel:
+        remedy = "python -m pip install --constraint constraints.txt ipykernel"
+        kernel = Finding("kernel", "stop", "this environment has no Jupyter kernel", remedy)
     return [
-        _say("model", ready.converted, "the embedded model is converted", "not converted yet: each first load takes some seconds more",
-             'llmcourse predict "Well, that went brilliantly."'),
-        _say("embeddings", ready.embeddings is None, "the embedding model of notebook 03 is whole",
-             (ready.embeddings or "").partition("\n")[0], f"python -m {retrieval.INSTALL}", "stop"),
-        _say("kernel", ready.kernel, "notebooks can run here", "no Jupyter kernel in this environment",
-             "python -m pip install --constraint constraints.txt ipykernel", "stop"),
-        _made_after("wheel", ready.wheel, ready, "beside the notebooks, for Colab", "make wheel"),
-        _made_after("slides", ready.slides, ready, "HTML and PDF", "make slides"),
-        _made_after("kit", ready.kit, ready, f"{KIT}, for a room without network", "make workshop-kit"),
-    ]  # fmt: skip
+        model,
+        embeddings,
+        kernel,
+        _up_to_date("wheel", ready.wheel, ready, "beside the notebooks, for Colab", "make wheel"),
+        _up_to_date("slides", ready.slides, ready, "HTML and PDF", "make slides"),
+        _up_to_date("kit", ready.kit, ready, f"{KIT}, for a room without network", "make workshop-kit"),
+    ]
 
 
-def _say(name: str, fine: bool, well: str, ill: str, remedy: str, level: str = "note") -> Finding:
-    return Finding(name, "ok", well) if fine else Finding(name, level, ill, remedy)
+def _up_to_date(name: str, built: float | None, ready: Ready, description: str, remedy: str) -> Finding:
+    """Return whether something was built, and after the last change of the course's files."""
+    if built is None:
+        return Finding(name, "note", f"missing: {description}", remedy)
+    if built < ready.newest_source:
+        return Finding(name, "note", "older than the course's files", remedy)
+    return Finding(name, "ok", description)
 
 
-def _made_after(name: str, when: float | None, ready: Ready, well: str, remedy: str) -> Finding:
-    if when is None:
-        return Finding(name, "note", f"not there: {well}", remedy)
-    return _say(name, when >= ready.newest_source, well, "older than the course's files", remedy)
-
-
-def _made(path: Path) -> float | None:
+def _modified(path: Path) -> float | None:
     return path.stat().st_mtime if path.is_file() else None

@@ -64,7 +64,7 @@ def test_both_builds_of_torch_are_admitted():
     pythons = {name.split("-")[0] for name in write.CPU_BUILDS}
     assert pythons == {"cp311", "cp312", "cp313"} and len(write.CPU_BUILDS) == 6  # both processors of Linux
     assert len(hashes) > 12 + 6  # PyPI's: those Pythons on Linux (with CUDA), macOS and Windows
-    assert set(write.wheels()) == {embedded.WHEEL, retrieval.WHEEL}
+    assert set(write.model_wheels()) == {embedded.WHEEL, retrieval.WHEEL}
 
 
 def wheel(folder: Path, text: str) -> Path:
