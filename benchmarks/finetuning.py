@@ -1,6 +1,6 @@
 """Finetuning with LoRA on 500 short rows: the course's `cpu` recipe, TRL in two ways, and litgpt.
 
-    llmcourse, cpu          `finetune` with the recipe `cpu`: attention of the upper 12 layers, what lies below computed once a row
+    llmcourse, quick          `finetune` with the recipe `quick`: attention of the upper 12 layers, what lies below computed once a row
     llmcourse, talk's adapter   the same trainer with the talk's adapter: all seven matrices of all layers, r = 8
     TRL as in the talk      one row at once, eight a step, loss on all tokens, dropout, TRL's defaults (it recomputes activations)
     TRL, best               label only, similar lengths together, no recomputing, no dropout, nothing saved, the fastest batch
@@ -134,18 +134,18 @@ def _trainer(loaded: LoadedModel, config, examples: list[dict], lora):
 
 
 WAYS = {
-    "llmcourse, cpu": Way(QUICK, ours, plain=False, epochs=3),
-    "llmcourse, cpu, one epoch": Way(QUICK, ours, plain=False),
+    "llmcourse, quick": Way(QUICK, ours, plain=False, epochs=3),
+    "llmcourse, quick, one epoch": Way(QUICK, ours, plain=False),
     "llmcourse, talk's adapter": Way(TALKS_ADAPTER, ours, plain=False),
-    "TRL, best, cpu's adapter": Way(QUICK, trl, tuned=True),
-    "TRL, best, cpu's adapter, our model": Way(QUICK, trl, plain=False, tuned=True),
+    "TRL, best, quick's adapter": Way(QUICK, trl, tuned=True),
+    "TRL, best, quick's adapter, our model": Way(QUICK, trl, plain=False, tuned=True),
     "TRL, best, talk's adapter": Way(TALKS_ADAPTER, trl, tuned=True),
     "TRL as in the talk": Way(TALKS_ADAPTER, trl_as_in_the_talk),
 }
 LITGPT = "litgpt, talk's adapter"
 LIKE = {
-    "TRL, best, cpu's adapter": "llmcourse, cpu, one epoch",
-    "TRL, best, cpu's adapter, our model": "llmcourse, cpu, one epoch",
+    "TRL, best, quick's adapter": "llmcourse, quick, one epoch",
+    "TRL, best, quick's adapter, our model": "llmcourse, quick, one epoch",
     "TRL, best, talk's adapter": "llmcourse, talk's adapter",
     "TRL as in the talk": "llmcourse, talk's adapter",
     LITGPT: "llmcourse, talk's adapter",

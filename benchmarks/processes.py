@@ -4,7 +4,7 @@
     2 processes, 1 thread     launch/cpu_2.yaml: gradients are averaged over gloo at every step
     1 process, 2 threads      the same two cores, shared inside each matrix product
 
-All train the same rows of the bundled corpus by the same recipe (`cpu`) to the same steps, in processes of their own, in turn. Seconds are
+All train the same rows of the bundled corpus by the same recipe (`quick`) to the same steps, in processes of their own, in turn. Seconds are
 those of training as the run tells them: with the frozen layers and, for two, copying the model from one to the other; without imports and
 loading.
 """

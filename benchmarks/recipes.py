@@ -1,4 +1,4 @@
-"""What of the `cpu` recipe pays? `python benchmarks/recipes.py` trains its variants with three seeds each.
+"""What of the `quick` recipe pays? `python benchmarks/recipes.py` trains its variants with three seeds each.
 
 The embedded model, sarcasm's training rows only, split by parent: 800 to learn from, 200 to validate. Varied are the dropout, and how many
 upper layers get adapters; a seed draws the first A matrices, the order of the rows and the dropout. Kept after each run, in
@@ -24,7 +24,7 @@ from llmcourse.training.recipes import QUICK, Recipe
 
 SEEDS = (42, 43, 44)
 VARIANTS = {
-    "cpu": {},
+    "quick": {},
     "dropout 0.05": {"dropout": 0.05},
     "upper 6 layers": {"upper_layers": 6},
     "all 30 layers": {"upper_layers": None},

@@ -133,18 +133,18 @@ def goals(results: dict) -> list[tuple[str, float, str]]:
         ("generating against transformers' pipeline", middle(generating["pipeline"]), "at least 4 times as fast"),
         ("generating against llama.cpp", middle(generating["llama.cpp, 4 bits"]), "at least 1 times as fast"),
         (
-            "finetuning, `cpu` against TRL as in the talk",
-            rate["llmcourse, cpu"] / rate["TRL as in the talk"],
+            "finetuning, `quick` against TRL as in the talk",
+            rate["llmcourse, quick"] / rate["TRL as in the talk"],
             "at least 6 times as fast",
         ),
         (
             "finetuning against TRL at its best, like adapters",
-            finetuning["TRL, best, cpu's adapter"],
+            finetuning["TRL, best, quick's adapter"],
             "at least 1.3 times as fast",
         ),
         (
             "finetuning, share of the rate of matrix products",
-            results["finetuning"]["sides"]["llmcourse, cpu"]["share_of_product_rate"],
+            results["finetuning"]["sides"]["llmcourse, quick"]["share_of_product_rate"],
             "at least 0.7",
         ),
         (
@@ -253,7 +253,7 @@ def speed_tables(results: dict) -> str:
 
 
 def recipe_table(results: dict) -> str:
-    """The variants of the `cpu` recipe, in Markdown."""
+    """The variants of the `quick` recipe, in Markdown."""
     runs: dict[str, list] = {}
     for run in results["recipes"]["runs"]:
         runs.setdefault(run["variant"], []).append(run)
@@ -278,7 +278,7 @@ def processes_table() -> str:
         lines.append(f"| {name} | {way['rows_per_second']['median']:.1f} | {way['times_faster']['median']:.2f} |")
     work = results["work"]
     lines.append(
-        f"\n{work['rows']} rows, {work['epochs']} epochs, recipe `cpu`. {results['date']}. Losses differ by"
+        f"\n{work['rows']} rows, {work['epochs']} epochs, recipe `quick`. {results['date']}. Losses differ by"
         f" {results['agree']['largest_difference_of_losses']:g} at most."
     )
     return "\n".join(lines)

@@ -91,7 +91,7 @@ def test_trainers_begin_with_the_same_loss(make_tiny, monkeypatch):
     tiny = make_tiny(1)
     small = recipes.QUICK.changed(upper_layers=1, r=2)
     losses = {}
-    for name in ("llmcourse, cpu", "TRL, best, cpu's adapter", "TRL as in the talk"):
+    for name in ("llmcourse, quick", "TRL, best, quick's adapter", "TRL as in the talk"):
         way = finetuning.Way(small, finetuning.WAYS[name].train)
         losses[name] = finetuning.loss_before(way, tiny, ROWS)
         assert not tiny.has_adapter
