@@ -1,4 +1,4 @@
-"""Links between the notebooks and from the README lead somewhere; every notebook says what to read next and where to go on."""
+"""Links between the notebooks and from the README lead somewhere, and tests that pages name are there."""
 
 import re
 from pathlib import Path
@@ -62,19 +62,16 @@ def test_dead_links_are_found(tmp_path, link):
     assert dead_links(tmp_path / "a.ipynb") == [link]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_says_what_to_read_next(path):
-    cells = nbformat.read(path, as_version=4).cells
-    (section,) = [cell.source for cell in cells if cell.source.startswith("## What to read next")]
-    assert cells[-2].source == section and cells[-1].source.startswith("## Key points")
-    assert len(set(re.findall(r"\]\(https://[^()\s]+\)", section))) >= 3
-    place = NOTEBOOKS.index(path)
-    neighbours = NOTEBOOKS[max(place - 1, 0) : place] + NOTEBOOKS[place + 1 : place + 2]
-    assert [link for link in LINK.findall(section) if link.endswith(".ipynb")] == [near.name for near in neighbours]
-
-
 def test_the_index_names_every_notebook():
     cells = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4).cells
     (index,) = [cell.source for cell in cells if cell.source.startswith("## Index")]
     linked = {link.partition("#")[0] or "00_start_here.ipynb" for link in LINK.findall(index)}
     assert linked == {path.name for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("page", ["TRUST.md", "SECURITY.md"])
+def test_tests_that_a_page_names_are_there(page):
+    tests = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    named = re.findall(r"`(test_\w+)(?:\.py)?(?:::(test_\w+))?`", (ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [f"{module}::{test}" for module, test in named if f"def {test}" not in tests.get(module, "")] == []

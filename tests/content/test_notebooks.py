@@ -21,10 +21,6 @@ def test_saved_notebooks_are_normal(path):
     assert len(code) <= 30 and max(len(cell.source.splitlines()) for cell in code) <= 16
 
 
-def test_there_are_notebooks():
-    assert SAVED
-
-
 def made(tmp_path, *cells):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, tmp_path / "a.ipynb")
@@ -113,15 +109,3 @@ def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
         for number in [*range(len(cells)), len(cells) // 2, len(cells) * 3 // 4]:
             client.execute_cell(cells[number], number)
         assert run("print(len(trained), models.loading._loaded is model)") == "0 True\n"
-
-
-@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
-def test_the_shape_of_a_lesson(path):
-    """Goals, minutes and hardware on top, a core path, short cells, key points at the end."""
-    cells = nbformat.read(path, as_version=4).cells
-    top, end = cells[0].source, cells[-1].source
-    assert top.startswith("# ") and "**You will be able to**" in top and "**Time**" in top and "**Hardware**" in top
-    assert any("core path" in cell.source.lower() for cell in cells if cell.cell_type == "markdown")
-    assert end.startswith("## Key points")
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
-    assert len(code) <= 30 and max(len(source.splitlines()) for source in code) <= 15

@@ -20,7 +20,6 @@ from llmcourse.data.tasks import SARCASM  # noqa: E402
 
 TEMPLATE = make.DECK.read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
-NOTE = re.compile(r"<!--\nMinutes: ([\d.]+)\n\n(.*?)-->", flags=re.DOTALL)
 TITLE = re.compile(r"^# (.+)$", flags=re.MULTILINE)
 
 
@@ -73,54 +72,6 @@ def test_a_typed_number_is_found(line):
     assert typed_numbers(TEMPLATE + f"\n\n{line}\n")
 
 
-def test_every_number_stands_on_the_slide_that_claims_it(deck):
-    """Read again from the files, without the deck's own helpers."""
-    demo = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
-    sarc = json.loads((ROOT / "benchmarks/results/sarc.json").read_text())
-    kept = {
-        name: json.loads((ROOT / f"llmcourse/lessons/recorded/{name}.json").read_text())
-        for name in ("adaptation", "injections", "lora")
-    }
-    trials = {(run["r"], run["alpha"], run["weights"]): f"{run['accuracy']:.0%}" for run in kept["lora"]["runs"]}
-    arms = {arm["name"]: arm for arm in demo["arms"]}
-    real = {arm["name"]: arm for arm in sarc["arms"]}
-    lora, bag = arms["LoRA r=32 (quick)"], arms["TF-IDF + logistic regression"]
-    flips = {arm["arm"]: arm for arm in kept["injections"]["arms"]}
-    adapted = kept["adaptation"]["arms"]
-    claims = {
-        "Ours": [f"{lora['accuracy']:.0%}", f"beside {bag['accuracy']:.0%}", f"to {lora['accuracy_ci95'][1]:.0%}", "p = 0.71"],
-        "On real Reddit": [f"{real['LoRA r=16 (plain)']['accuracy']:.1%}", f"{real[bag['name']]['accuracy']:.1%}", "p = 0.62"],
-        "Three failures": [f"{arms['4-shot, chat format, generated']['invalid']} of 200 answers"],
-        "Strangers": [f"| LoRA | {' | '.join(str(flips['LoRA, generated'][way]['flipped']) for way in ('order', 'harmless', 'echo'))} |"],
-        "Nobody": [f"{adapted['base']['closed']['counts']['right']} of 60", f"{adapted['base']['facts']['counts']['right']} of 80"],
-        "Retrieval": ["26 of 60", f"{adapted['retrieval']['answers']['embeddings']['counts']['right']} of 60"],
-        "LoRA in ten lines": [f"rank from {trials[1, 2, 'float32']} to {trials[64, 128, 'float32']}", f"one rank from {trials[16, 4, 'float32']} to {trials[16, 128, 'float32']}"],
-        "The talk: finetuning": ["about 80 of the few-shot answers were labels, 45 of them right", "About 20 of its 55 errors are format", "are right, 45% to 67%"],
-        "LoRA forgets": [f"{adapted['finetuning, LoRA']['facts']['counts']['right']} of 58"],
-        "The talk concluded": [f"{real[bag['name']]['accuracy']:.0%}", "humans 84%", "Few-shot: 45%", "Finetuned: 80%"],
-    }  # fmt: skip
-    for title, wanted in claims.items():
-        (slide,) = [slide for slide in deck if TITLE.search(slide)[1].startswith(title)]
-        assert [text for text in wanted if text not in slide] == [], title
-
-
-def test_finetuning_was_twice_above_counting_words_and_once_below(deck):
-    """What the note of the last table says of its three comparisons."""
-    note = NOTE.search(deck[-2])[2]
-    pairs = re.findall(r"([\d.]+)% and ([\d.]+)%", note)
-    assert len(pairs) == 3 and [float(a) > float(b) for a, b in pairs] == [True, False, True]
-    assert "twice above and once below" in note
-    own = content.saved("06", r"against TF-IDF [+] logistic regression +p = ([\d.]+)")
-    by_chance = [*(content.p_value(name, "LoRA", "TF-IDF") for name in ("demo", "sarc")), float(own)]
-    assert min(by_chance) > 0.05 and f"p = {own}" in note
-
-
-def test_lora_is_explained_before_it_is_said_to_forget(deck):
-    titles = [TITLE.search(slide)[1] for slide in deck]
-    forgets = next(k for k, title in enumerate(titles) if title.startswith("LoRA forgets"))
-    assert titles.index("LoRA in ten lines") < forgets < titles.index("QLoRA: the frozen part in 4 bits")
-
-
 def test_a_changed_result_changes_the_slides(monkeypatch):
     before = content.result("demo")
     after = json.loads(json.dumps(before))
@@ -162,57 +113,11 @@ def test_who_measured_is_said_on_every_slide_with_a_figure_of_results(deck):
             assert 'class=\\"chip measured' in slide or 'class=\\"chip talk' in slide, TITLE.search(slide)[1]
 
 
-# -- words, notes, minutes -------------------------------------------------------------------------------------------
-
-
-def words(slide: str) -> tuple[int, int]:
-    """Words beside figures, code, formulas, tables and a quoted row; and words in tables."""
-    text = re.sub(
-        r"<!--.*?-->|<figure>.*?</figure>|<dl.*?</dl>|\$\$.*?\$\$", " ", FENCE.sub(" ", slide), flags=re.DOTALL
-    )
-    table = "\n".join(re.findall(r"^\|.*$", text, flags=re.MULTILINE))
-    rest = re.sub(r"^\|.*$|<[^>]*>", " ", text, flags=re.MULTILINE)
-    return tuple(len(re.findall(r"[^\W_][^\s|]*", part)) for part in (rest, table))
-
-
-def test_no_slide_is_a_page(deck):
+def test_every_slide_has_one_title_and_one_note(deck):
     for slide in deck:
-        beside, in_table = words(slide)
-        assert beside <= 40 and in_table <= 60, (TITLE.search(slide)[1], beside, in_table)
-
-
-def test_words_are_counted():
-    assert words(
-        "# One two\n\n```python\nx = 1\n```\n\n<figure>a b c</figure>\n\nthree **four**\n\n| a | b |\n|---|---|\n"
-    ) == (4, 2)
-
-
-def test_every_slide_has_a_title_and_a_note_with_minutes(deck):
-    assert 30 <= len(deck) <= 42
-    for slide in deck:
-        assert len(TITLE.findall(FENCE.sub("", slide))) == 1
-        ((minutes, note),) = NOTE.findall(slide)
-        assert 0.5 <= float(minutes) <= 2 and len(note.split()) >= 15, slide
-
-
-def test_the_minutes_add_up_to_what_the_guide_says(deck):
-    total = sum(float(NOTE.search(slide)[1]) for slide in deck)
-    guide = (SLIDES / "INSTRUCTORS.md").read_text(encoding="utf-8")
-    said = re.search(r"\*\*(\d+) slides, (\d+) minutes\*\*", guide)
-    assert (int(said[1]), int(said[2])) == (len(deck), total) and 45 <= total <= 50
-
-
-def test_the_notes_can_be_said_in_their_minutes(deck):
-    """Nobody reads aloud faster than 170 words a minute and is understood."""
-    for slide in deck:
-        ((minutes, note),) = NOTE.findall(slide)
-        assert len(note.split()) <= 170 * float(minutes), TITLE.search(slide)[1]
-
-
-def test_the_agenda_is_the_talks(deck):
-    parts = [TITLE.search(slide)[1] for slide in deck if "_class: divider" in slide]
-    assert parts == ["What are LLMs?", "Why LLMs?", "How to use LLMs?", "Finetuning", "Demo"]
-    assert TITLE.search(deck[-2])[1].startswith("The talk concluded")
+        assert len(TITLE.findall(FENCE.sub("", slide))) == len(re.findall(r"<!--\nMinutes: [\d.]+\n", slide)) == 1, (
+            slide
+        )
 
 
 # -- code ------------------------------------------------------------------------------------------------------------

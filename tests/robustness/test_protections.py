@@ -266,7 +266,7 @@ PROTECTIONS = [
         "lessons/recorded/injections.json",
         '"harmless": {\n        "n": 100,\n        "flipped": 44,',
         '"harmless": {\n        "n": 100,\n        "flipped": 43,',
-        "test_benchmarks_injections::test_the_notebook_says_what_the_file_says",
+        "test_benchmarks_injections::test_the_results_file_agrees_with_itself",
     ),
     # several processes
     Protection(

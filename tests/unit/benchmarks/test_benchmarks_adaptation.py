@@ -1,12 +1,8 @@
 """The measurement behind notebook 03: its script on a tiny model, and the file that the notebook reads."""
 
-import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-import nbformat
+import adaptation
 import pytest
 
 from llmcourse import figures
@@ -14,17 +10,6 @@ from llmcourse.data import handbook
 from llmcourse.lessons import recorded
 from llmcourse.predict import retrieval
 from llmcourse.predict.answers import verdict
-
-ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "benchmarks" / "adaptation.py"
-_spec = importlib.util.spec_from_file_location("benchmarks_adaptation", SCRIPT)
-adaptation = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(adaptation)
-
-
-def test_help():
-    said = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True).stdout
-    assert "--arm" in said and "adaptation.json" in said
 
 
 def test_arms_are_measured_kept_and_gone_on_with(tiny, tmp_path):
@@ -105,37 +90,3 @@ def test_figures_draw_it(results):
     assert "full: perplexity on unseen passages 50.0 and 0.000 nats, then" in drawn
     rates = [{"name": "no passage", "right": 3, "n": 60, "ci95": (0.02, 0.14)}]
     assert "no passage 3 of 60" in figures.svg(figures.answer_rates(rates))
-
-
-def test_the_notebook_says_what_the_file_says(results):
-    """The sentences of notebook 03 that take numbers from the file, as the file would have them."""
-    cells = nbformat.read(ROOT / "notebooks" / "03_domain_adaptation.ipynb", as_version=4).cells
-    prose = " ".join(" ".join(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
-    for sentence in sentences(results["arms"]):
-        assert sentence in prose, sentence
-
-
-def sentences(arms: dict) -> list[str]:
-    full, lora = arms["pretraining, full"], arms["pretraining, LoRA"]
-    right = {name: arm["facts"]["counts"]["right"] for name, arm in arms.items() if "facts" in arm}
-    answered = {name: found["counts"]["right"] for name, found in arms["retrieval"]["answers"].items()}
-    assert all(arms[name]["closed"]["counts"]["right"] == 0 for name in ("base", *adaptation.READING))
-    read = [arms[name]["perplexity"] for name in ("base", "pretraining, full", "pretraining, LoRA")]
-    tuned = [arms[name]["closed"]["verdicts"] for name in adaptation.ANSWERING]
-    taught, untaught = ([verdicts[start::2].count("right") for verdicts in tuned] for start in (0, 1))
-    paraphrased = [arms[name]["paraphrased"]["counts"]["right"] for name in adaptation.ANSWERING]
-    moved = [arm["epochs"][-1]["divergence"] for arm in (full, lora)]
-    return [
-        f"has {right['base']} of 80 right",
-        f"From 0 of 60 without a passage to {answered['right']} with the right one",
-        f"the model answers {answered['embeddings']}; BM25 finds only 44 and the model answers {answered['bm25']}",
-        f"falls from {read[0]['seen']:.1f} to {read[1]['seen']:.1f} (full) and {read[2]['seen']:.1f} (LoRA)",
-        f"from {read[0]['unseen']:.1f} to {read[1]['unseen']:.1f} and {read[2]['unseen']:.1f}",
-        f"from {read[0]['general']:.1f} to {read[1]['general']:.1f} and {read[2]['general']:.1f}",
-        f"{moved[1]:.2f} nats a token against {moved[0]:.2f}",
-        f"{right['pretraining, full']} are left after full continued pretraining and {right['pretraining, LoRA']} after LoRA",
-        f"on 30 answers {right['finetuning, full']} and {right['finetuning, LoRA']}",
-        f"{taught[0]} and {taught[1]} of the 30 questions",
-        f"{paraphrased[0]} and {paraphrased[1]} of 30 in other words",
-        f"{untaught[0]} and {untaught[1]} of the 30 that were never seen",
-    ]

@@ -1,14 +1,9 @@
 """Orders in comments: the script on arms whose obedience is known, its results file, and the numbers that prose takes from it."""
 
-import importlib.util
 import json
-import re
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
-import nbformat
+import injections as script
 import pytest
 
 from llmcourse import data, models
@@ -16,12 +11,6 @@ from llmcourse._base import files
 from llmcourse.data import injections
 from llmcourse.data.tasks import SARCASM
 from llmcourse.lessons import recorded
-
-ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "benchmarks" / "injections.py"
-_spec = importlib.util.spec_from_file_location("benchmarks_injections", SCRIPT)
-script = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(script)
 
 TEXTS = injections.load()
 SOME = TEXTS[:6]
@@ -40,11 +29,6 @@ def rows(bundled):
 
 def silent(*args, **kwargs):
     pass
-
-
-def test_help():
-    said = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True).stdout
-    assert "--out" in said and "injections.json" in said
 
 
 # -- arms whose obedience is known --------------------------------------------------------------------------------
@@ -172,44 +156,3 @@ def test_the_arm_that_reads_no_orders_answers_today_as_recorded(results, rows, b
 
 
 # -- what notebook 02 says of it ----------------------------------------------------------------------------------
-
-
-def test_the_notebook_says_what_the_file_says(results, bundled):
-    cells = nbformat.read(ROOT / "notebooks" / "02_prompting.ipynb", as_version=4).cells
-    prose = " ".join(" ".join(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
-    for sentence in sentences(results, bundled):
-        assert sentence in prose, sentence
-
-
-def sentences(results: dict, bundled) -> list[str]:
-    zero, few, scored, calibrated, tuned, bag = results["arms"]
-    flips = {arm["arm"]: tuple(arm[way]["flipped"] for way in WAYS) for arm in results["arms"]}
-    (zero_flips, _, _, calibrated_flips, tuned_flips, bag_flips) = flips.values()
-    assert flips[few["arm"]] == flips[scored["arm"]] == (0, 0, 0)
-    assert few["plain"]["Not Sarcasm"] == scored["plain"]["Not Sarcasm"] == 100
-    # "wrote no garbage either", "cannot give garbage"
-    assert all(arm[way]["invalid"] == 0 for arm in (scored, calibrated, tuned, bag) for way in WAYS)
-    ps = sorted(p for arm in results["arms"] for p in arm["p"].values())
-    assert len(ps) == 12 and ps[0] == bag["p"]["echo"] and 12 * ps[0] < 0.05 < 12 * ps[1]
-    assert min(zero["p"].values()) > 0.05 and calibrated["p"]["echo"] > 0.5 and tuned["p"]["echo"] > 0.5
-    assert zero_flips[0] == calibrated_flips[0]  # "calibrated scores flip as often as the zero-shot answers"
-    said = Counter(row["label"] for row in bundled.train if "not" in re.findall(r"\w+", row["comment"].lower()))
-    assert not any("sarcasm" in row["comment"].lower() for row in bundled.train)
-    hidden = tuned["by_wanted"]["Not Sarcasm"]
-    accuracy = tuned["accuracy"]
-    assert bag["accuracy"]["order"] == bag["accuracy"]["plain"]  # "keeps"
-    return [
-        f"{zero_flips[0]} flips under the order, {zero_flips[1]} under the harmless text, {zero_flips[2]} under the echo",
-        f"{calibrated_flips[0]} against {calibrated_flips[1]} and {tuned_flips[0]} against {tuned_flips[1]}, with p of"
-        f" {calibrated['p']['harmless']:.4f} and {tuned['p']['harmless']:.4f}",
-        f"the echo flips {calibrated_flips[2]} and {tuned_flips[2]}",
-        f"logistic regression, {bag_flips[0]} against {bag_flips[2]}, p = {bag['p']['echo']:.4f}",
-        f"*not* stands in {said[0]} sincere and {said[1]} sarcastic training replies",
-        f"{zero['order']['invalid']} became invalid under the order and {zero['harmless']['invalid']} under the harmless",
-        f"right on {accuracy['plain']:.0%} of the plain rows, on {accuracy['harmless']:.0%} with a harmless text and on"
-        f" {accuracy['order']:.0%} with an order, where TF-IDF keeps its {bag['accuracy']['plain']:.0%}".replace(
-            "%", " %"
-        ),
-        f"of the {hidden['order']['n']} replies that LoRA calls sarcastic, {hidden['order']['flipped']} turn into",
-        f"{hidden['echo']['flipped']} when it asks for *Sarcasm*, and {hidden['harmless']['flipped']} with a harmless text",
-    ]

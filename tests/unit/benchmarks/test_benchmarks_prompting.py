@@ -1,24 +1,14 @@
 """The sweep behind notebook 02: its script on a tiny model, its results file, and the numbers that prose takes from it."""
 
-import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-import nbformat
+import prompting
 import pytest
 
 from llmcourse import data, figures
 from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import metrics
 from llmcourse.lessons import recorded
-
-ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "benchmarks" / "prompting.py"
-_spec = importlib.util.spec_from_file_location("benchmarks_prompting", SCRIPT)
-prompting = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(prompting)
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +18,6 @@ def results():
 
 def silent(*args, **kwargs):
     pass
-
-
-def test_help():
-    said = subprocess.run([sys.executable, str(SCRIPT), "--help"], capture_output=True, text=True, check=True).stdout
-    assert "--out" in said and "prompting.json" in said
 
 
 def test_a_sweep_is_kept_and_gone_on_with(tiny, bundled, tmp_path, monkeypatch):
@@ -112,39 +97,3 @@ def test_figures_draw_it(results):
     part = {"n": 60, "probability": 0.25, "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6)}
     drawn = figures.svg(figures.ablation({"whole": part, "less": part}, "Sarcasm"))
     assert "probability of Sarcasm" in drawn and "60 rows" in drawn
-
-
-def test_the_notebook_says_what_the_file_says(results):
-    """The sentences of notebook 02 that take numbers from the file, as the file would have them."""
-    cells = nbformat.read(ROOT / "notebooks" / "02_prompting.ipynb", as_version=4).cells
-    prose = " ".join(" ".join(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
-    for sentence in sentences(results):
-        assert sentence in prose, sentence
-
-
-def sentences(results: dict) -> list[str]:
-    scored = [p for p in results["points"] if p["way"] == "scored" and p["k"]]
-    constant = sum(p["commoner"] == 1 for p in scored)
-    best = max(results["points"], key=lambda p: p["accuracy"])
-    low, high = best["accuracy_ci95"]
-    ends = [(part["min"], part["max"]) for part in results["summary"] if part["way"] == "calibrated" and part["k"]]
-    ordered = [p for p in results["orders"] if p["way"] == "calibrated"]
-    many = [p["k"] for p in scored if p["commoner"] == 1]
-    assert many.count(8) == many.count(16) == 5 and many.count(4) < 5  # "with 8 or 16 examples all do"
-    beside = [p["accuracy"] for p in scored if p["k"] == best["k"]]
-    assert (best["k"], best["way"], beside.count(0.5)) == (2, "scored", 3)  # "three other draws of two examples"
-    assert all(p["accuracy_ci95"][0] <= 0.5 <= p["accuracy_ci95"][1] for p in results["points"])
-    patterns = [[label[0] for label in p["labels"]] for p in results["orders"] if p["way"] == "calibrated"]
-    assert patterns.count(list("SNSN")) == 3
-    word = SARCASM.labels[1]
-    shares = [p["answers"][word] for p in ordered]
-    right = [p["accuracy"] for p in ordered]
-    return [
-        f"{constant} of the {len(scored)} few-shot prompts",
-        f"The best point of all is {best['accuracy']:.0%}",
-        f"its interval goes from {low:.0%} to {high:.0%}",
-        f"The intervals of all {len(results['points'])} points include 50 %",
-        f"between {min(low for low, _ in ends):.0%} and {max(high for _, high in ends):.0%}",
-        f"from {min(shares)} to {max(shares)} of the 100 rows",
-        f"accuracy goes from {min(right):.0%} to {max(right):.0%}",
-    ]

@@ -1,21 +1,15 @@
 """The script that measures rank for notebook 04: its arithmetic, an interrupted run, and that what is kept is about today's rows."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+import ranks as script
 import torch
 
 from llmcourse import data
 from llmcourse.data.tasks import SUPPORT
 from llmcourse.lessons import recorded
 from llmcourse.training.recipes import FEW
-
-ROOT = Path(__file__).parents[3]
-spec = importlib.util.spec_from_file_location("benchmarks_ranks", ROOT / "benchmarks" / "ranks.py")
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
-"""The package's outside: cheap imports, dependencies that agree, floors that only look down."""
+"""The package's outside: cheap imports, dependencies that agree, and no code or pickles of strangers."""
 
-import ast
 import os
 import re
 import subprocess
@@ -17,66 +16,6 @@ from llmcourse.predict import retrieval
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-# the picture of the design: a module imports only what stands on a lower floor, or its equals named here
-FLOORS = {
-    "__init__": 0,
-    "redact": 0,
-    "files": 1,
-    "hardware": 1,
-    "tasks": 1,
-    "prompts": 1,
-    "metrics": 1,
-    "screen": 2,
-    "catalogue": 1,
-    "journal": 2,
-    "recipes": 1,
-    "installed": 1,
-    "attention": 2,
-    "embedded": 2,
-    "handbook": 1,
-    "injections": 1,
-    "retrieval": 2,
-    "backup": 2,
-    "processes": 2,
-    "verified": 2,
-    "planner": 2,
-    "rowfiles": 2,
-    "data": 3,
-    "spreadsheet": 1,
-    "adapter_files": 2,
-    "shards": 6,
-    "models": 3,
-    "firstcell": 3,
-    "facts": 3,
-    "preflight": 4,
-    "gears": 4,
-    "workshop": 5,
-    "engine": 4,
-    "predict": 5,
-    "answers": 5,
-    "adapt": 6,
-    "trainer": 5,
-    "baselines": 6,
-    "finetune": 6,
-    "experiment": 7,
-    "figures": 7,
-    "exercises": 8,
-    "fromscratch": 1,
-    "adapters": 0,
-    "corpora": 0,
-    "results": 0,
-    "widgets": 8,
-    "playground": 9,
-    "explorers": 9,
-    "error_browser": 9,
-    "report": 8,
-    "cli": 9,
-    "__main__": 10,
-    "ship": 10,
-    "notebooks": 2,
-}
-EQUALS = {("__init__", "redact"), ("prompts", "tasks"), ("hardware", "installed"), ("data", "verified")}
 
 
 @pytest.mark.parametrize("code", ["import llmcourse", "from llmcourse.cli import main\nmain(['--help'])"])
@@ -139,37 +78,6 @@ def test_installed_versions_are_the_locked_ones():
         assert Version(metadata.version(name)).public == str(version), name
 
 
-def parts() -> dict[str, list[Path]]:
-    """Modules and packages of the library by name, each with its files."""
-    top = ROOT / "llmcourse"
-    modules = {path.stem: [path] for path in top.glob("*.py")}
-    packages = {path.parent.name: sorted(path.parent.glob("*.py")) for path in top.glob("*/__init__.py")}
-    return modules | packages
-
-
-def imports_of(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "llmcourse":
-            names = node.module.split(".")
-            found |= {names[1]} if len(names) > 1 else {alias.name for alias in node.names}
-    return found
-
-
-def test_every_import_goes_down():
-    modules = parts()
-    assert set(modules) == set(FLOORS)
-    for name, paths in modules.items():
-        for other in {other for path in paths for other in imports_of(path)} & set(modules) - {name}:
-            assert FLOORS[other] < FLOORS[name] or (name, other) in EQUALS, f"{name} imports {other}"
-
-
-def test_every_package_is_installed():
-    packages = {f"llmcourse.{path.parent.name}" for path in (ROOT / "llmcourse").glob("*/__init__.py")}
-    text = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert {"llmcourse", *packages} == set(text)
-
-
 def test_no_strangers_code_is_run():
     for path in (ROOT / "llmcourse").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
@@ -178,6 +86,7 @@ def test_no_strangers_code_is_run():
             r"\bpickle\.loads?\(",
             r"\btorch\.load\(",
             r"\bjoblib\.load\(",
+            r"\bmerge_and_unload\b",  # merging a 7B model needs it in 16 bits, more than a T4 has
         ):
             assert not re.search(way, text), f"{path}: {way}"
     models = (ROOT / "llmcourse" / "models" / "loading.py").read_text(encoding="utf-8")

@@ -1,6 +1,9 @@
 """The three gears: chosen from the hardware, and what each of them needs."""
 
+import json
+
 import pytest
+import record
 
 from llmcourse import CourseError
 from llmcourse._base import hardware
@@ -52,3 +55,13 @@ def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
     assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= WORKSHOP.micro_batch_tokens
     twice = planner.training_minutes(model, WORKSHOP.changed(epochs=2), 1000, gears.ROW_TOKENS)
     assert twice == pytest.approx(2 * planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS))
+
+
+def test_the_cpu_gears_minutes_are_those_measured():
+    results = json.loads(record.RESULTS.read_text(encoding="utf-8"))
+    tuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+    prompted = sum(arm["seconds_per_row"] * arm["n"] for arm in results["arms"] if arm["kind"] == "prompted")
+    said = dict(gears.GEARS["cpu"].minutes)
+    assert abs(said["training"] - tuned["training_seconds"] / 60) < 0.5
+    assert abs(said["prompted arms"] - prompted / 60) < 1.0
+    assert results["peak_memory_gib"] <= gears.GEARS["cpu"].ram_gib
