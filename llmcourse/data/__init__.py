@@ -1,5 +1,6 @@
 """Rows: the course's tasks, and their rows from the bundled corpora, a hub or a stranger's file."""
 
+from llmcourse.data import handbook, injections, screen
 from llmcourse.data.rows import Rows, bundled_path, groups, in_order, load, load_first, read_all, rows_id, stream
 from llmcourse.data.tasks import SARCASM, SUPPORT, TASKS, Task
 
@@ -11,10 +12,13 @@ __all__ = [
     "Task",
     "bundled_path",
     "groups",
+    "handbook",
     "in_order",
+    "injections",
     "load",
     "load_first",
     "read_all",
     "rows_id",
+    "screen",
     "stream",
 ]

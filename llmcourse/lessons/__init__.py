@@ -1,1 +1,49 @@
-"""Only for the notebooks: exercises, from-scratch code, widgets, recorded results."""
+"""Only for the notebooks: exercises, code written from scratch, widgets, and the results of long runs.
+
+    check              examines a learner's solution of an exercise
+    error_browser      shows the rows that a method got wrong
+    playground         lets a prompt and an adapter judge your own text
+    next_token_explorer, rank_explorer, nf4_explorer, fit_explorer
+                       figures with controls, of notebooks 01 and 04
+    adaptation         continued pretraining and finetuning as a plain PyTorch loop, of notebook 03
+    fromscratch        sampling, attention, LoRA, NF4 and the bottleneck adapter, written to be read
+    recorded           results files that the notebooks show
+
+The names are imported when they are first used (PEP 562): some of them need torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmcourse.lessons import adaptation as adaptation
+    from llmcourse.lessons import fromscratch as fromscratch
+    from llmcourse.lessons import recorded as recorded
+    from llmcourse.lessons.exercises import check as check
+    from llmcourse.lessons.widgets.errors import error_browser as error_browser
+    from llmcourse.lessons.widgets.explorers import fit_explorer as fit_explorer
+    from llmcourse.lessons.widgets.explorers import next_token_explorer as next_token_explorer
+    from llmcourse.lessons.widgets.explorers import nf4_explorer as nf4_explorer
+    from llmcourse.lessons.widgets.explorers import rank_explorer as rank_explorer
+    from llmcourse.lessons.widgets.own_text import playground as playground
+
+_HOMES = {
+    "check": "exercises",
+    "error_browser": "widgets.errors",
+    "fit_explorer": "widgets.explorers",
+    "next_token_explorer": "widgets.explorers",
+    "nf4_explorer": "widgets.explorers",
+    "playground": "widgets.own_text",
+    "rank_explorer": "widgets.explorers",
+}
+_MODULES = ("adaptation", "fromscratch", "recorded")
+
+__all__ = [*_HOMES, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """Predictions: prompts, scoring and generating, large files, retrieval and short answers."""
 
+from llmcourse.predict import answers, retrieval
 from llmcourse.predict.asking import (
     SPARE_TOKENS,
     Generated,
@@ -27,6 +28,7 @@ __all__ = [
     "Prompt",
     "Scored",
     "Way",
+    "answers",
     "before_and_after",
     "check_adapter",
     "encode",
@@ -38,6 +40,7 @@ __all__ = [
     "label_tokens",
     "parse_answer",
     "render",
+    "retrieval",
     "rows_to_ask",
     "score",
 ]

@@ -1,5 +1,6 @@
 """Adapters: recipes, finetuning with TRL, memory planning."""
 
+from llmcourse.training import planner
 from llmcourse.training.finetuning import TrainingRun, finetune, lora_config, sft_config, training_prompt, training_rows
 from llmcourse.training.recipes import ALL_LINEAR, FEW, QUICK, RECIPES, TALK, THOROUGH, WORKSHOP, Recipe
 
@@ -15,6 +16,7 @@ __all__ = [
     "TrainingRun",
     "finetune",
     "lora_config",
+    "planner",
     "sft_config",
     "training_prompt",
     "training_rows",

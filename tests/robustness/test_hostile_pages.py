@@ -77,9 +77,9 @@ def pages(study, arms) -> dict[str, str]:
     shown = []
     for arm in arms:
         browser.arm.value = arm.name
-        for _ in browser.found:
+        for _ in browser.errors:
             shown.append(browser.shown.value)
-            browser.on.click()
+            browser.next.click()
     wrong = figures.svg(errors.first_errors(study, arms[0]))
     verdicts = figures.svg(figures.verdicts({arm.name: [0.25] * 4 for arm in arms}, study.task.labels))
     tables = {arm.name: metrics.confusion(study.gold(), arm.predictions.labels, study.task.labels) for arm in arms}

@@ -1,1 +1,1 @@
-"""What the libraries do, written to be read; each function is proven equal to the one that people use."""
+"""What the libraries do, written to be read. Tests compare each function with the library's own."""

@@ -1,4 +1,4 @@
-r"""LoRA: a frozen matrix, and beside it two thin ones that learn.
+r"""LoRA: a frozen matrix, and two thin ones beside it that learn.
 
             ┌──────────────▶ W  (out × in, frozen) ───────────────┐
     x (in) ─┤                                                     ├─(+)─▶ y (out)
@@ -6,11 +6,13 @@ r"""LoRA: a frozen matrix, and beside it two thin ones that learn.
 
     y = W x + (α / r) · B A x
 
-Hu et al. 2021 (arXiv:2106.09685, section 4.1, equation 3). tests/unit/lessons/test_fromscratch_lora.py holds forward, gradients, count and merge against PEFT's.
+Hu et al. 2021 (arXiv:2106.09685, section 4.1, equation 3). Tests compare forward pass, gradients, parameter count and
+merge with PEFT's.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,16 +23,15 @@ from llmcourse._base.errors import CourseError
 class LoRALinear(nn.Module):
     """A linear layer with LoRA: x (..., in) -> (..., out).
 
-    `base` is any module with `in_features` and `out_features`, in 32, 16 or 4 bits; it is frozen. A starts random and B at zero, so
-    that the layer starts as `base` (section 4.1). α/r keeps the size of the update when r is changed.
+    `base` is frozen; its weights may have 32, 16 or 4 bits. A starts random and B at zero, so that the layer starts as `base` (section 4.1). α/r keeps the size of the update when r changes.
 
     Raises CourseError for a rank that is not positive.
     """
 
-    def __init__(self, base: nn.Module, r: int, alpha: float, dropout: float = 0.0):
+    def __init__(self, base: nn.Linear, r: int, alpha: float, dropout: float = 0.0):
         super().__init__()
         if r < 1:
-            raise CourseError(f"The rank of LoRA is 1 or more, not {r}.")
+            raise CourseError(f"The rank of LoRA is {r}, and has to be 1 or more. Try r=8.")
         self.base, self.scale, self.dropout = base.requires_grad_(False), alpha / r, nn.Dropout(dropout)
         device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), None)
         self.A = nn.Parameter(torch.empty(r, base.in_features, device=device))
@@ -38,65 +39,52 @@ class LoRALinear(nn.Module):
         # the paper draws from a Gaussian; PEFT, and we, as nn.Linear does
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         update = self.dropout(x).to(self.A.dtype) @ self.A.T @ self.B.T
         return self.base(x) + (self.scale * update).to(x.dtype)
 
-    def delta(self):
-        """What the two matrices add to W: (α / r) · B A, (out, in). Its rank is at most r."""
+    def delta(self) -> torch.Tensor:
+        """Return what the two matrices add to W: (α / r) · B A, (out, in). Its rank is at most r."""
         return self.scale * self.B @ self.A
 
     def merged(self) -> nn.Linear:
-        """One plain layer that computes the same: W + delta. No cost at inference; `base` stays as it is (section 4.1).
+        """Return one plain layer that computes the same, W + delta, at no extra cost (section 4.1). `base` stays as it is.
 
-        Raises CourseError where there is no W to add to: codes of 4 bits would have to be rounded anew.
+        Raises CourseError if W is stored in 4 bits: the sum would have to be rounded to 4 bits again.
         """
-        if not isinstance(self.base, nn.Linear) or not self.base.weight.is_floating_point():
-            raise CourseError(f"{type(self.base).__name__} holds no matrix to add to; dequantise it first.")
+        if not self.base.weight.is_floating_point():
+            raise CourseError(f"{type(self.base).__name__} has no weights to add to. Dequantise it first.")
         layer = nn.Linear(self.base.in_features, self.base.out_features, self.base.bias is not None, device="meta")
         layer.weight = nn.Parameter((self.base.weight + self.delta().to(self.base.weight.dtype)).detach())
         layer.bias = self.base.bias
         return layer
 
 
-def add_lora(model: nn.Module, names: Sequence[str], r: int, alpha: float, dropout: float = 0.0) -> list[LoRALinear]:
-    """Freeze `model`, and put LoRA on every layer of these names ("q_proj", ...), in place. Returns what was added.
-
-    Raises CourseError if there is no layer of these names: a misspelt name would train nothing.
-    """
-    model.requires_grad_(False)
-    places = [(parent, name) for parent in model.modules() for name, _ in parent.named_children() if name in names]
-    if not places:
-        raise CourseError(f"The model has no layer called {' or '.join(names)}.")
-    added = []
-    for parent, name in places:
-        added.append(LoRALinear(getattr(parent, name), r, alpha, dropout))
-        setattr(parent, name, added[-1])
-    return added
-
-
 def like_peft(model: nn.Module, peft_model: nn.Module, name: str = "default") -> list[LoRALinear]:
-    """Put LoRA on `model` wherever PEFT has it on `peft_model`, with copies of PEFT's A and B, in place. Returns what was added.
+    """Put LoRA on `model` wherever PEFT has it on `peft_model`, with copies of PEFT's A and B, in place. Return the layers.
 
-    `model` is the same base without PEFT. For tests and for notebook 04, where the two are compared.
+    `model` is the same base model without PEFT. Tests and notebook 04 compare the two.
     """
-    added = []
+    layers = []
     model.requires_grad_(False)
+    path: str
+    theirs: Any
     for path, theirs in peft_model.named_modules():
         if hasattr(theirs, "lora_A") and name in theirs.lora_A:
             parent, _, last = path.removeprefix("base_model.model.").rpartition(".")
             base = model.get_submodule(parent).get_submodule(last)
+            assert isinstance(base, nn.Linear)
             layer = LoRALinear(base, theirs.r[name], theirs.lora_alpha[name])
             with torch.no_grad():
                 layer.A.copy_(theirs.lora_A[name].weight)
                 layer.B.copy_(theirs.lora_B[name].weight)
             setattr(model.get_submodule(parent), last, layer)
-            added.append(layer)
-    return added
+            layers.append(layer)
+    return layers
 
 
 def merge_all(model: nn.Module) -> nn.Module:
-    """Put `merged()` in the place of every LoRALinear, in place; the model is then as it was before LoRA, but for its numbers."""
+    """Replace every LoRALinear of a model with its `merged()` layer, in place. Return the model."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LoRALinear):
@@ -105,10 +93,10 @@ def merge_all(model: nn.Module) -> nn.Module:
 
 
 def trained(model: nn.Module) -> int:
-    """How many parameters learn."""
+    """Return the number of parameters that learn."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def count(shapes: Sequence[tuple[int, int]], r: int) -> int:
-    """Parameters of LoRA on matrices of these shapes (out, in): r · (in + out) each, instead of in · out (section 4.2)."""
+    """Return the parameters of LoRA on matrices of these shapes (out, in): r · (in + out) each (section 4.2)."""
     return sum(r * (rows + columns) for rows, columns in shapes)

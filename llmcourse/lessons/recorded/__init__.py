@@ -1,9 +1,9 @@
-"""Results files that notebooks read, so that they travel with the package: each is written by a script in benchmarks/.
+"""Results files that notebooks show. They travel with the package, and a script in benchmarks/ writes each.
 
-adaptation.json     benchmarks/adaptation.py    what retrieval, continued pretraining and finetuning give on a handbook, and forget
-injections.json     benchmarks/injections.py    how often an answer gives way to an order in the comment, and to a harmless text
-lora.json           benchmarks/ranks.py          what rank a finetuning needs: ranks, alphas, NF4, singular values
-prompting.json      benchmarks/prompting.py     accuracy against the number of shots, and against their order
+adaptation.json     benchmarks/adaptation.py    retrieval, continued pretraining and finetuning on a handbook, and forgetting
+injections.json     benchmarks/injections.py    how often an injected order, or a harmless text, changes an answer
+lora.json           benchmarks/ranks.py         what rank a finetuning needs: ranks, alphas, NF4, singular values
+prompting.json      benchmarks/prompting.py     accuracy against the number of examples, and against their order
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 
 
 def path(name: str) -> Path:
-    """Where a results file lies; for the script that writes it."""
+    """Return the path of a results file, for the script that writes it."""
     return Path(str(resources.files(__name__) / f"{name}.json"))
 
 
 def read(name: str) -> dict[str, Any]:
-    """A results file, for the notebook that shows it."""
+    """Return the contents of a results file, for the notebook that shows them."""
     return json.loads(path(name).read_text(encoding="utf-8"))

@@ -1,1 +1,1 @@
-"""Widgets of the notebooks, each with a static figure that stands in for it."""
+"""Widgets of the notebooks. Each shows a static figure first, which stands in for it where nothing is interactive."""

@@ -1,89 +1,157 @@
-"""Explorers of notebook 04: the rank of LoRA, the levels of 4 bits, and whether a finetuning fits a GPU. Choices, and a figure that follows them."""
+"""Figures with controls: the next token (notebook 01), and LoRA's rank, 4-bit levels and GPU memory (notebook 04)."""
+
+from typing import TYPE_CHECKING, Any
 
 from llmcourse import figures
 from llmcourse._base.errors import CourseError
-from llmcourse.lessons.fromscratch import nf4
-from llmcourse.lessons.widgets.controls import choices
-from llmcourse.models import catalogue
+from llmcourse.lessons.fromscratch import nf4, sampling
+from llmcourse.lessons.widgets.controls import choices, draw_into, hidden_image, show
+from llmcourse.models import LoadedModel, catalogue
 from llmcourse.training import planner
 from llmcourse.training.recipes import ALL_LINEAR, THOROUGH
 
+if TYPE_CHECKING:
+    import torch
+
+    from llmcourse.figures.described import DescribedFigure
+
+BARS = 8
+"""Tokens in the figure of the next token."""
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GPUS = {"T4": planner.T4_GIB, "24 GB": 22.0, "A100 40 GB": 39.4, "A100 80 GB": 79.0}
-"""Memory in GiB that torch sees; above the T4 about what such cards show, not measured by us."""
-WAYS = ("full finetuning", "LoRA, 16 bits", "QLoRA")
+"""Memory in GiB that torch sees. We measured the T4; the others are what such cards usually show."""
 LEVELS = {"NF4": nf4.nf4_levels, "int4": nf4.int4_levels}
 
 
-def rank_picture(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8):
-    """One matrix of a model of the catalogue with LoRA beside it. Returns a matplotlib Figure.
+def next_token_explorer(loaded: LoadedModel, text: str) -> None:
+    """Show how probable each next token is, with sliders for temperature and top-p below the figure.
+
+    "Write a token" draws one with these settings and appends it to the text. The model runs only when the text changes.
+    """
+    show(
+        next_token_picture(loaded, text),
+        NextToken(loaded, text).box,
+        "In a running notebook there are sliders here, for temperature and top-p, and a button that writes on.",
+    )
+
+
+def next_token_picture(
+    loaded: LoadedModel, text: str, temperature: float = 1.0, p: float = 1.0, logits: "torch.Tensor | None" = None
+) -> "DescribedFigure":
+    """Draw the likeliest next tokens after `text`, and how temperature and top-p change them.
+
+    `logits` are the scores (vocabulary,) after `text`, if they are known already.
+    """
+    logits = sampling.next_logits(loaded, text) if logits is None else logits
+    probs = sampling.probabilities(logits)
+    tokens = probs.topk(min(BARS, len(probs))).indices
+    panels = {"as the model says": probs[tokens].tolist()}
+    if (temperature, p) != (1.0, 1.0):
+        shaped = sampling.top_p(sampling.probabilities(logits, temperature), p)
+        title = f"temperature {temperature:g}, top-p {p:g}\n{int((shaped > 0).sum()):,} tokens left"
+        panels[title] = shaped[tokens].tolist()
+    context = text if len(text) <= 60 else "… " + text[-58:].lstrip()
+    return figures.token_bars(sampling.token_texts(loaded.tokenizer, tokens), panels, context=context)
+
+
+class NextToken:
+    """The controls of `next_token_explorer`, and the figure that follows them."""
+
+    def __init__(self, loaded: LoadedModel, text: str):
+        import ipywidgets
+        import torch
+
+        self.loaded, self.generator = loaded, torch.Generator().manual_seed(0)
+        self.logits: torch.Tensor | None = None
+        look = {
+            "layout": ipywidgets.Layout(width="520px"),
+            "style": {"description_width": "90px"},
+            "continuous_update": False,
+        }
+        self.text = ipywidgets.Text(value=text, description="text", **look)
+        self.temperature = ipywidgets.FloatSlider(value=1, min=0.1, max=2, step=0.1, description="temperature", **look)
+        self.p = ipywidgets.FloatSlider(value=1, min=0.05, max=1, step=0.05, description="top-p", **look)
+        self.button = ipywidgets.Button(description="Write a token")
+        self.figure = hidden_image()
+        self.box = ipywidgets.VBox([self.text, self.temperature, self.p, self.button, self.figure])
+        self.text.observe(self._read, "value")
+        for slider in (self.temperature, self.p):
+            slider.observe(self._draw, "value")
+        self.button.on_click(self._write)
+
+    def _next_logits(self) -> "torch.Tensor":
+        if self.logits is None:
+            self.logits = sampling.next_logits(self.loaded, self.text.value)
+        return self.logits
+
+    def _read(self, _change: Any) -> None:
+        self.logits = None
+        self._draw()
+
+    def _draw(self, _change: Any = None) -> None:
+        if self.text.value:
+            settings = self.temperature.value, self.p.value, self._next_logits()
+            draw_into(self.figure, next_token_picture(self.loaded, self.text.value, *settings))
+
+    def _write(self, _button: Any) -> None:
+        import torch
+
+        if self.text.value:
+            probs = sampling.top_p(sampling.probabilities(self._next_logits(), self.temperature.value), self.p.value)
+            token = int(torch.multinomial(probs, 1, generator=self.generator))
+            # the changed text runs the model and draws the figure again
+            self.text.value += sampling.token_texts(self.loaded.tokenizer, [token])[0]
+
+
+def _models() -> list[str]:
+    """Return the names of the models that we quantise ourselves."""
+    return [base.name for base in catalogue.BASES.values() if not base.prequantised]
+
+
+def rank_explorer(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) -> None:
+    """Show a matrix with LoRA beside it, with controls for the model, the matrix and the rank."""
+    options = {"model": _models(), "matrix": [*ALL_LINEAR, "qkv_proj", "gate_up_proj"], "r": RANKS}
+    choices(rank_picture, options, {"model": model, "matrix": matrix, "r": r})
+
+
+def rank_picture(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) -> "DescribedFigure":
+    """Draw one matrix of a model in the catalogue with LoRA of rank `r` beside it.
 
     Raises CourseError for a matrix that the model does not have (Phi-3 keeps query, key and value in one).
     """
     shapes = catalogue.base(model).linear()
     if matrix not in shapes:
-        raise CourseError(f"{model} has no matrix {matrix!r}. It has: {', '.join(shapes)}.")
+        raise CourseError(f"{model} has no matrix {matrix!r}. Choose one of: {', '.join(shapes)}.")
     return figures.lora_picture(shapes[matrix], r, f"{matrix} of {model}")
 
 
-def rank_explorer(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) -> None:
-    """Choose a model, one of its matrices and a rank, and see what is frozen and what learns."""
-    models = [base.name for base in catalogue.BASES.values() if not base.prequantised]
-    options = {"model": models, "matrix": [*ALL_LINEAR, "qkv_proj", "gate_up_proj"], "r": RANKS}
-    choices(rank_picture, options, {"model": model, "matrix": matrix, "r": r})
-
-
-def rounded(weights, block: int, spread: float | None = None):
-    """Weights in 4 bits, with every type's levels and error, in units of their own spread or of another. Returns a matplotlib Figure."""
-    scales = nf4.quantise(weights, block=block).scales.repeat_interleave(block)[: weights.numel()]
-    scaled = (weights.reshape(-1) / scales).tolist()
-    tables = {kind: make() for kind, make in LEVELS.items()}
-    errors = {
-        kind: nf4.relative_error(weights, nf4.dequantise(nf4.quantise(weights, table, block)), spread)
-        for kind, table in tables.items()
-    }
-    return figures.levels(scaled, {kind: table.tolist() for kind, table in tables.items()}, errors)
-
-
-def gaussian(outlier: float = 0.0, n: int = 65_536):
-    """Weights as initialisation draws them, of spread 1, and every 1,000th at `outlier` (none for 0): (n,), float32."""
-    import torch
-
-    weights = torch.randn(n, generator=torch.Generator().manual_seed(0))
-    if outlier:
-        weights[::1000] = outlier
-    return weights
-
-
 def nf4_explorer(block: int = nf4.BLOCK, outlier: float = 0.0) -> None:
-    """Choose the size of a block and how far one weight in a thousand stands out, and see levels and errors of NF4 and of int4."""
-    choices(
-        lambda block, outlier: rounded(
-            gaussian(outlier), block, spread=1.0
-        ),  # that of the weights that do not stand out
-        {"block": (32, 64, 128, 256, 1024, 4096), "outlier": (0.0, 5.0, 10.0, 20.0, 50.0)},
-        {"block": block, "outlier": outlier},
-    )
+    """Show the levels and errors of NF4 and int4 on Gaussian weights, with controls for the block and for outliers."""
+    options = {"block": (32, 64, 128, 256, 1024, 4096), "outlier": (0.0, 5.0, 10.0, 20.0, 50.0)}
+    choices(levels_picture, options, {"block": block, "outlier": outlier})
 
 
-def will_it_fit(
-    model: str = "mistral-7b", gpu: str = "T4", rows: int = 4, tokens: int = 256, r: int = 8, checkpointing: str = "no"
-):
-    """Full finetuning, LoRA on 16 bits and QLoRA, part by part, against a GPU's memory, by the planner. Returns a matplotlib Figure."""
-    base, again = catalogue.base(model), checkpointing == "yes"
-    recipe = THOROUGH.changed(r=r, alpha=2 * r, checkpointing=again)
-    plans = {
-        WAYS[0]: planner.plan_full(base, rows, tokens, checkpointing=again),
-        WAYS[1]: planner.plan(base, recipe, rows, tokens, nf4=False),
-        WAYS[2]: planner.plan(base, recipe, rows, tokens),
+def levels_picture(block: int = nf4.BLOCK, outlier: float = 0.0) -> "DescribedFigure":
+    """Draw Gaussian weights in 4 bits, with the levels and the error of each type.
+
+    `block` weights share a scale, and every 1,000th weight is set to `outlier` (none for 0). The error is given in
+    standard deviations of the weights without the outliers.
+    """
+    weights = nf4.gaussian_weights(outlier)
+    scales = nf4.quantise(weights, block=block).scales.repeat_interleave(block)[: weights.numel()]
+    tables = {name: make() for name, make in LEVELS.items()}
+    errors = {
+        name: nf4.relative_error(weights, nf4.dequantise(nf4.quantise(weights, table, block)), spread=1.0)
+        for name, table in tables.items()
     }
-    return figures.memory(plans, GPUS[gpu], gpu)
+    levels = {name: table.tolist() for name, table in tables.items()}
+    return figures.levels((weights / scales).tolist(), levels, errors)
 
 
 def fit_explorer(model: str = "mistral-7b", gpu: str = "T4") -> None:
-    """Choose a model, a GPU, rows at once, tokens a row, a rank and checkpointing, and see which ways of finetuning fit."""
+    """Show which ways of finetuning fit a GPU, with controls for model, GPU, batch, length, rank and checkpointing."""
     options = {
-        "model": [base.name for base in catalogue.BASES.values() if not base.prequantised],
+        "model": _models(),
         "gpu": list(GPUS),
         "rows": (1, 2, 4, 8, 16, 32),
         "tokens": (64, 128, 256, 512, 1024, 2048),
@@ -91,4 +159,21 @@ def fit_explorer(model: str = "mistral-7b", gpu: str = "T4") -> None:
         "checkpointing": ("no", "yes"),
     }
     start = {"model": model, "gpu": gpu, "rows": 4, "tokens": 256, "r": 8, "checkpointing": "no"}
-    choices(will_it_fit, options, start)
+    choices(fit_picture, options, start)
+
+
+def fit_picture(
+    model: str = "mistral-7b", gpu: str = "T4", rows: int = 4, tokens: int = 256, r: int = 8, checkpointing: str = "no"
+) -> "DescribedFigure":
+    """Draw the memory of full finetuning, LoRA on 16 bits and QLoRA against a GPU's, as the planner estimates it.
+
+    A step has `rows` rows of `tokens` tokens each.
+    """
+    base, recompute = catalogue.base(model), checkpointing == "yes"
+    recipe = THOROUGH.changed(r=r, alpha=2 * r, checkpointing=recompute)
+    plans = {
+        "full finetuning": planner.plan_full(base, rows, tokens, checkpointing=recompute),
+        "LoRA, 16 bits": planner.plan(base, recipe, rows, tokens, nf4=False),
+        "QLoRA": planner.plan(base, recipe, rows, tokens),
+    }
+    return figures.memory(plans, GPUS[gpu], gpu)

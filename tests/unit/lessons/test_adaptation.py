@@ -48,14 +48,14 @@ def test_the_same_seed_gives_the_same_weights(tiny):
     assert first == second != adaptation.train(tiny, rows, Settings("lora", 1e-2, epochs=2, rows=2, r=4, seed=1)).losses
 
 
-def test_once_trains_once(tiny, monkeypatch):
-    monkeypatch.setattr(adaptation, "_kept", {})
+def test_train_once_trains_once(tiny, monkeypatch):
+    monkeypatch.setattr(adaptation, "_cache", {})
     rows = adaptation.passage_rows(tiny.tokenizer, TEXTS)
-    first = adaptation.once(tiny, rows, WAYS["lora"])
-    assert adaptation.once(tiny, rows, WAYS["lora"]) is first
+    first = adaptation.train_once(tiny, rows, WAYS["lora"])
+    assert adaptation.train_once(tiny, rows, WAYS["lora"]) is first
     others = [Settings("lora", 1e-2, epochs=1, rows=2, r=4, seed=seed) for seed in range(4)]
-    assert len({id(adaptation.once(tiny, rows, other)) for other in others}) == 4 == len(adaptation._kept)
-    assert adaptation.once(tiny, rows, WAYS["lora"]) is not first  # the oldest has made room
+    assert len({id(adaptation.train_once(tiny, rows, other)) for other in others}) == 4 == len(adaptation._cache)
+    assert adaptation.train_once(tiny, rows, WAYS["lora"]) is not first  # the oldest has made room
 
 
 def test_what_is_learned_is_the_passage_or_the_answer_alone(tokenizer):
@@ -69,7 +69,7 @@ def test_what_is_learned_is_the_passage_or_the_answer_alone(tokenizer):
 
 
 def test_padding_is_masked_and_not_learned():
-    ids, mask, labels = adaptation.padded([([5, 6, 7], [5, 6, 7]), ([8], [8])])
+    ids, mask, labels = adaptation.pad([([5, 6, 7], [5, 6, 7]), ([8], [8])])
     assert ids.tolist() == [[5, 6, 7], [8, 0, 0]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert labels.tolist() == [[5, 6, 7], [8, IGNORED, IGNORED]]
 

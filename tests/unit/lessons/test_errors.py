@@ -46,22 +46,22 @@ TEXTS = ["Problem", "Praise", f" maybe {BAD}\n", "Problem", "Cancellation", "Que
 def test_the_wrong_rows_and_only_those(study):
     assert study.gold() == GOLD
     arm = answered(study, ANSWERS, TEXTS)
-    found, hidden = errors.wrong_rows(study, arm)
-    assert [(one.row["row"], one.gold, one.predicted) for one in found] == [
+    wrong, hidden = errors.wrong_rows(study, arm)
+    assert [(error.row["row"], error.gold, error.predicted) for error in wrong] == [
         (50, "Cancellation", "Problem"),
         (52, "Question", "invalid"),
         (55, "Praise", "Question"),
         (56, "Question", "Problem"),
     ]
-    assert hidden == 0 and found[1].text == TEXTS[2]
+    assert hidden == 0 and wrong[1].text == TEXTS[2]
 
     def rows(**narrowed):
-        return [one.row["row"] for one in errors.wrong_rows(study, arm, **narrowed)[0]]
+        return [wrong.row["row"] for wrong in errors.wrong_rows(study, arm, **narrowed)[0]]
 
     assert rows(gold="Question") == [52, 56] and rows(predicted="Problem") == [50, 56]
     assert rows(gold="Question", predicted="invalid") == [52] and rows(gold="Problem") == []
     for narrowed in ({"gold": "Irony"}, {"gold": "invalid"}, {"predicted": "problem"}):
-        with pytest.raises(CourseError, match=r"has no label '.*'\. Choose among: any, Question, Problem"):
+        with pytest.raises(CourseError, match=r"has no label '.*'\. Choose one of: any, Question, Problem"):
             rows(**narrowed)
 
 
@@ -70,7 +70,7 @@ def test_a_figure_comes_first(study, monkeypatch):
 
     shown = []
     monkeypatch.setattr(IPython.display, "display", lambda *objects, **how: shown.extend(objects))
-    with pytest.raises(CourseError, match="no arm to read the errors of"):
+    with pytest.raises(CourseError, match="The experiment has no arms yet"):
         errors.error_browser(study)
     errors.error_browser(study, [answered(study, ANSWERS), answered(study, [0] * 8, name="always Question")])
     figure, controls = shown
@@ -80,8 +80,8 @@ def test_a_figure_comes_first(study, monkeypatch):
 
 def test_the_figure_says_what_it_leaves_out(study):
     figure = errors.first_errors(study, answered(study, [None] * 8))
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert said[-1] == "and 2 more" and said.count("invalid") == errors.SHOWN == 6
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[-1] == "and 2 more" and texts.count("invalid") == errors.SHOWN == 6
     few = errors.first_errors(study, answered(study, ANSWERS), gold="Praise")
     assert "(right: Praise, answered: any)" in few.alt and "m 55" in few.alt and "m 56" not in few.alt
     none = errors.first_errors(study, answered(study, GOLD))
@@ -90,19 +90,19 @@ def test_the_figure_says_what_it_leaves_out(study):
 
 def test_choosing_and_stepping(study):
     browser = errors.ErrorBrowser(study, [answered(study, GOLD, name="all right"), answered(study, ANSWERS, TEXTS)])
-    assert browser.arm.value == "an arm" and browser.said.value == "1 of 4" and "m 50" in browser.shown.value
-    browser.on.click()
-    assert browser.said.value == "2 of 4" and "m 52" in browser.shown.value
+    assert browser.arm.value == "an arm" and browser.message.value == "1 of 4" and "m 50" in browser.shown.value
+    browser.next.click()
+    assert browser.message.value == "2 of 4" and "m 52" in browser.shown.value
     for _ in range(3):
-        browser.back.click()
-    assert browser.said.value == "3 of 4" and "m 55" in browser.shown.value  # round and round
+        browser.previous.click()
+    assert browser.message.value == "3 of 4" and "m 55" in browser.shown.value  # round and round
     browser.gold.value = "Question"
-    assert browser.said.value == "1 of 2" and not browser.on.disabled
+    assert browser.message.value == "1 of 2" and not browser.next.disabled
     browser.predicted.value = "invalid"
-    assert browser.said.value == "1 of 1" and browser.on.disabled and browser.back.disabled
+    assert browser.message.value == "1 of 1" and browser.next.disabled and browser.previous.disabled
     browser.arm.value = "all right"
-    assert browser.said.value == "no such row" and browser.shown.value == ""
-    browser.on.click()
+    assert browser.message.value == "no such row" and browser.shown.value == ""
+    browser.next.click()
     assert browser.shown.value == ""
 
 
@@ -113,23 +113,23 @@ def test_texts_are_shown_and_never_read_as_html(study):
             "<script" not in browser.shown.value
             and "&lt;script&gt;alert(1)&lt;/script&gt; &amp; $x^2$" in browser.shown.value
         )
-        browser.on.click()
-    assert re.findall(r"<b><bdi>([^<]+)</bdi></b>", errors.row_html(study, browser.found[1])) == [
+        browser.next.click()
+    assert re.findall(r"<b><bdi>([^<]+)</bdi></b>", errors.row_html(study, browser.errors[1])) == [
         "message",
         "right",
         "answered",
         "the model wrote",
     ]
     # an answer that is the label itself is not told twice
-    assert "the model wrote" not in errors.row_html(study, browser.found[0])
+    assert "the model wrote" not in errors.row_html(study, browser.errors[0])
 
 
 def test_what_is_not_fit_for_a_projector_is_counted_only(tiny, tmp_path, monkeypatch):
     study = made(tiny, tmp_path, SARCASM)
     monkeypatch.setattr(screen, "fit_to_show", lambda text: "m 51" not in text)
     arm = answered(study, [1 - label for label in study.gold()])
-    found, hidden = errors.wrong_rows(study, arm)
-    assert len(found) == 7 and hidden == 1
-    assert errors.ErrorBrowser(study, [arm]).said.value == "1 of 7 (1 more are not shown: slurs)"
+    wrong, hidden = errors.wrong_rows(study, arm)
+    assert len(wrong) == 7 and hidden == 1
+    assert errors.ErrorBrowser(study, [arm]).message.value == "1 of 7 (1 more are not shown: slurs)"
     figure = errors.first_errors(study, arm)
     assert "8 of 8 rows wrong" in figure.alt and "m 51" not in figure.alt

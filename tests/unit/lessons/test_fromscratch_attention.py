@@ -50,7 +50,7 @@ def test_attention_is_that_of_the_architecture(kind, changes, tokenizer):
     ids = tokenizer(TEXT, return_tensors="pt").input_ids
     with torch.no_grad():
         theirs = loaded.model(ids, output_attentions=True, use_cache=False).attentions
-    layers = attention.recorded(loaded, TEXT)
+    layers = attention.record_layers(loaded, TEXT)
     assert len(layers) == len(theirs) == 2
     for (module, hidden, output), weights in zip(layers, theirs, strict=True):
         ours = attention.self_attention(module, hidden)
@@ -110,15 +110,15 @@ def test_attention_over_random_shapes(kind, kv_heads, groups, head_dim, length, 
 
 def test_attention_is_that_of_the_embedded_model(embedded_model):
     """In every layer; later ones give numbers above 100, where float32 itself is coarser than 1e-5."""
-    for module, hidden, output in attention.recorded(embedded_model, TEXT):
+    for module, hidden, output in attention.record_layers(embedded_model, TEXT):
         ours = attention.self_attention(module, hidden)
         assert torch.allclose(ours.output, output, rtol=1e-5, atol=1e-5)
     assert not embedded_model.model.model.layers[0].self_attn._forward_hooks
 
 
 def test_a_turned_query_and_key_know_only_their_distance():
-    luck = torch.Generator().manual_seed(0)
-    query, key = torch.randn(1, 1, 8, generator=luck), torch.randn(1, 1, 8, generator=luck)
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(1, 1, 8, generator=generator), torch.randn(1, 1, 8, generator=generator)
     angle = attention.angles(30, 8, 10000.0)
     turned_q, turned_k = attention.rotate(query.expand(1, 30, 8), angle), attention.rotate(key.expand(1, 30, 8), angle)
     products = turned_q[0] @ turned_k[0].T
@@ -128,10 +128,10 @@ def test_a_turned_query_and_key_know_only_their_distance():
 
 def test_what_is_not_written_here_is_refused(tokenizer):
     fused = random_model("phi3", tokenizer, num_attention_heads=3, num_key_value_heads=3)
-    module, hidden, _ = attention.recorded(fused, TEXT)[0]
+    module, hidden, _ = attention.record_layers(fused, TEXT)[0]
     with pytest.raises(CourseError, match="one matrix"):
         attention.self_attention(module, hidden)
     stretched = {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}
-    module, hidden, _ = attention.recorded(random_model("llama", tokenizer, rope_parameters=stretched), TEXT)[0]
+    module, hidden, _ = attention.record_layers(random_model("llama", tokenizer, rope_parameters=stretched), TEXT)[0]
     with pytest.raises(CourseError, match="linear"):
         attention.self_attention(module, hidden)

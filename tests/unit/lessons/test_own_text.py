@@ -42,11 +42,11 @@ def test_the_button_judges_and_says_what_it_cannot(trained):
     assert [box.value for box in controls.texts.values()] == [ROW["parent_comment"], ROW["comment"]]
     controls.shots.value = 2
     controls.button.click()
-    assert bytes(controls.figure.value).startswith(b"\x89PNG") and "prompted, 2-shot" in controls.said.value
+    assert bytes(controls.figure.value).startswith(b"\x89PNG") and "prompted, 2-shot" in controls.message.value
     before = controls.figure.value
     controls.texts["comment"].value = "x" * 5000
     controls.button.click()
-    assert "too long for a prompt" in controls.said.value and controls.figure.value == before
+    assert "too long for a prompt" in controls.message.value and controls.figure.value == before
 
 
 def test_a_task_with_four_labels_and_one_text(tiny, tmp_path):
@@ -58,8 +58,8 @@ def test_a_task_with_four_labels_and_one_text(tiny, tmp_path):
     controls = own_text.Playground(experiment, folder, {"message": "Where is it?"})
     controls.shots.value = 4
     controls.button.click()
-    assert list(controls.texts) == ["message"] and "prompted, 4-shot: Question" in controls.said.value
-    assert all(word in controls.said.value for word in SUPPORT.labels)
+    assert list(controls.texts) == ["message"] and "prompted, 4-shot: Question" in controls.message.value
+    assert all(word in controls.message.value for word in SUPPORT.labels)
 
 
 def test_an_adapter_that_changes_nothing_is_said(trained):
@@ -71,5 +71,5 @@ def test_an_adapter_that_changes_nothing_is_said(trained):
     save_file({name: value * 0 for name, value in weights.items()}, folder / "adapter_model.safetensors")
     files.seal(folder)
     with pytest.raises(CourseError, match="The adapter changes nothing"):
-        own_text.judged(experiment, folder, ROW)
+        own_text.judge(experiment, folder, ROW)
     assert not experiment.loaded.has_adapter
