@@ -17,9 +17,9 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from llmcourse import CourseError, cli, figures
+from llmcourse import CourseError, figures
 from llmcourse.data import tasks
-from llmcourse.experiment import metrics
+from llmcourse.experiment import SHOTS, metrics
 from llmcourse.lessons import recorded
 from llmcourse.lessons.fromscratch import lora, nf4
 from llmcourse.lessons.widgets import explorers
@@ -293,7 +293,7 @@ def context() -> dict:
         "foot": foot,
         "chip": chip,
         "measured": measured,
-        "shots": cli.SHOTS,
+        "shots": SHOTS,
         "example": tasks.SARCASM.example,
         "ran_on_t4": (MEASURED / "demo-t4.json").is_file(),
     }

@@ -106,7 +106,7 @@ def _refuse_a_lone_start() -> None:
 
 def check(command: str) -> None:
     """Raise CourseError for a command that several processes, or a model spread over them, cannot do."""
-    if count() > 1 and command not in ("finetune", "evaluate", "demo"):
+    if count() > 1 and command not in ("finetune", "evaluate"):
         raise CourseError(f"`llmcourse {command}` works in one process. Start it without `accelerate launch`.")
     if sharded() and command != "finetune":
         raise CourseError(

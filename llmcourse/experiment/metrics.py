@@ -1,10 +1,11 @@
-"""Pure numbers: how good predictions are, how sure that is, and whether two arms differ.
+"""Pure numbers: how good predictions are, how certain that is, and whether two arms differ.
 
-An invalid answer (None) is a wrong answer in a class of its own, counted and never dropped, as in the talk's report.
+An invalid answer (None) is wrong. It is counted as a class of its own and never dropped, as in the talk's report.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,14 @@ class Score:
 
     n: int
     accuracy: float
-    """Share of correct rows; invalid answers are not correct."""
+    """Share of correct rows. Invalid answers are not correct."""
     accuracy_ci95: tuple[float, float]
     macro_f1: float
-    """Unweighted mean of the labels' F1; the invalid class is not one of them, but costs recall."""
+    """Unweighted mean of the labels' F1. Invalid answers are no label of their own, but they lower recall."""
     invalid: int
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """Return the score as JSON stores it."""
         return {**asdict(self), "accuracy_ci95": list(self.accuracy_ci95)}
 
 
@@ -29,37 +31,37 @@ def evaluate(gold: Sequence[int], predicted: Sequence[int | None], labels: Seque
     from sklearn.metrics import f1_score
 
     correct = sum(a == b for a, b in zip(gold, predicted, strict=True))
-    filled = [len(labels) if label is None else label for label in predicted]
-    f1 = f1_score(gold, filled, labels=range(len(labels)), average="macro", zero_division=0)
+    f1 = f1_score(gold, _numbered(predicted, labels), labels=range(len(labels)), average="macro", zero_division=0)
     interval = wilson(correct, len(gold))
     return Score(len(gold), correct / len(gold), interval, float(f1), sum(label is None for label in predicted))
 
 
 def report(gold: Sequence[int], predicted: Sequence[int | None], labels: Sequence[str]) -> str:
-    """scikit-learn's classification report, with a last row for invalid answers whenever there is one, as in the talk."""
+    """Return scikit-learn's classification report, with a row for invalid answers if there are any, as in the talk."""
     _check(gold, predicted, labels)
     from sklearn.metrics import classification_report
 
-    filled = [len(labels) if label is None else label for label in predicted]
-    names = [*labels, *(["None (invalid)"] if len(labels) in filled else [])]
-    text = classification_report(gold, filled, labels=range(len(names)), target_names=names, zero_division=0)
+    numbers = _numbered(predicted, labels)
+    names = [*labels, *(["None (invalid)"] if len(labels) in numbers else [])]
+    text = classification_report(gold, numbers, labels=range(len(names)), target_names=names, zero_division=0)
     if len(names) > len(labels):
         macro = evaluate(gold, predicted, labels).macro_f1
-        text += f"\nmacro avg counts None as a label; over the labels alone, as elsewhere in the course, F1 is {macro:.2f}.\n"
+        text += "\nmacro avg counts None as a label; over the labels alone, as elsewhere in the course,"
+        text += f" F1 is {macro:.2f}.\n"
     return text
 
 
 def confusion(gold: Sequence[int], predicted: Sequence[int | None], labels: Sequence[str]) -> list[list[int]]:
-    """Counts, gold x predicted; the last column holds invalid answers. Shape: (labels, labels + 1)."""
+    """Return counts, gold x predicted; the last column holds invalid answers. Shape: (labels, labels + 1)."""
     _check(gold, predicted, labels)
     table = [[0] * (len(labels) + 1) for _ in labels]
-    for a, b in zip(gold, predicted, strict=True):
-        table[a][len(labels) if b is None else b] += 1
+    for truth, answer in zip(gold, _numbered(predicted, labels), strict=True):
+        table[truth][answer] += 1
     return table
 
 
 def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), from scipy."""
+    """Return Wilson's score interval of a proportion (Wilson 1927), from scipy."""
     from scipy.stats import binomtest
 
     interval = binomtest(correct, n).proportion_ci(confidence, method="wilson")
@@ -67,10 +69,10 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def mcnemar(gold: Sequence[int], a: Sequence[int | None], b: Sequence[int | None]) -> float:
-    """Exact two-sided McNemar test (1947): p of the null hypothesis that both arms are right equally often.
+    """Return p of the exact two-sided McNemar test (McNemar 1947). Null hypothesis: both arms are right equally often.
 
-    Only rows on which one is right and the other wrong say anything: under the null hypothesis each is a coin toss. 1.0 if there are
-    none. Raises ValueError when the arms did not answer the same number of rows.
+    The test uses the rows on which exactly one arm is right, which are coin tosses under the null hypothesis. If there
+    are none, p is 1. Raises ValueError when the arms did not answer the same number of rows.
     """
     if not len(gold) == len(a) == len(b):
         raise ValueError(f"arms on different rows: {len(gold)} gold labels, {len(a)} and {len(b)} predictions")
@@ -81,13 +83,17 @@ def mcnemar(gold: Sequence[int], a: Sequence[int | None], b: Sequence[int | None
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
+def _numbered(predicted: Sequence[int | None], labels: Sequence[str]) -> list[int]:
+    """Return predictions with invalid answers as the number after the last label."""
+    return [len(labels) if label is None else label for label in predicted]
+
+
 def _check(gold: Sequence[int], predicted: Sequence[int | None], labels: Sequence[str]) -> None:
     if not len(gold):
         raise ValueError("no rows to score")
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold labels, but {len(predicted)} predictions")
-    wrong = {x for x in (*gold, *predicted) if x is not None and not 0 <= x < len(labels)} | {
-        x for x in gold if x is None
-    }
-    if wrong:
-        raise ValueError(f"labels must be from 0 to {len(labels) - 1}; found {wrong.pop()}")
+    unknown = {label for label in gold if label is None or not 0 <= label < len(labels)}
+    unknown |= {label for label in predicted if label is not None and not 0 <= label < len(labels)}
+    if unknown:
+        raise ValueError(f"labels must be from 0 to {len(labels) - 1}; found {unknown.pop()}")

@@ -40,7 +40,7 @@ def test_the_demo_did_what_the_course_says():
 
 
 def test_commands_are_understood():
-    parser = cli._parser()
+    parser = cli.build_parser()
     commands = re.findall(r"^(?:llmcourse|python -m llmcourse) (.+?)(?:\s{2,}#.*)?$", README, flags=re.MULTILINE)
     assert len(commands) >= 7
     for command in commands:

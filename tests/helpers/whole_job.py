@@ -66,7 +66,7 @@ def run(folder: Path, say=print) -> None:
             job.scored(job.prompt(k), calibrate=k == 2)
         job.finetuned(small.ONE_EPOCH.changed(epochs=20, save_steps=4))
         say("write")
-        report.write(job, job.results(), folder / "runs" / "report")
+        report.write(job, folder / "runs" / "report")
 
 
 if __name__ == "__main__":

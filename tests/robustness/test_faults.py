@@ -160,7 +160,7 @@ def work(loaded, folder: Path) -> Experiment:
     job.generated(job.prompt(0))
     job.scored(job.prompt(2), calibrate=True)
     job.finetuned(LONG)
-    report.write(job, job.results(), folder / "report")
+    report.write(job, folder / "report")
     return job
 
 
@@ -229,7 +229,7 @@ def test_a_full_disk(small_disk, make_tiny, undisturbed, monkeypatch, capsys, pr
     def full(options):
         raise caught.value
 
-    monkeypatch.setattr(cli, "_models", full)
+    monkeypatch.setattr(cli.models, "run", full)
     assert cli.main(["models"]) == 2
     assert "No space left on device. Free some space and run the same command again" in capsys.readouterr().err
     size(40)

@@ -85,7 +85,7 @@ def pages(study, arms) -> dict[str, str]:
     tables = {arm.name: metrics.confusion(study.gold(), arm.predictions.labels, study.task.labels) for arm in arms}
     drawn = wrong + verdicts + figures.svg(figures.confusions(tables, study.task.labels))
     page = "<!doctype html><meta charset=utf-8><title>widgets</title>" + "".join(shown) + drawn
-    return {"report": report.render(study, study.results(), arms), "widgets": page}
+    return {"report": report.render(study, study.results()), "widgets": page}
 
 
 @pytest.fixture

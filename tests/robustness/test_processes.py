@@ -372,8 +372,9 @@ def test_a_model_spread_over_gpus_stores_4_bits_in_its_dtype(one_of_two, monkeyp
     one_of_two(0)
     assert models.quantization_config().bnb_4bit_quant_storage == torch.uint8
     processes.check("evaluate")
-    with pytest.raises(CourseError, match="`llmcourse predict` works in one process"):
-        processes.check("predict")
+    for command in ("demo", "predict"):
+        with pytest.raises(CourseError, match=f"`llmcourse {command}` works in one process"):
+            processes.check(command)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     config = models.quantization_config()
     assert config.bnb_4bit_quant_storage == config.bnb_4bit_compute_dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The command as a user types it: what works, and what every kind of bad input gets: a message, code 2, nothing half-written."""
+"""The command as a user types it. Bad input gets a message and code 2, and leaves nothing half-written."""
 
 import csv
 import io
@@ -44,21 +44,21 @@ BAD = {
     ),
     "no such mapping": (["finetune", "--data", "rows.csv", "--column", "body=comment"], "no column 'body' to map"),
     "bad mapping": (["demo", "--column", "comment"], "NAME=COLUMN"),
-    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Known: sarcasm, support"),
-    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Known: cpu, few, talk"),
+    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Use one of: sarcasm, support"),
+    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Use one of: quick, few, talk"),
     "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
     "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; int is needed"),
     "half a layer": (["demo", "--set", "upper_layers=2.5"], "int | None is needed"),
     "a folder that is not ours": (
         ["finetune", "--data", "rows.csv", "--out", "."],
-        "--out . holds rows.csv, which would be lost",
+        "--out . contains rows.csv, which would be lost",
     ),
     "zero": (["demo", "--set", "r=0"], "must be more than 0"),
     "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere holds no adapter"),
-    "nothing to say": (["predict"], "give a text"),
+    "nothing to say": (["predict"], "Give a text"),
     "empty text": (["predict", "  "], "is empty"),
-    "a text and a file": (["predict", "x", "--file", "rows.csv"], "not both"),
-    "nothing to compare": (["compare", "--data", "rows.csv"], "holds no arm on this test set"),
+    "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),
+    "nothing to compare": (["compare", "--data", "rows.csv"], "There are no results for the test set"),
 }
 
 
@@ -110,7 +110,7 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     assert "2-shot, calibrated" in printed and "adapter mine" in printed and "against" in printed
     (tmp_path / "mine" / "notes.txt").write_text("what I found")
     assert run("finetune", *few, *settings, "--out", "mine") == 2
-    assert "--out mine holds notes.txt, which would be lost" in capsys.readouterr().err
+    assert "--out mine contains notes.txt, which would be lost" in capsys.readouterr().err
     assert (tmp_path / "mine" / "notes.txt").is_file()
     # finding, not training: another run says the same
     assert run("finetune", *few, *settings) == 0
@@ -125,11 +125,14 @@ def test_a_stopped_command_says_what_goes_on(capsys, monkeypatch, tiny_instead):
     monkeypatch.setattr(Experiment, "train", stopped)
     monkeypatch.setattr(predict, "before_and_after", stopped)
     for arguments, then in (
-        (("finetune", "--data", "rows.csv"), "The same command goes on from there."),
-        (("finetune", "--data", "rows.csv", "--no-resume"), "The same command without --no-resume goes on from there."),
-        (("predict", "a text"), "Nothing was kept; with --file and --out a stopped command goes on."),
-        (("predict", "--file", "rows.csv"), "Nothing was kept; with --file and --out a stopped command goes on."),
-        (("predict", "--file", "rows.csv", "--out", "out.csv"), "The same command goes on from there."),
+        (("finetune", "--data", "rows.csv"), "To resume, run the same command again."),
+        (("finetune", "--data", "rows.csv", "--no-resume"), "To resume, run the same command without --no-resume."),
+        (("predict", "a text"), "Nothing was kept. With --file and --out, a stopped command can be resumed."),
+        (
+            ("predict", "--file", "rows.csv"),
+            "Nothing was kept. With --file and --out, a stopped command can be resumed.",
+        ),
+        (("predict", "--file", "rows.csv", "--out", "out.csv"), "To resume, run the same command again."),
     ):
         assert run(*arguments) == 130
         assert capsys.readouterr().err.endswith(f"llmcourse: Stopped after step 4 of 9. {then}\n")
@@ -183,7 +186,7 @@ def test_a_task_with_four_labels(capsys, tmp_path, tiny_instead):
     small = [part for value in ("r=2", "epochs=1", "upper_layers=1") for part in ("--set", value)]
     assert run("demo", *mine, *small) == 0
     printed = capsys.readouterr().out
-    assert "4 training rows share a text with test rows; they are left out" in printed
+    assert "4 training rows share a text with test rows. They are left out" in printed
     assert "56 to train on, 12 to test on" in printed and "LoRA r=2 (few)" in printed
     page = next((tmp_path / "runs").glob("support-*/report.html")).read_text(encoding="utf-8")
     assert all(word in page for word in words) and "majority 25%" in page

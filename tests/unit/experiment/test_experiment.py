@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset
 from small import ONE_EPOCH, some_rows
 
-from llmcourse import CourseError, cli, experiment, figures, models
+from llmcourse import CourseError, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
@@ -39,7 +39,7 @@ def no_work(monkeypatch):
 
 
 def test_the_whole_comparison(study, no_work):
-    arms = cli.demo_arms(study, ONE_EPOCH)
+    arms = experiment.run_demo(study, ONE_EPOCH)
     assert [arm.kind for arm in arms] == ["baseline"] * 2 + ["prompted"] * 5 + ["finetuned"]
     results = study.results(1.5)
     json.dumps(results, allow_nan=False)
@@ -68,7 +68,7 @@ def test_the_whole_comparison(study, no_work):
     # again, in another process's eyes: everything is found, nothing is asked or trained
     no_work()
     again = Experiment(study.rows, study.loaded, study.folder, quiet=True)
-    found = cli.demo_arms(again, ONE_EPOCH)
+    found = experiment.run_demo(again, ONE_EPOCH)
     assert [arm.as_dict() for arm in found] == [arm.as_dict() for arm in arms]
     assert again.results(1.5)["tests"] == results["tests"]
     third = Experiment(study.rows, study.loaded, study.folder, quiet=True)
@@ -168,9 +168,9 @@ def test_same_seed_same_predictions(make_tiny, tmp_path):
 
 
 def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
-    cli.demo_arms(study, ONE_EPOCH)
+    experiment.run_demo(study, ONE_EPOCH)
     study.arms[2].example = "<script>alert(1)</script>"
-    path = report.write(study, study.results(1.0), tmp_path / "out")
+    path = report.write(study, tmp_path / "out", 1.0)
     page = path.read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page
     # no address but the names of XML vocabularies inside the SVGs

@@ -253,7 +253,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(predict, "before_and_after", lambda loaded, task, folder, rows: ask(rows))
     command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
     assert cli.main([*command, "--out", "out.csv"]) == 130
-    assert "The same command goes on from there" in capsys.readouterr().err
+    assert "To resume, run the same command again" in capsys.readouterr().err
     model.left = None
     assert cli.main([*command, "--out", "out.csv"]) == 0
     assert capsys.readouterr().out.splitlines() == [

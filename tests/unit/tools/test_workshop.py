@@ -20,7 +20,7 @@ GUIDE = (ROOT / "slides" / "INSTRUCTORS.md").read_text(encoding="utf-8")
 def test_the_guides_commands_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"`make ([\w-]+)", GUIDE)) <= set(targets)
-    cli._parser().parse_args(["preflight", "--workshop"])
+    cli.build_parser().parse_args(["preflight", "--workshop"])
     assert "llmcourse preflight --workshop" in GUIDE
 
 

@@ -1,0 +1,55 @@
+"""`llmcourse evaluate`: one prompt, or one saved adapter, on the test rows. `accelerate launch` can start it too."""
+
+import argparse
+from pathlib import Path
+
+from llmcourse.cli import shared
+
+
+def add_parser(commands: shared.Commands) -> None:
+    """Add the command to the command line."""
+    from llmcourse.experiment import SHOTS
+
+    parser = commands.add_parser("evaluate", help="a prompt, or a saved adapter, on the test rows")
+    shared.add_rows_arguments(parser)
+    shared.add_machine_arguments(parser)
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the base model, prompted)"
+    )
+    parser.add_argument(
+        "--shots",
+        type=shared.at_least(0),
+        default=SHOTS,
+        metavar="K",
+        help="examples in the prompt (default: %(default)s)",
+    )
+    parser.add_argument("--chat", action="store_true", help="use the model's chat format")
+    parser.add_argument(
+        "--way",
+        choices=("generated", "scored", "calibrated"),
+        default="generated",
+        help="how the answer is read from the model (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Answer the test rows, or find the answers of an earlier run, and print the classification report."""
+    from llmcourse.experiment import metrics
+
+    experiment = shared.experiment_of(options)
+    if options.adapter:
+        arm = experiment.adapter_arm(options.adapter, options.way)
+    else:
+        prompt = experiment.prompt(options.shots, chat=options.chat)
+        if options.way == "generated":
+            arm = experiment.generated(prompt)
+        else:
+            arm = experiment.scored(prompt, calibrate=options.way == "calibrated")
+    print(f"{arm.name}, {arm.score.n} rows (test set {experiment.rows.test_id})\n")
+    print(metrics.report(experiment.gold(), arm.predictions.labels, experiment.task.labels))
+    low, high = arm.score.accuracy_ci95
+    print(
+        f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%};"
+        f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s a row"
+    )
