@@ -260,7 +260,7 @@ PROTECTIONS = [
         NEVER,
         "test_shards::test_the_result_takes_the_place_of_nothing_else",
     ),
-    Protection("cli/finetune.py", "if others:", NEVER, "test_cli::test_finetune_evaluate_compare"),
+    Protection("cli/finetune.py", "if others:", NEVER, "test_finetune::test_finetune_evaluate_compare"),
     Protection("predict/shards.py", "if number < len(parts):", NEVER, LAST_SHARD),
     Protection(
         "lessons/recorded/injections.json",

@@ -8,6 +8,7 @@ import record
 from llmcourse import CourseError
 from llmcourse._base import hardware
 from llmcourse._base.hardware import GEAR_VARIABLE, Hardware
+from llmcourse.data import tasks
 from llmcourse.models import catalogue
 from llmcourse.setup import gears
 from llmcourse.training import planner
@@ -65,3 +66,11 @@ def test_the_cpu_gears_minutes_are_those_measured():
     assert abs(said["training"] - tuned["training_seconds"] / 60) < 0.5
     assert abs(said["prompted arms"] - prompted / 60) < 1.0
     assert results["peak_memory_gib"] <= gears.GEARS["cpu"].ram_gib
+
+
+def test_every_gear_finds_rows_of_every_task():
+    for gear in gears.GEARS.values():
+        for task in tasks.TASKS.values():
+            assert set(gear.sources_of(task)) <= set(task.sources) and gear.sources_of(task)
+    assert gears.GEARS["t4"].sources_of(tasks.SARCASM) == gears.GEARS["t4"].sources
+    assert gears.GEARS["t4"].sources_of(tasks.SUPPORT) == ("bundled",)

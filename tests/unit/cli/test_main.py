@@ -1,0 +1,107 @@
+"""The command line as a whole: what every kind of bad input gets, and what a stopped or failed command says."""
+
+import os
+
+import pytest
+from commands import rows_file, run
+
+from llmcourse import cli, predict
+from llmcourse.experiment import Experiment
+
+BAD = {
+    "missing file": (["finetune", "--data", "nowhere.csv"], "There is no file nowhere.csv"),
+    "missing column": (
+        ["finetune", "--data", "rows.csv", "--column", "comment=body"],
+        "no column 'body'; it has: label, comment",
+    ),
+    "no such mapping": (["finetune", "--data", "rows.csv", "--column", "body=comment"], "no column 'body' to map"),
+    "bad mapping": (["demo", "--column", "comment"], "NAME=COLUMN"),
+    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Use one of: sarcasm, support"),
+    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Use one of: quick, few, talk"),
+    "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
+    "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; int is needed"),
+    "half a layer": (["demo", "--set", "upper_layers=2.5"], "int | None is needed"),
+    "a folder that is not ours": (
+        ["finetune", "--data", "rows.csv", "--out", "."],
+        "--out . contains rows.csv, which would be lost",
+    ),
+    "zero": (["demo", "--set", "r=0"], "must be more than 0"),
+    "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere holds no adapter"),
+    "nothing to say": (["predict"], "Give a text"),
+    "empty text": (["predict", "  "], "is empty"),
+    "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),
+    "nothing to compare": (["compare", "--data", "rows.csv"], "There are no results for the test set"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case, capsys, tmp_path, tiny_instead):
+    rows_file()
+    arguments, message = BAD[case]
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("llmcourse: ") and message in error and "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--n-train", "1"], "'1' does not work; give a whole number from 2 upwards"),
+        (["evaluate", "--shots", "-1"], "give a whole number from 0 upwards"),
+        (["evaluate", "--shots", "four"], "'four' does not work"),
+        (["finetune", "--gear", "tpu"], "invalid choice: 'tpu'"),
+        ([], "COMMAND"),
+    ],
+)
+def test_arguments_that_the_parser_refuses(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_stopped_command_says_how_to_resume(capsys, monkeypatch, tiny_instead):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt("Stopped after step 4 of 9.")
+
+    rows_file()
+    monkeypatch.setattr(Experiment, "train", stopped)
+    monkeypatch.setattr(predict, "before_and_after", stopped)
+    for arguments, then in (
+        (("finetune", "--data", "rows.csv"), "To resume, run the same command again."),
+        (("finetune", "--data", "rows.csv", "--no-resume"), "To resume, run the same command without --no-resume."),
+        (("predict", "a text"), "Nothing was kept. With --file and --out, a stopped command can be resumed."),
+        (
+            ("predict", "--file", "rows.csv"),
+            "Nothing was kept. With --file and --out, a stopped command can be resumed.",
+        ),
+        (("predict", "--file", "rows.csv", "--out", "out.csv"), "To resume, run the same command again."),
+    ):
+        assert run(*arguments) == 130
+        assert capsys.readouterr().err.endswith(f"llmcourse: Stopped after step 4 of 9. {then}\n")
+
+
+def test_errors_of_the_system_are_messages(capsys, monkeypatch):
+    def full(options):
+        raise OSError(28, "No space left on device", "runs/x")
+
+    def denied(options):
+        raise OSError(13, "Permission denied", "runs/x")
+
+    monkeypatch.setattr(cli.models, "run", full)
+    assert run("models") == 2
+    assert capsys.readouterr().err == (
+        "llmcourse: runs/x: No space left on device."
+        " Free some space and run the same command again. Finished work is kept.\n"
+    )
+    monkeypatch.setattr(cli.models, "run", denied)
+    assert run("models") == 2
+    assert capsys.readouterr().err == "llmcourse: runs/x: Permission denied.\n"
+
+
+def test_the_gear_reaches_the_hardware(monkeypatch):
+    monkeypatch.setenv(cli.GEAR_VARIABLE, "gpu")  # put back after the test
+    seen = []
+    monkeypatch.setattr(cli.preflight, "run", lambda options: seen.append(os.environ[cli.GEAR_VARIABLE]))
+    assert run("preflight", "--gear", "t4") == 0 and run("preflight") == 0
+    assert seen == ["t4", "t4"]

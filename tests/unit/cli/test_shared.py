@@ -1,0 +1,27 @@
+"""What arguments describe, without a model."""
+
+import argparse
+
+import pytest
+
+from llmcourse import CourseError
+from llmcourse.cli import shared
+from llmcourse.training import recipes
+
+
+def recipe_of(*changes, recipe=None):
+    return shared.recipe_of(argparse.Namespace(recipe=recipe, set=list(changes)))
+
+
+def test_a_recipe_with_changes(monkeypatch):
+    monkeypatch.setenv("LLMCOURSE_GEAR", "cpu")
+    assert recipe_of() == recipes.QUICK and recipe_of(recipe="talk") == recipes.TALK
+    changed = recipe_of("r=8", "upper_layers=None", "learning_rate=1e-4", "scheduler=cosine", recipe="few")
+    assert changed == recipes.FEW.changed(r=8, upper_layers=None, learning_rate=1e-4, scheduler="cosine")
+
+
+def test_columns():
+    assert shared.columns_of(["comment=body", "label=a=b"]) == {"comment": "body", "label": "a=b"}
+    for pair in ("comment", "=body", "comment="):
+        with pytest.raises(CourseError, match=f"--column {pair} cannot be read. Write it as NAME=COLUMN"):
+            shared.columns_of([pair])
