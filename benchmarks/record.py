@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmcourse import figures
 from llmcourse._base import files
-from llmcourse.experiment import report
+from llmcourse.experiment import metrics, report
 from llmcourse.setup import gears
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def block(results: dict) -> str:
     best = max((arm for arm in results["arms"] if arm["kind"] == "prompted"), key=lambda arm: arm["accuracy"])
     tests = {frozenset((test["a"], test["b"])): test["p"] for test in results["tests"]}
     words = next(arm["name"] for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
-    p = {name: report.p_text(tests[frozenset((tuned["name"], name))]) for name in (best["name"], "majority", words)}
+    p = {name: metrics.p_text(tests[frozenset((tuned["name"], name))]) for name in (best["name"], "majority", words)}
     machine, versions = results["machine"], results["versions"]
     return f"""{report.table(results)}
 
@@ -48,7 +48,7 @@ def sarc_block() -> str:
     return f"""{report.table(results)}
 
 {data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
-The finetuned arm reaches {tuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); against TF-IDF with logistic regression on the same rows ({words["accuracy"]:.1%}): {report.p_text(tests[frozenset((tuned["name"], words["name"]))])} (exact McNemar). {results["date"]}."""
+The finetuned arm reaches {tuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); against TF-IDF with logistic regression on the same rows ({words["accuracy"]:.1%}): {metrics.p_text(tests[frozenset((tuned["name"], words["name"]))])} (exact McNemar). {results["date"]}."""
 
 
 def gear_table() -> str:

@@ -248,9 +248,9 @@ def _describe_rows(experiment: "Experiment") -> list[str]:
 
 def print_comparison(report_path: Path) -> None:
     """Print the results that `report.write` put beside a report: the table, and the tests of the finetuned arms."""
-    from llmcourse.experiment import report
+    from llmcourse.experiment import metrics, report
 
     results = json.loads(report_path.with_name("results.json").read_text(encoding="utf-8"))
     print(f"{report.table(results)}\n")
     for test in report.notable_tests(results):
-        print(f"{test['a']}  against  {test['b']}: {report.p_text(test['p'])}")
+        print(f"{test['a']}  against  {test['b']}: {metrics.p_text(test['p'])}")

@@ -83,6 +83,11 @@ def mcnemar(gold: Sequence[int], a: Sequence[int | None], b: Sequence[int | None
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
+def p_text(p: float) -> str:
+    """Return a p value as papers write it: 'p = 0.031', or 'p < 0.001'."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def _numbered(predicted: Sequence[int | None], labels: Sequence[str]) -> list[int]:
     """Return predictions with invalid answers as the number after the last label."""
     return [len(labels) if label is None else label for label in predicted]

@@ -50,7 +50,7 @@ def render(experiment: Experiment, results: dict[str, Any]) -> str:
         ],
         example=experiment.task.example,
         tests=notable_tests(results),
-        p_text=p_text,
+        p_text=metrics.p_text,
         waterfall=figures.svg(figures.waterfall(results["arms"], 1 / len(labels))),
         loss=figures.svg(figures.loss_curve(losses[-1])) if losses else None,
         confusions=figures.svg(figures.confusions(tables, labels)) if tables else None,
@@ -87,8 +87,3 @@ def table(results: dict[str, Any]) -> str:
             f" | {arm['invalid']} | {arm['seconds_per_row']:.3f} |"
         )
     return "\n".join(lines)
-
-
-def p_text(p: float) -> str:
-    """Return a p value as papers write it: 'p = 0.031', or 'p < 0.001'."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -33,6 +33,7 @@ def test_mcnemar_by_hand():
     # 8 rows only a gets, none only b: 2 * (1/2)^8
     assert metrics.mcnemar(gold, a, b) == pytest.approx(2 / 2**8)
     assert metrics.mcnemar(gold, a, a) == 1.0
+    assert metrics.p_text(0.0004) == "p < 0.001" and metrics.p_text(0.0312) == "p = 0.031"
 
 
 def test_what_makes_no_sense_is_refused():
