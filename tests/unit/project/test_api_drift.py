@@ -12,14 +12,8 @@ import api_drift
 import pytest
 
 ROOT = Path(__file__).parents[3]
-FILES = sorted(
-    [
-        *ROOT.glob("notebooks/*.ipynb"),
-        *ROOT.rglob("llmcourse/**/*.py"),
-        *ROOT.glob("tools/*.py"),
-        *ROOT.glob("benchmarks/*.py"),
-    ]
-)
+KINDS = ("notebooks/*.ipynb", "llmcourse/**/*.py", "tools/*.py", "benchmarks/*.py")
+FILES = sorted(path for kind in KINDS for path in ROOT.glob(kind))
 
 # what is wrong, the code with it, and what stands in its place when it is right
 MISTAKES = [
@@ -68,7 +62,12 @@ def problems_in(tmp_path, code: str) -> list[str]:
     return api_drift.Reader(tmp_path / "code.py").problems
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_files_of_every_kind_are_read():
+    assert all(any(ROOT.glob(kind)) for kind in KINDS)
+    assert {path.parent.name for path in FILES} >= {"training", "widgets", "fromscratch", "tools", "benchmarks", "notebooks"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_course_calls_what_is_there(path):
     assert not (found := api_drift.Reader(path).problems), "\n".join(found)
 
