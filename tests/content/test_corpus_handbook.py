@@ -6,9 +6,12 @@ import re
 from collections import Counter
 from importlib import resources
 
+import gates
 import numpy as np
 import pytest
 from gates import similarity, words
+
+pytestmark = gates.only_after_a_change(__file__)
 
 CORPORA = resources.files("llmcourse.data") / "corpora"
 HANDBOOK = json.loads((CORPORA / "handbook.json").read_text(encoding="utf-8"))

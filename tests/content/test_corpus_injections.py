@@ -4,10 +4,13 @@ import itertools
 import re
 from collections import Counter
 
+import gates
 import pytest
 
 from llmcourse.data import injections
 from llmcourse.data.screen import fit_to_show
+
+pytestmark = gates.only_after_a_change(__file__)
 
 ALL = injections.load()
 

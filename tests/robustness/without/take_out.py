@@ -68,4 +68,3 @@ class Finder(importlib.abc.MetaPathFinder):
 
         spec.loader.exec_module = execute_and_change
         return spec
-

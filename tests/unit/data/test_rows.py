@@ -6,7 +6,7 @@ import json
 import pytest
 
 from llmcourse import CourseError, data
-from llmcourse.data.tasks import SARCASM, Task
+from llmcourse.data.tasks import SARCASM, SUPPORT, Task
 
 HEADER = ["label", "comment", "parent_comment"]
 
@@ -206,3 +206,18 @@ def test_a_source_that_is_gone_gives_way_to_the_next(monkeypatch):
     assert rows.source == "bundled" and len(rows.train) == 10
     with pytest.raises(CourseError, match="the hub does not answer"):
         data.load_first(SARCASM, ["hub"])
+
+
+def test_the_sarcasm_corpus_comes_in_its_frozen_split(bundled):
+    assert len(bundled.train) == 1000 and len(bundled.test) == 200
+    assert not set(bundled.train["parent_comment"]) & set(bundled.test["parent_comment"])
+    # frozen: whoever changes a test row changes this id, and every number that was measured on it
+    assert bundled.test_id == "f578dbb090cc"
+
+
+def test_the_support_corpus_comes_in_its_frozen_split():
+    rows = data.load(SUPPORT)
+    assert len(rows.train) == 300 and len(rows.test) == 100
+    assert not set(rows.train["message"]) & set(rows.test["message"])
+    # frozen: whoever changes a test row changes this id, and every number that was measured on it
+    assert rows.test_id == "636d78d43085"

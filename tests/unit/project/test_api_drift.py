@@ -64,7 +64,14 @@ def problems_in(tmp_path, code: str) -> list[str]:
 
 def test_files_of_every_kind_are_read():
     assert all(any(ROOT.glob(kind)) for kind in KINDS)
-    assert {path.parent.name for path in FILES} >= {"training", "widgets", "fromscratch", "tools", "benchmarks", "notebooks"}
+    assert {path.parent.name for path in FILES} >= {
+        "training",
+        "widgets",
+        "fromscratch",
+        "tools",
+        "benchmarks",
+        "notebooks",
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
