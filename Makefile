@@ -17,7 +17,7 @@ QUICK = -m "not slow and not trust and not protections"
 # The cells of a notebook stay on one worker, in order. The shipped adapter replaces training.
 NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
-.PHONY: help demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz lint adapter wheel dist origin lock slides workshop-kit site clean
+.PHONY: help demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz gates lint adapter wheel dist origin lock slides workshop-kit site clean
 
 help:  ## this list
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-18s%s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ demo: $(VENV)/ready  ## the whole comparison on this machine, with the set-up
 test: $(VENV)/ready-dev lint  ## lint, the tests and the notebooks: what CI runs
 	$(TESTS) $(QUICK) $(TEST_ARGS)
 	$(NBVAL) notebooks
+
+gates: $(VENV)/ready-dev  ## test the bundled corpora again, and record which of them passed
+	$(RUN) tests/helpers/gates.py
 
 lint: $(VENV)/ready-dev  ## style, import rule, types, declared dependencies
 	$(RUN) -m ruff check .
