@@ -1,12 +1,14 @@
-"""What each kind of domain adaptation gives, and what it costs: `python benchmarks/adaptation.py` measures it for notebook 03.
+"""Measure what each kind of domain adaptation gives and costs, for notebook 03: `python benchmarks/adaptation.py`.
 
-The embedded model and the handbook of a company that does not exist. Arms: the model as it is, with retrieval (right, wrong and
-retrieved passage), continued pretraining on 48 passages, and finetuning on 30 questions with their answers, each of the last two
-whole and by LoRA. On the way: perplexity on the 12 passages that no arm reads, and on general passages how far the model has
-moved; at the end answers to all questions, and to those general facts that the model knew before.
+The embedded model answers questions about the handbook of an invented company. Arms: the model as it is; with retrieval
+(right, wrong and retrieved passage); continued pretraining on 48 passages; and finetuning on 30 questions with their
+answers, each of the last two in full and with LoRA. During training we measure perplexity on the 12 passages that no
+arm reads, and how far the model has moved on general passages. At the end come answers to all questions, and to those
+general facts that the model knew before.
 
-Each arm runs in a process of its own, so that its peak memory is its own, and is kept in the package, llmcourse/lessons/recorded/adaptation.json,
-when it is done: a run that was interrupted goes on. `--arm NAME` measures one. About 22 minutes on a shared two-core machine.
+Each arm runs in a process of its own, so that its peak memory is its own, and is saved in the package,
+llmcourse/lessons/recorded/adaptation.json, so an interrupted run continues. `--arm NAME` measures one. About 22 minutes
+on 2 shared cores.
 """
 
 import argparse
@@ -39,39 +41,39 @@ ANSWERING = {
 
 
 class Bench:
-    """The model, and all that is asked of it. `few` keeps only the first few of everything, for tests."""
+    """The model and everything that it is asked. `few` keeps only the first few of everything, for tests."""
 
     def __init__(self, loaded: LoadedModel, few: int | None = None):
         self.loaded, self.book = loaded, handbook.load()
         self.questions = self.book.questions[:few]
         self.taught, self.untaught = self.questions[::2], self.questions[1::2]
         self.seen = [passage.whole for passage in self.book.seen[:few]]
-        self.some_seen = self.seen[::4]  # as many as are unseen
+        self.some_seen = self.seen[::4]  # as many as the unseen ones
         self.unseen = [passage.whole for passage in self.book.unseen[:few]]
         passages, facts = handbook.general()
         self.general, self.facts = [passage.whole for passage in passages[:few]], facts[:few]
 
     def measured(self, loaded: LoadedModel, facts) -> dict[str, Any]:
-        """What is asked of every model: closed-book answers, perplexities, facts."""
+        """Measure what every model is asked: closed-book answers, perplexities, facts."""
         return {
-            "closed": said(answers.ask(loaded, self.questions, about=self.book.company)),
+            "closed": as_result(answers.ask(loaded, self.questions, about=self.book.company)),
             "perplexity": {
                 "seen": adaptation.perplexity(loaded, self.some_seen),
                 "unseen": adaptation.perplexity(loaded, self.unseen),
                 "general": adaptation.perplexity(loaded, self.general),
             },
-            "facts": said(answers.ask(loaded, facts)),
+            "facts": as_result(answers.ask(loaded, facts)),
         }
 
     def base(self, kept: dict) -> dict[str, Any]:
-        """The model as it is. The facts that it knows are those that it is asked again after training."""
+        """Measure the model as it is. The trained models are asked the facts that it knows again."""
         return self.measured(self.loaded, self.facts)
 
     def retrieved(self, kept: dict) -> dict[str, Any]:
-        """Recall of both retrievers, and answers with the right, a wrong and the retrieved passage."""
+        """Measure recall of both retrievers, and answers with the right, a wrong and the retrieved passage."""
         texts = [passage.whole for passage in self.book.passages]
         right = [self.book.place(question) for question in self.questions]
-        # the passage half the handbook further on: another topic
+        # A wrong passage is half the handbook further on, so about another topic.
         given = {"right": right, "wrong": [(place + len(texts) // 2) % len(texts) for place in right]}
         recalls = {}
         for name, kind in (("embeddings", retrieval.Embeddings), ("bm25", retrieval.BM25)):
@@ -90,16 +92,17 @@ class Bench:
         return {
             "recall": recalls,
             "answers": {
-                name: said(answers.Answered([t for t, _ in both], [v for _, v in both])) for name, both in whole.items()
+                name: as_result(answers.Answered([t for t, _ in both], [v for _, v in both]))
+                for name, both in whole.items()
             },
         }
 
     def reading(self, settings: Settings) -> Callable[[dict], dict[str, Any]]:
-        """Continued pretraining on the seen passages."""
+        """Return a function that measures continued pretraining on the seen passages."""
         return lambda kept: self.trained(settings, adaptation.passage_rows(self.loaded.tokenizer, self.seen), kept)
 
     def answering(self, settings: Settings) -> Callable[[dict], dict[str, Any]]:
-        """Finetuning on every second question; also asked in other words."""
+        """Return a function that measures finetuning on every second question, also asked in other words."""
 
         def run(kept: dict) -> dict[str, Any]:
             rows = adaptation.answer_rows(self.loaded.tokenizer, self.taught, self.book.company)
@@ -108,7 +111,7 @@ class Bench:
         return run
 
     def trained(self, settings: Settings, rows, kept: dict, paraphrases: bool = False) -> dict[str, Any]:
-        """Train a copy, follow it (passages epoch by epoch, answers at the end), and measure it."""
+        """Train a copy of the model and measure it, during training (`followed`) and at the end."""
         epochs = []
         followed = {settings.epochs} if paraphrases else set(range(1, settings.epochs + 1))
 
@@ -129,7 +132,7 @@ class Bench:
         known = [q for q, v in zip(self.facts, kept["base"]["facts"]["verdicts"], strict=True) if v == "right"]
         found = self.measured(trained.loaded, known)
         if paraphrases:
-            found["paraphrased"] = said(
+            found["paraphrased"] = as_result(
                 answers.ask(trained.loaded, [reworded(q) for q in self.taught], about=self.book.company)
             )
         return {
@@ -153,24 +156,24 @@ class Bench:
 
 
 def reworded(question: handbook.Question) -> handbook.Question:
-    """The same question in its other words."""
+    """Return a question in its other words."""
     return handbook.Question(question.paraphrase, question.answer, question.accept, question.id, question.passage)
 
 
-def said(found: answers.Answered) -> dict[str, Any]:
-    """What a results file keeps of answers."""
+def as_result(found: answers.Answered) -> dict[str, Any]:
+    """Return what the results file saves of answers."""
     return {"counts": found.counts, "verdicts": found.verdicts, "texts": found.texts}
 
 
 def about(bench: Bench) -> dict[str, Any]:
-    """What the numbers hold for; a file that says something else is begun anew."""
+    """Return what the numbers are about. A results file about something else is replaced."""
     asked = [asdict(question) for question in (*bench.questions, *bench.facts)]
     words = files.short_hash([asked, bench.seen, bench.unseen, bench.general])
     return {"model": bench.loaded.base, "seed": 0, "words": words, "questions": len(bench.questions)}
 
 
 def measure(bench: Bench, name: str, out: Path) -> dict[str, Any]:
-    """Measure one arm and keep it beside the others."""
+    """Measure one arm and save it beside the others."""
     whole = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     kept = whole.get("arms", {}) if all(whole.get(key) == value for key, value in about(bench).items()) else {}
     kept[name] = {"date": hardware.now(), **bench.arms()[name](kept)}
@@ -181,7 +184,7 @@ def measure(bench: Bench, name: str, out: Path) -> dict[str, Any]:
 
 
 def missing(bench: Bench, out: Path) -> list[str]:
-    """The arms that the file does not hold yet, or holds with other settings."""
+    """Return the arms that are missing in the results file, or have other settings there."""
     whole = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     if any(whole.get(key) != value for key, value in about(bench).items()):
         return list(bench.arms())

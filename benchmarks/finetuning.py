@@ -1,15 +1,16 @@
-"""Finetuning with LoRA on 500 short rows: the course's `cpu` recipe, TRL in two ways, and litgpt.
+"""Measure finetuning with LoRA on 500 short rows: the course's `quick` recipe, TRL in two ways, and litgpt.
 
-    llmcourse, quick          `finetune` with the recipe `quick`: attention of the upper 12 layers, what lies below computed once a row
+    llmcourse, quick            the recipe `quick`: attention of the upper 12 layers; the frozen ones run once per row
     llmcourse, talk's adapter   the same trainer with the talk's adapter: all seven matrices of all layers, r = 8
-    TRL as in the talk      one row at once, eight a step, loss on all tokens, dropout, TRL's defaults (it recomputes activations)
-    TRL, best               label only, similar lengths together, no recomputing, no dropout, nothing saved, the fastest batch
-    litgpt                  its own `finetune_lora`, in an environment of its own (--litgpt PYTHON); left out without one
+    TRL as in the talk          one row at a time, eight per step, loss on all tokens, dropout, TRL's defaults
+    TRL, best                   loss on the label, rows grouped by length, no recomputing, the fastest batch size
+    litgpt                      its own `finetune_lora`, in its own environment (--litgpt PYTHON); left out without one
 
-Each runs in a process of its own, so that its peak memory is its own, on the same texts and with the same learning rate. The clock
-runs from the rows to the trained adapter, first step and what is prepared for it included; imports and loading are not. Checked before timing: the
-loss on rows of one label, which all but the talk's way (all tokens) must give alike. The share of the matrix-product rate is counted floating-point
-operations a second, over the rate of the model's own products in the same process. About 25 minutes on 2 cores.
+Each side runs in a process of its own, so that its peak memory is its own, on the same texts and with the same learning
+rate. The clock runs from the rows to the trained adapter, including the first step and its preparation, without imports
+and loading. Before timing, all sides must compute the same loss on rows of one label (except the talk's way, whose loss
+is over all tokens). The share of the matrix-product rate is the counted floating-point operations per second over the
+rate of the model's own matrix products in the same process. About 25 minutes on 2 cores.
 """
 
 import json
@@ -38,27 +39,29 @@ TALKS_ADAPTER = QUICK.changed(
 MICRO_BATCHES = (1, 2, 4, 8, 16)
 LOSS_TOLERANCE = 1e-3
 COUNTED_ROWS = 32
-"""Rows on which floating-point operations are counted; the count is scaled to all rows by their tokens."""
+"""We count floating-point operations on these rows and scale the count to all rows by their tokens."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A side: how it trains."""
+    """How a side trains."""
 
     recipe: Recipe
     train: Callable[..., Any]
     plain: bool = True
-    """Whether the model is as transformers loads it: see `as_it_comes`."""
+    """Whether the model is used as transformers loads it, see `as_it_comes`."""
     epochs: float = 1
     tuned: bool = False
+    """Whether the fastest micro-batch is looked for first."""
 
 
 def ours(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str) -> None:
+    """Train with llmcourse."""
     finetuning.finetune(loaded, SARCASM, rows, recipe, folder)
 
 
 def trl(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str, micro_batch: int = 16):
-    """A SFTTrainer at its best for this work: everything that costs time without being asked for is off."""
+    """Return an SFTTrainer at its best for this work: everything that costs time and is not needed is off."""
     from trl import SFTConfig
 
     config = SFTConfig(
@@ -80,7 +83,7 @@ def trl(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str, micr
 
 
 def trl_as_in_the_talk(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str):
-    """The talk's arguments, as far as today's TRL takes them, on the same texts as the others."""
+    """Return an SFTTrainer with the talk's arguments, as far as today's TRL accepts them, on the same texts."""
     from peft import LoraConfig
     from trl import SFTConfig
 
@@ -109,6 +112,7 @@ def trl_as_in_the_talk(loaded: LoadedModel, rows: list[dict], recipe: Recipe, fo
 
 
 def _on_a_cpu(recipe: Recipe) -> dict[str, Any]:
+    """Return the arguments that both TRL sides need on a CPU, with nothing saved or logged."""
     return {
         "use_cpu": True,
         "bf16": False,
@@ -150,11 +154,11 @@ LIKE = {
     "TRL as in the talk": "llmcourse, talk's adapter",
     LITGPT: "llmcourse, talk's adapter",
 }
-"""Which side of ours trains the same matrices, as often: the ratio is taken to that one."""
+"""Our side that trains the same matrices for as many epochs. The ratio is taken to this side."""
 
 
 def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: Any) -> float:
-    """Train on these rows; the seconds. The model is the base again afterwards."""
+    """Train on these rows and return the seconds. Afterwards the model has no adapter again."""
     recipe = small_enough(way.recipe, rows).changed(epochs=epochs)
     with tempfile.TemporaryDirectory() as folder, as_it_comes(loaded) if way.plain else nullcontext():
         clock = time.perf_counter()
@@ -162,17 +166,17 @@ def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: A
         if trainer is not None:
             trainer.train()
         seconds = time.perf_counter() - clock
-    put_back(loaded, trainer)
+    remove_adapter(loaded, trainer)
     return seconds
 
 
 def small_enough(recipe: Recipe, rows: Sequence) -> Recipe:
-    """The recipe with batches of half the rows at most: the first step of a warm-up has no learning rate, so that two are needed."""
+    """Return the recipe with at least two batches, because the first step of a warm-up has a learning rate of zero."""
     return recipe.changed(batch_rows=min(recipe.batch_rows, len(rows) // 2))
 
 
-def put_back(loaded: LoadedModel, trainer) -> None:
-    """Make the model in memory the base again. `trainer` is TRL's; None where llmcourse has trained."""
+def remove_adapter(loaded: LoadedModel, trainer) -> None:
+    """Restore the base model in memory. `trainer` is TRL's, or None if llmcourse has trained."""
     if trainer is not None:
         loaded.model = trainer.model
         finetuning._unpatch(loaded.model)
@@ -180,12 +184,12 @@ def put_back(loaded: LoadedModel, trainer) -> None:
 
 
 def one_label(rows: list[dict]) -> list[dict]:
-    """Eight rows of one label: where all labels have as many tokens, a mean over rows is one over tokens."""
+    """Return eight rows of one label. With equally many tokens per label, a mean over rows is a mean over tokens."""
     return [row for row in rows if row["label"] == 1][:8]
 
 
 def loss_before(way: Way, loaded: LoadedModel, rows: list[dict]) -> float:
-    """The loss of the untrained adapter on `one_label(rows)`, by this side's own trainer."""
+    """Return the loss of the untrained adapter on `one_label(rows)`, computed by this side's own trainer."""
     rows, trainer = one_label(rows), None
     with tempfile.TemporaryDirectory() as folder:
         if way.train is ours:
@@ -198,12 +202,12 @@ def loss_before(way: Way, loaded: LoadedModel, rows: list[dict]) -> float:
             columns = ("input_ids", "labels")
             batch = trainer.data_collator([{k: row[k] for k in columns if k in row} for row in trainer.train_dataset])
             loss = float(trainer.compute_loss(trainer.model, batch))
-    put_back(loaded, trainer)
+    remove_adapter(loaded, trainer)
     return loss
 
 
 def product_rate(rows: int = 1024) -> float:
-    """Floating-point operations a second of the embedded model's matrix products, as they are set up at this moment."""
+    """Return how many floating-point operations per second the embedded model's matrix products reach now."""
     import torch
 
     operations, seconds = 0, 0.0
@@ -221,14 +225,14 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 def side(name: str, count: int) -> dict[str, Any]:
-    """What one process measures. `count` rows of the bundled corpus, their number of tokens known to all sides."""
+    """Measure one side in this process, on `count` rows of the bundled corpus."""
     import resource
 
     import torch
     import trl as trl_library
     from torch.utils.flop_counter import FlopCounterMode
 
-    import llmcourse.training.trainer  # what is imported is not timed
+    import llmcourse.training.trainer  # import now, so that it is not timed
 
     del trl_library, llmcourse
     way, loaded = WAYS[name], models.load()
@@ -264,13 +268,13 @@ def side(name: str, count: int) -> dict[str, Any]:
 
 
 def token_counts(loaded: LoadedModel, rows: list[dict]) -> list[int]:
-    """Tokens of each training text with its end, padding not counted."""
+    """Return the number of tokens of each training text, with its end and without padding."""
     examples, _ = finetuning.training_rows(loaded, SARCASM, rows, QUICK)
-    return [len(loaded.tokenizer(one["prompt"] + one["completion"]).input_ids) + 1 for one in examples]
+    return [len(loaded.tokenizer(example["prompt"] + example["completion"]).input_ids) + 1 for example in examples]
 
 
 def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]:
-    """litgpt in its own environment, on the same texts, with the talk's adapter and no dropout."""
+    """Measure litgpt in its own environment, on the same texts, with the talk's adapter and no dropout."""
     examples, _ = finetuning.training_rows(loaded, SARCASM, rows, QUICK)
     check, _ = finetuning.training_rows(loaded, SARCASM, one_label(rows), QUICK)
     with tempfile.TemporaryDirectory() as folder:
@@ -291,8 +295,8 @@ def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]
     return result | {"tokens_per_second": round(tokens / result["seconds"], 1), "epochs": 1}
 
 
-def set_beside(sides: dict[str, dict]) -> None:
-    """Give each side but ours its ratio to what is like it of ours."""
+def add_ratios(sides: dict[str, dict]) -> None:
+    """Add to each other side its ratio to the side of ours that is like it."""
     for name, against in LIKE.items():
         if name in sides:
             ratio = sides[against]["rows_per_second"] / sides[name]["rows_per_second"]
@@ -300,7 +304,7 @@ def set_beside(sides: dict[str, dict]) -> None:
 
 
 def _last_line(command: Sequence[str]) -> dict[str, Any]:
-    """What a process says in its last line, as JSON."""
+    """Run a process and return its last line, which is JSON. Raises CourseError with its errors if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise CourseError(f"{' '.join(command[:4])} failed:\n{done.stderr[-3000:]}")
@@ -328,10 +332,10 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     if chosen.litgpt:
         sides[LITGPT] = litgpt(chosen.litgpt, loaded, rows)
         print(LITGPT, sides[LITGPT], flush=True)
-    losses = {name: one["loss_before"] for name, one in sides.items() if name != "TRL as in the talk"}
+    losses = {name: result["loss_before"] for name, result in sides.items() if name != "TRL as in the talk"}
     if max(losses.values()) - min(losses.values()) > LOSS_TOLERANCE:
-        raise CourseError(f"The sides do not begin with the same loss: {losses}")
-    set_beside(sides)
+        raise CourseError(f"The sides do not start with the same loss, so they do different work: {losses}")
+    add_ratios(sides)
     lengths = token_counts(loaded, rows)
     results = {
         **about(loaded),

@@ -1,13 +1,13 @@
-"""Generating answers to few-shot rows: greedy, the same few tokens, by the course's engine and by three others.
+"""Measure greedy answers to few-shot rows, all with as many tokens: the course's engine and three others.
 
-    llmcourse               `predict.generate`: what the prompts share is computed once, expected answers are checked in one pass
+    llmcourse               `predict.generate` computes what prompts share once and checks expected answers in one pass
     one generate a row      as in the talk: one `model.generate` after the other
-    pipeline                transformers' text-generation pipeline, with the batch size that was fastest of a few
-    llama.cpp               llama-cpp-python on the file the model came in, with its own prompt cache; its weights stay in 4 bits
+    pipeline                transformers' text-generation pipeline, with the fastest of a few batch sizes
+    llama.cpp               llama-cpp-python on the model's own 4-bit file, with its own prompt cache
 
-The two that compute in torch also on the model as `llmcourse` loads it ("our model"): with the matrix products and the attention that it chooses for
-this processor. Checked before timing: the first lines that ours, `generate` and the pipeline write are the same; for llama.cpp it is counted how many are. 200 rows take
-about 15 minutes on 2 cores.
+The two that compute in torch also run on the model as `llmcourse` loads it ("our model"), with the matrix products and
+the attention that it chooses for this processor. Before timing, ours, `generate` and the pipeline must write the same
+first lines. For llama.cpp we count how many are the same. 200 rows take about 15 minutes on 2 cores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ BATCH_SIZES = (1, 4, 16)
 
 
 class OneByOne:
-    """The talk's way: a `generate` for each row, over the whole prompt."""
+    """Generate as in the talk: one call for each row, over the whole prompt."""
 
     def __init__(self, loaded: LoadedModel, prompt: Prompt, new_tokens: int):
         self.loaded, self.prompt, self.new_tokens = loaded, prompt, new_tokens
@@ -44,7 +44,7 @@ class OneByOne:
 
 
 class Pipeline:
-    """transformers' own batching."""
+    """Generate with transformers' own batching."""
 
     def __init__(self, loaded: LoadedModel, prompt: Prompt, new_tokens: int):
         from transformers import pipeline
@@ -60,7 +60,7 @@ class Pipeline:
         return [first_line(answer[0]["generated_text"]) for answer in answers]
 
     def tune(self, rows: Sequence[Mapping]) -> dict[int, float]:
-        """Choose the fastest batch size on these rows; rows a second of each."""
+        """Choose the fastest batch size on these rows. Return the rows per second of each."""
 
         def sized(size: int) -> None:
             self.batch_size = size
@@ -71,7 +71,7 @@ class Pipeline:
 
 
 class LlamaCpp:
-    """llama.cpp keeps the keys and values of the prompt before, and goes on from where the next one parts from it."""
+    """Generate with llama.cpp, which reuses the keys and values of the previous prompt up to the first difference."""
 
     def __init__(self, prompt: Prompt, new_tokens: int, threads: int):
         from llama_cpp import Llama
@@ -89,9 +89,9 @@ class LlamaCpp:
         return [first_line(text) for text in texts]
 
 
-def same(one: Sequence[str], other: Sequence[str]) -> int:
-    """On how many rows two sides say the same."""
-    return sum(a == b for a, b in zip(one, other, strict=True))
+def count_same(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return on how many rows two sides write the same text."""
+    return sum(x == y for x, y in zip(a, b, strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
@@ -107,41 +107,41 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     )
     loaded, prompt, rows, work = few_shot_work(chosen)
     new_tokens = max(map(len, predict.label_tokens(loaded, prompt))) + predict.SPARE_TOKENS
-    one, pipe = OneByOne(loaded, prompt, new_tokens), Pipeline(loaded, prompt, new_tokens)
+    one_by_one, pipe = OneByOne(loaded, prompt, new_tokens), Pipeline(loaded, prompt, new_tokens)
     cpp = LlamaCpp(prompt, new_tokens, torch.get_num_threads())
 
-    def ours(some: Sequence[Mapping]) -> list[str]:
-        return [first_line(text) for text in predict.generate(loaded, prompt, some).texts]
+    def ours(rows: Sequence[Mapping]) -> list[str]:
+        return [first_line(text) for text in predict.generate(loaded, prompt, rows).texts]
 
-    # without examples the model says more than one thing, so that agreeing means something
+    # Without examples the model writes different answers, so that agreement means something.
     bare = Prompt(SARCASM)
-    some = rows[: chosen.check]
+    checked = rows[: chosen.check]
     agree = {}
     for name, asked in (("few-shot", prompt), ("zero-shot", bare)):
-        texts = [first_line(text) for text in predict.generate(loaded, asked, some).texts]
-        for side in (one, pipe, cpp):
+        texts = [first_line(text) for text in predict.generate(loaded, asked, checked).texts]
+        for side in (one_by_one, pipe, cpp):
             side.prompt = asked
             with as_it_comes(loaded):
-                agree[f"{name}, {type(side).__name__}"] = same(texts, side(some))
+                agree[f"{name}, {type(side).__name__}"] = count_same(texts, side(checked))
             side.prompt = prompt
         agree[f"{name}, different answers"] = len(set(texts))
     must = [count for name, count in agree.items() if "OneByOne" in name or "Pipeline" in name]
-    if min(must) < len(some):
-        raise CourseError(f"The sides write different things: of {len(some)} rows, {agree}")
+    if min(must) < len(checked):
+        raise CourseError(f"The sides write different answers to {len(checked)} rows. The same are: {agree}")
     with as_it_comes(loaded):
-        tried = pipe.tune(some[:16])
+        tried = pipe.tune(checked[:16])
     sides = [
         Side(OURS, ours),
-        Side("one generate a row", one, plain=loaded),
+        Side("one generate a row", one_by_one, plain=loaded),
         Side("pipeline", pipe, plain=loaded),
         Side("llama.cpp, 4 bits", cpp),
-        Side("one generate a row, our model", one),
+        Side("one generate a row, our model", one_by_one),
         Side("pipeline, our model", pipe),
     ]
     results = {
         **about(loaded, ["llama-cpp-python"]),
         "work": {**work, "new_tokens": new_tokens},
-        "agree": {"rows": len(some), "same_first_line": agree},
+        "agree": {"rows": len(checked), "same_first_line": agree},
         "pipeline_batch_sizes": {"rows_per_second": tried, "chosen": pipe.batch_size},
         "sides": compare(sides, rows, chosen.blocks),
     }

@@ -1,10 +1,11 @@
-"""The T4's path on the GPU at hand: a Mistral-7B-shaped random model in NF4, memory capped at a T4's, float16, no flash attention.
+"""Run the T4's path on the GPU at hand: a random model in NF4 with Mistral-7B's shape, in a T4's memory, in float16.
 
     python benchmarks/gpu_check.py                   # on a GPU with 16 GiB or more: some 10 minutes
-    python benchmarks/gpu_check.py --tiny            # the same code on tiny sizes, on a CPU too
+    python benchmarks/gpu_check.py --tiny            # the same code on tiny sizes, also on a CPU
 
-Trains 20 steps of each recipe and scores 100 few-shot prompts; prints peak memory beside the planner's, and tokens a second; writes
-benchmarks/results/gpu_check.json. A newer GPU cannot prove that a T4's kernels work; it proves memory, dtypes and the code path.
+Trains 20 steps of each recipe and scores 100 few-shot prompts, without flash attention. Prints peak memory beside the
+planner's, and tokens per second, and writes benchmarks/results/gpu_check.json. A newer GPU cannot prove that a T4's
+kernels work. It proves memory, dtypes and the code path.
 """
 
 import argparse
@@ -27,7 +28,7 @@ TINY = {"hidden": 64, "layers": 2, "intermediate": 128, "heads": 4, "kv_heads": 
 
 
 def pretend_t4() -> hardware.Hardware:
-    """From now on the library takes this machine's GPU (or its CPU) for a T4."""
+    """Make the library treat this machine's GPU (or CPU) as a T4, and return the real hardware."""
     import torch
 
     real = hardware.detect()
@@ -41,7 +42,7 @@ def pretend_t4() -> hardware.Hardware:
 
 
 def random_checkpoint(base: catalogue.Base, folder: Path, device: str) -> None:
-    """A model of this shape with random weights, in float16, as safetensors, with the embedded model's tokenizer."""
+    """Save a model of this shape with random weights in float16, with the embedded model's tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -57,7 +58,7 @@ def random_checkpoint(base: catalogue.Base, folder: Path, device: str) -> None:
 
 
 def check(base: catalogue.Base, steps: int, prompts: int) -> dict:
-    """Train and score; what was measured, beside what was planned."""
+    """Train and score, and return what was measured beside what was planned."""
     import torch
 
     rows = data.load(SARCASM)
@@ -78,7 +79,7 @@ def check(base: catalogue.Base, steps: int, prompts: int) -> dict:
             base, wanted.changed(checkpointing=run.checkpointing), run.micro_rows, max(lengths), cuda=cuda
         )
         peak = torch.cuda.max_memory_allocated() if cuda else None
-        # the context is not torch's to allocate
+        # torch does not allocate the CUDA context, so its peak does not include it.
         planned = plan.total - plan.parts.get("CUDA context", 0)
         measured[recipe.name] = {
             "steps": run.steps,
@@ -106,7 +107,7 @@ def main(arguments=None) -> dict:
     options = parser.parse_args(arguments)
     real = hardware.detect()
     if not options.tiny and real.device == "cpu":
-        raise SystemExit("There is no GPU here. --tiny tries the script on a CPU.")
+        raise SystemExit("This machine has no GPU. To try the script on a CPU, add --tiny.")
     known = catalogue.base(NAME)
     with tempfile.TemporaryDirectory() as folder:
         base = replace(known, repo=folder, revision=None, vocabulary=49152, **(TINY if options.tiny else {}))
@@ -130,9 +131,10 @@ def main(arguments=None) -> dict:
     out = options.out or (None if options.tiny else RESULTS)
     if out:
         files.write_json(out, results)
-    for name, one in results["training"].items():
-        peak = "no GPU memory to measure" if one["peak_gib"] is None else f"peak {one['peak_gib']:.2f} GiB"
-        print(f"{name:9} {one['tokens_per_second']:9.1f} tokens/s   {peak}, planned {one['planned_gib']:.2f} GiB")
+    for name, measured in results["training"].items():
+        peak = "no GPU memory to measure" if measured["peak_gib"] is None else f"peak {measured['peak_gib']:.2f} GiB"
+        rate, planned = measured["tokens_per_second"], measured["planned_gib"]
+        print(f"{name:9} {rate:9.1f} tokens/s   {peak}, planned {planned:.2f} GiB")
     print(f"scoring   {results['scoring']['rows_per_second']:9.2f} rows/s")
     return results
 

@@ -1,4 +1,4 @@
-"""litgpt's own LoRA finetuning on rows prepared by finetuning.py; runs in litgpt's environment, where llmcourse is not installed.
+"""Run litgpt's own LoRA finetuning on rows that finetuning.py prepared. litgpt's environment has no llmcourse.
 
 Usage: python litgpt_lora.py ORDER.json. Prints one line of JSON: seconds of training, peak memory, the loss before it.
 """
@@ -23,11 +23,14 @@ MODEL = "SmolLM2-135M-Instruct"
 
 
 class Trained(Exception):
-    """Ends litgpt's run after training: saving and merging are not measured."""
+    """End litgpt's run after training, because saving and merging are not measured."""
 
 
 def first_loss(gpt, tokenizer, check) -> float:
-    """Mean cross-entropy of the labelled tokens, as litgpt's `fit` computes it, a row at a time (all labels are as long)."""
+    """Return the mean cross-entropy of the label tokens, as litgpt's `fit` computes it, one row at a time.
+
+    All labels have equally many tokens.
+    """
     losses = []
     for row in check:
         prompt = tokenizer.encode(row["prompt"], bos=False)
@@ -56,7 +59,7 @@ def main(path: str) -> None:
         raise Trained
 
     lora.fit = timed
-    # what litgpt does besides training: samples of text, and a validation before the first step
+    # Leave out what litgpt does besides training: it samples text, and validates before the first step.
     lora.generate_example = lambda *arguments, **more: None
     lora.validate = lambda *arguments, **more: torch.tensor(0.0)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,10 @@
 """What the scripts of this folder share: sides that do the same work in turn, machine and versions, results files.
 
-Every comparison follows the same rules. All sides run in one go on the same rows, in blocks: each side does a block, then each the next, so that what else the machine
-does falls on all. What they compute is compared before anything is timed, and a side that computes something else is not timed. A results
-file holds date, machine, versions, the seconds of each block, and of each side minimum, median and maximum of its rows a second
-and of its ratio to ours, block by block.
+Every comparison follows the same rules. All sides run in one go on the same rows, in blocks: each side does one block,
+then each the next, so that other work of the machine disturbs all of them alike. Their results are compared before
+anything is timed, and a side that computes something else is not timed. A results file has date, machine, versions, the
+seconds of each block, and for each side minimum, median and maximum of its rows per second and of its ratio to ours,
+block by block.
 """
 
 import argparse
@@ -35,9 +36,9 @@ class Side:
 
     name: str
     work: Callable[[Sequence[Mapping]], Any]
-    """Does these rows, and returns what it computed."""
+    """Processes rows and returns what it computed."""
     plain: LoadedModel | None = None
-    """The model that this side gets as transformers loads it, instead of as llmcourse does: see `as_it_comes`."""
+    """The model, if this side uses it as transformers loads it; see `as_it_comes`."""
 
     def __call__(self, rows: Sequence[Mapping]) -> Any:
         with as_it_comes(self.plain) if self.plain else contextlib.nullcontext():
@@ -46,7 +47,7 @@ class Side:
 
 @contextlib.contextmanager
 def as_it_comes(loaded: LoadedModel) -> Iterator[None]:
-    """The model without what llmcourse chooses for this processor: matrix products as torch has them, transformers' attention."""
+    """Use the model without what llmcourse chooses for this processor: torch's own matrix products and attention."""
     chosen = loaded.model.config._attn_implementation
     loaded.model.set_attn_implementation("sdpa")
     try:
@@ -57,7 +58,7 @@ def as_it_comes(loaded: LoadedModel) -> Iterator[None]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Minimum, median and maximum."""
+    """Return minimum, median and maximum."""
     return {name: round(pick(values), 4) for name, pick in SPREAD.items()}
 
 
@@ -65,9 +66,11 @@ SPREAD = {"min": min, "median": statistics.median, "max": max}
 
 
 def compare(sides: Sequence[Side], rows: Sequence[Mapping], blocks: int, say=print) -> dict[str, Any]:
-    """Each side does each block of the rows, in turn; the first side is ours. Seconds, rows a second and ratios.
+    """Measure each side on each block of the rows, in turn, and return seconds, rows per second and ratios to the
+    first.
 
-    The order of sides turns from block to block, so that none is always first. Every side does two rows before, unmeasured.
+    The order of sides changes from block to block, so that none is always first. Before, every side does two rows that
+    are not measured.
     """
     for side in sides:
         side(rows[:2])
@@ -96,7 +99,7 @@ def compare(sides: Sequence[Side], rows: Sequence[Mapping], blocks: int, say=pri
 
 
 def about(loaded: LoadedModel | None = None, peers: Sequence[str] = ()) -> dict[str, Any]:
-    """Date, machine, versions (those of `peers` too) and base model, for a results file."""
+    """Return date, machine, versions (also those of `peers`) and base model, for a results file."""
     from importlib import metadata
 
     versions = {**hardware.versions(), **{name: metadata.version(name) for name in peers}}
@@ -107,7 +110,7 @@ def about(loaded: LoadedModel | None = None, peers: Sequence[str] = ()) -> dict[
 def trained_on(
     loaded: LoadedModel, task: Task, recipe: Recipe, train: Sequence, validation: Sequence
 ) -> dict[str, Any]:
-    """What a results file of trainings is about; one that is about something else is begun anew."""
+    """Return what a results file of trainings is about. A file about something else is replaced."""
     return {
         "task": task.name,
         "model": loaded.base,
@@ -120,7 +123,7 @@ def trained_on(
 
 
 def few_shot_work(chosen: argparse.Namespace) -> tuple[LoadedModel, Prompt, list[Mapping], dict[str, Any]]:
-    """The model, the prompt and the test rows that `chosen.rows` and `chosen.shots` name, and their description."""
+    """Return model, prompt and test rows for `chosen.rows` and `chosen.shots`, and their description."""
     loaded, corpus = models.load(), data.load(SARCASM)
     rows = list(corpus.test)[: chosen.rows]
     prompt = Prompt(SARCASM, few_shots(SARCASM, list(corpus.train), chosen.shots))
@@ -130,7 +133,7 @@ def few_shot_work(chosen: argparse.Namespace) -> tuple[LoadedModel, Prompt, list
 
 
 def fastest(sizes: Sequence[int], rows: Sequence[Mapping], work: Callable[[int], Any]) -> tuple[int, dict[int, float]]:
-    """The size with which `work(size)` does these rows fastest, and the rows a second of each."""
+    """Return the size with which `work(size)` processes the rows fastest, and the rows per second of each."""
     tried = {}
     for size in sizes:
         clock = time.perf_counter()
@@ -140,11 +143,14 @@ def fastest(sizes: Sequence[int], rows: Sequence[Mapping], work: Callable[[int],
 
 
 def options(doc: str, arguments: Sequence[str] | None = None, **more: tuple) -> argparse.Namespace:
-    """The command line that all scripts have: --quick, --out, and of `more` each a number (its value, its value with --quick, what
-    it means) or a text (`str`, what it means)."""
+    """Parse the command line that all scripts share: --quick, --out and the options in `more`.
+
+    Each of those is a number, given as (its value, its value with --quick, its meaning), or a text, as (str, its
+    meaning).
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="little of everything, to see that it runs; no results file"
+        "--quick", action="store_true", help="a few rows of everything, to see that it runs; no results file"
     )
     parser.add_argument("--out", type=Path, help="folder for the results file (default: results/; with --quick none)")
     numbers = {name: entry for name, entry in more.items() if entry[0] is not str}
@@ -164,16 +170,16 @@ def options(doc: str, arguments: Sequence[str] | None = None, **more: tuple) -> 
 
 
 def finish(name: str, results: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:
-    """Keep the results if a folder was named, else show them."""
+    """Save the results if there is a folder for them, else print them."""
     if chosen.out:
-        print(f"kept in {files.write_json(chosen.out / f'{name}.json', results)}")
+        print(f"saved in {files.write_json(chosen.out / f'{name}.json', results)}")
     else:
         print(json.dumps(results, indent=1))
     return results
 
 
 def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Mapping]) -> dict[str, Any]:
-    """Accuracy and mean log-probability of the right label, scored."""
+    """Score rows, and return accuracy and mean log-probability of the right label."""
     answers = predict.score(loaded, finetuning.training_prompt(task, recipe), rows)
     gold = [row["label"] for row in rows]
     score = metrics.evaluate(gold, answers.labels, task.labels)

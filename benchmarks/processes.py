@@ -1,12 +1,12 @@
-"""What a second process buys: rows a second of finetuning, by `llmcourse finetune` itself.
+"""Measure what a second process buys: rows per second of finetuning, by `llmcourse finetune` itself.
 
-    1 process, 1 thread       what the others are set beside
+    1 process, 1 thread       the others are compared with this one
     2 processes, 1 thread     launch/cpu_2.yaml: gradients are averaged over gloo at every step
     1 process, 2 threads      the same two cores, shared inside each matrix product
 
-All train the same rows of the bundled corpus by the same recipe (`quick`) to the same steps, in processes of their own, in turn. Seconds are
-those of training as the run tells them: with the frozen layers and, for two, copying the model from one to the other; without imports and
-loading.
+All train the same rows of the bundled corpus with the recipe `quick` for the same steps, in processes of their own, in
+turn. The seconds are those of training, as the run reports them. They include the frozen layers and, for two processes,
+copying the model from one to the other, but not imports and loading.
 """
 
 import json
@@ -31,7 +31,7 @@ WAYS = {ALONE: (1, 1), "2 processes, 1 thread each": (2, 1), "1 process, 2 threa
 
 
 def command(processes: int) -> list[str]:
-    """What starts `llmcourse` in so many processes."""
+    """Return the command that starts `llmcourse` in so many processes."""
     if processes == 1:
         return [sys.executable, "-m", "llmcourse"]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "launch" / "cpu_2.yaml")]
@@ -39,19 +39,11 @@ def command(processes: int) -> list[str]:
 
 
 def trained(processes: int, threads: int, rows: int, epochs: int) -> dict[str, Any]:
-    """One run: what its adapter's card says of the training."""
+    """Train once, and return what the adapter's card says about the training."""
     with tempfile.TemporaryDirectory() as runs:
-        settings = [
-            "--gear",
-            "cpu",
-            "--recipe",
-            recipes.QUICK.name,
-            "--set",
-            f"epochs={epochs}",
-            "--n-train",
-            str(rows),
-        ]
-        arguments = ["finetune", *settings, "--n-test", "20", "--runs", runs, "--out", f"{runs}/adapter"]
+        recipe = ["--recipe", recipes.QUICK.name, "--set", f"epochs={epochs}"]
+        size = ["--n-train", str(rows), "--n-test", "20"]
+        arguments = ["finetune", "--gear", "cpu", *recipe, *size, "--runs", runs, "--out", f"{runs}/adapter"]
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
@@ -83,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     alone = [training["seconds"] for training in runs[ALONE]]
     ways = {}
     for name, training in runs.items():
-        seconds = [one["seconds"] for one in training]
+        seconds = [run["seconds"] for run in training]
         ways[name] = {
             "processes": WAYS[name][0],
             "threads": WAYS[name][1],

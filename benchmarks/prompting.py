@@ -1,12 +1,12 @@
-"""How much does a few-shot prompt owe to luck? `python benchmarks/prompting.py` measures it for notebook 02.
+"""Measure how much a few-shot prompt owes to luck, for notebook 02: `python benchmarks/prompting.py`.
 
-The embedded model labels test rows that a seed froze, with 0 to 16 examples in the prompt. For each number of examples,
-several draws of them; for one draw of four, twelve orders. Each prompt is asked once and read in two ways: the likelier
-label ("scored"), and the same after contextual calibration ("calibrated", Zhao et al. 2021, arXiv:2102.09690). The spread
+The embedded model labels test rows chosen by a seed, with 0 to 16 examples in the prompt: several draws for each number
+of examples, and twelve orders for one draw of four. Each prompt is asked once and read in two ways: the likelier label
+("scored"), and the same after contextual calibration ("calibrated", Zhao et al. 2021, arXiv:2102.09690). The spread
 over draws and orders is the question of Lu et al. 2022 (arXiv:2104.08786).
 
-Results go into the package, llmcourse/lessons/recorded/prompting.json, after each prompt: a run that was interrupted goes on. Nothing
-in them is a measurement of speed. About 12 minutes on one core.
+Each prompt is saved in the package, llmcourse/lessons/recorded/prompting.json, so an interrupted run continues. Speed
+is not measured here. About 12 minutes on one core.
 """
 
 import argparse
@@ -30,36 +30,36 @@ from llmcourse.predict.prompts import Prompt, few_shots
 SHOTS = (0, 1, 2, 4, 8, 16)
 DRAWS = 5
 ORDERED = 4
-"""Shots of the draw whose order is changed."""
+"""Number of examples in the draw whose order is changed."""
 ORDERS = 12
 """Every second of the 24 orders of four shots."""
 ROWS = 100
 SEED = 0
-"""Freezes the test rows; the draws of shots have seeds 0, 1, ... of their own."""
+"""Chooses the test rows. The draws of examples have seeds of their own: 0, 1, ..."""
 
 
 def frozen(task: Task, test: Sequence[Mapping], n: int = ROWS) -> list[dict]:
-    """`n` test rows, as many of each label, chosen by the seed: drawn as shots are, but from the test rows."""
+    """Return `n` test rows, equally many of each label, chosen by the seed."""
     return list(few_shots(task, data.in_order(task, test), n, SEED))
 
 
 def orders(shots: Sequence[Mapping], count: int = ORDERS) -> list[tuple[int, ...]]:
-    """`count` orders of the shots, evenly spaced among all of them; the first is the one they came in."""
+    """Return `count` orders of the examples, evenly spaced among all; the first one is the given order."""
     every = list(permutations(range(len(shots))))
     return every[:: max(1, len(every) // count)][:count]
 
 
 def ask(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) -> list[dict[str, Any]]:
-    """One prompt on all rows: an entry for each way of reading the label probabilities."""
+    """Ask one prompt on all rows, and return a result for each way of reading the label probabilities."""
     calibrated = score(loaded, prompt, rows, calibrate=True)
-    # calibration took this off every row; with it the labels are what plain scoring answers, without asking twice
+    # Calibration subtracted the bias from every row. Adding it again gives the plain scores without asking twice.
     raw = [[p + b for p, b in zip(row, calibrated.bias, strict=True)] for row in calibrated.logprobs]
     answers = {"scored": [max(range(len(row)), key=row.__getitem__) for row in raw], "calibrated": calibrated.labels}
     return [{"way": way, **measured(prompt.task, rows, labels)} for way, labels in answers.items()]
 
 
 def measured(task: Task, rows: Sequence[Mapping], labels: Sequence[int | None]) -> dict[str, Any]:
-    """What a results file keeps of answers."""
+    """Return what the results file saves of answers."""
     score = metrics.evaluate([row["label"] for row in rows], labels, task.labels)
     counts = Counter(labels)
     return {
@@ -72,7 +72,7 @@ def measured(task: Task, rows: Sequence[Mapping], labels: Sequence[int | None]) 
 
 
 def summary(points: Sequence[Mapping]) -> list[dict[str, Any]]:
-    """Least, median and greatest accuracy of the draws, for each number of shots and way."""
+    """Return minimum, median and maximum accuracy of the draws, for each number of examples and way."""
     groups: dict[tuple[int, str], list[float]] = {}
     for point in points:
         groups.setdefault((point["k"], point["way"]), []).append(point["accuracy"])
@@ -85,9 +85,9 @@ def summary(points: Sequence[Mapping]) -> list[dict[str, Any]]:
 def sweep(
     loaded: LoadedModel, source: data.Rows, out: Path, shots=SHOTS, draws: int = DRAWS, n: int = ROWS, say=print
 ) -> dict[str, Any]:
-    """Measure whatever `out` does not hold yet, keep it after each prompt, and return all of it.
+    """Measure what is missing in `out`, save it after each prompt, and return all of it.
 
-    A file about other rows or another model is begun anew.
+    A file about other rows or another model is replaced.
     """
     task = source.task
     rows, train = frozen(task, source.test, n), data.in_order(task, source.train)
@@ -109,7 +109,7 @@ def sweep(
         files.write_json(out, whole)
         return whole
 
-    # without examples there is nothing to draw
+    # Without examples there is nothing to draw.
     drawings = [(k, draw) for k in shots for draw in range(draws if k else 1)]
     for k, draw in drawings:
         if not any((point["k"], point["draw"]) == (k, draw) for point in kept["points"]):

@@ -1,16 +1,17 @@
-"""What rank does a finetuning need? `python benchmarks/ranks.py` measures it for notebook 04.
+"""Measure what rank a finetuning needs, for notebook 04: `python benchmarks/ranks.py`.
 
-The embedded model is finetuned on support messages (the task of notebook 06), on training rows only: 240 to learn from and 60 to validate. Once
-in full, and the singular values of what that changed are kept, with those of noise of the same size beside them; then with LoRA,
-at several ranks and several alphas, and at one rank on weights in NF4. One seed each.
+The embedded model is finetuned on support messages (the task of notebook 06), on training rows only: 240 to learn from
+and 60 to validate. First in full: the singular values of the change are saved, beside those of noise of the same size.
+Then with LoRA, at several ranks and alphas, and at one rank on weights in NF4. One seed each.
 
-Results go into the package, llmcourse/lessons/recorded/lora.json, after each run: a script that was interrupted goes on. About 20 minutes on 2 cores.
+Each run is saved in the package, llmcourse/lessons/recorded/lora.json, so an interrupted script continues. About 20
+minutes on 2 cores.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from llmcourse.training.recipes import FEW, Recipe
 VALIDATION = 60
 SEED = 0
 FULL_RATE = 5e-5
-"""Learning rate of full finetuning: that of LoRA would wreck the model."""
+"""Learning rate of full finetuning. LoRA's rate would destroy the model."""
 FULL_EPOCHS = 3
 RANKS = (1, 4, 16, 64)
 ALPHAS = (0.25, 8)
-"""alpha / r, beside the 2 of the ranks' runs."""
+"""Further ratios alpha / r. The runs of RANKS have 2."""
 ALPHA_RANK = 16
 NF4_RANK = 16
 SHOWN_LAYER = 20
@@ -40,7 +41,7 @@ SHOWN = ("q_proj", "v_proj", "down_proj")
 
 
 def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapping]]:
-    """Training rows and validation rows: as many of each label, chosen by the seed."""
+    """Split rows into training and validation rows, with equally many of each label, chosen by the seed."""
     rows = data.in_order(task, rows)
     validation = list(few_shots(task, rows, VALIDATION, SEED))
     chosen = {row[task.columns[-1]] for row in validation}
@@ -48,7 +49,10 @@ def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapp
 
 
 def labelled(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], recipe: Recipe) -> list[tuple[list, list]]:
-    """The recipe's training rows as (tokens, labels), for `llmcourse.lessons.adaptation`: the answer and the end of the text are learned."""
+    """Return the recipe's training rows as (tokens, labels) for `llmcourse.lessons.adaptation`.
+
+    Only the answer and the end of the text are learned.
+    """
     examples, _ = finetuning.training_rows(loaded, task, rows, recipe)
     result = []
     for example in examples:
@@ -59,7 +63,10 @@ def labelled(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], recipe: R
 
 
 def spectrum(delta) -> list[float]:
-    """Singular values, largest first: the roots of the eigenvalues of delta times its transpose, which come in a tenth of the time."""
+    """Return the singular values of a matrix, largest first.
+
+    They are the roots of the eigenvalues of delta times its transpose, which is ten times as fast as an SVD.
+    """
     import torch
 
     wide = (delta if delta.shape[0] <= delta.shape[1] else delta.T).double()
@@ -67,7 +74,7 @@ def spectrum(delta) -> list[float]:
 
 
 def rank_for(values: Sequence[float], share: float) -> int:
-    """How many singular values hold a share of the energy (the sum of their squares)."""
+    """Return how many singular values make up a share of the energy (the sum of their squares)."""
     energy, total = 0.0, sum(value**2 for value in values)
     for rank, value in enumerate(values, start=1):
         energy += value**2
@@ -77,7 +84,7 @@ def rank_for(values: Sequence[float], share: float) -> int:
 
 
 def change(before: Mapping, after: Mapping, layers: int) -> dict[str, Any]:
-    """What full finetuning did to the matrices: their spectra, and the ranks that hold half and nine tenths of the energy."""
+    """Return how full finetuning changed the matrices: spectra, and the ranks with half and 90 % of the energy."""
     import torch
 
     every = []
@@ -105,63 +112,82 @@ def change(before: Mapping, after: Mapping, layers: int) -> dict[str, Any]:
     return {"matrices": every, "layer": min(SHOWN_LAYER, layers - 1), "spectra": shown}
 
 
-def measure(loaded: LoadedModel, source: data.Rows, recipe: Recipe, out: Path, ranks=RANKS, alphas=ALPHAS, say=print):
-    """Measure whatever `out` does not hold yet, keep it after each run, and return all of it.
+def measure_full(
+    loaded: LoadedModel, task: Task, train: Sequence[Mapping], validation: Sequence[Mapping], recipe: Recipe
+) -> dict[str, Any]:
+    """Finetune a copy of the model in full, and return its accuracy and how its matrices changed."""
+    loaded.drop_adapter()
+    settings = adaptation.Settings("full", FULL_RATE, FULL_EPOCHS, rows=recipe.batch_rows, seed=recipe.seed)
+    trained = adaptation.train(loaded, labelled(loaded, task, train, recipe), settings)
+    before, after = ({n: p.detach() for n, p in m.model.named_parameters()} for m in (loaded, trained.loaded))
+    return {
+        "learning_rate": FULL_RATE,
+        "epochs": FULL_EPOCHS,
+        "trained": trained.trainable,
+        "seconds": round(trained.seconds, 1),
+        "losses": [round(loss, 4) for loss in trained.losses],
+        **validated(trained.loaded, recipe, task, validation),
+        **change(before, after, loaded.model.config.num_hidden_layers),
+    }
 
-    A file about other rows, another model or another recipe is begun anew.
+
+def measure_lora(
+    base: LoadedModel, task: Task, train: Sequence[Mapping], validation: Sequence[Mapping], recipe: Recipe
+) -> dict[str, Any]:
+    """Finetune with LoRA, and return its accuracy. The model has no adapter afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = finetuning.finetune(base, task, train, recipe, folder)
+    result = {
+        "trained": run.trainable,
+        "seconds": round(run.seconds, 1),
+        "loss_last_10": round(sum(run.losses[-10:]) / len(run.losses[-10:]), 4),
+        **validated(base, recipe, task, validation),
+    }
+    base.drop_adapter()
+    return result
+
+
+def measure(
+    loaded: LoadedModel,
+    source: data.Rows,
+    recipe: Recipe,
+    out: Path,
+    ranks: Sequence[int] = RANKS,
+    alphas: Sequence[float] = ALPHAS,
+    say: Callable[..., None] = print,
+) -> dict[str, Any]:
+    """Measure what is missing in `out`, save it after each run, and return all of it.
+
+    A file about other rows, another model or another recipe is replaced.
     """
     task = source.task
     train, validation = split(task, source.train)
     subject = trained_on(loaded, task, recipe, train, validation)
-    kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    if any(kept.get(key) != value for key, value in subject.items()):
-        kept = {"runs": []}
+    results = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    if any(results.get(key) != value for key, value in subject.items()):
+        results = {"runs": []}
 
-    def keep() -> dict[str, Any]:
-        whole = {**about(), **subject, **{k: v for k, v in kept.items() if k in ("full", "runs")}}
+    def save() -> dict[str, Any]:
+        whole = {**about(), **subject, **{key: results[key] for key in ("full", "runs") if key in results}}
         files.write_json(out, whole)
         return whole
 
-    if "full" not in kept:
-        loaded.drop_adapter()
-        settings = adaptation.Settings("full", FULL_RATE, FULL_EPOCHS, rows=recipe.batch_rows, seed=recipe.seed)
-        trained = adaptation.train(loaded, labelled(loaded, task, train, recipe), settings)
-        before, after = ({n: p.detach() for n, p in m.model.named_parameters()} for m in (loaded, trained.loaded))
-        kept["full"] = {
-            "learning_rate": FULL_RATE,
-            "epochs": FULL_EPOCHS,
-            "trained": trained.trainable,
-            "seconds": round(trained.seconds, 1),
-            "losses": [round(loss, 4) for loss in trained.losses],
-            **validated(trained.loaded, recipe, task, validation),
-            **change(before, after, loaded.model.config.num_hidden_layers),
-        }
-        del trained, after
-        keep()
-        say(f"full: {kept['full']['accuracy']:.0%}, {kept['full']['seconds']} s")
-    wanted = [{"r": r, "alpha": 2 * r, "weights": "float32"} for r in ranks]
-    wanted += [{"r": ALPHA_RANK, "alpha": int(a * ALPHA_RANK), "weights": "float32"} for a in alphas]
-    wanted += [{"r": NF4_RANK, "alpha": 2 * NF4_RANK, "weights": "nf4"}]
-    for one in wanted:
-        if any(all(run[key] == value for key, value in one.items()) for run in kept["runs"]):
+    if "full" not in results:
+        results["full"] = measure_full(loaded, task, train, validation, recipe)
+        save()
+        say(f"full: {results['full']['accuracy']:.0%}, {results['full']['seconds']} s")
+    variants = [{"r": r, "alpha": 2 * r, "weights": "float32"} for r in ranks]
+    variants += [{"r": ALPHA_RANK, "alpha": int(a * ALPHA_RANK), "weights": "float32"} for a in alphas]
+    variants += [{"r": NF4_RANK, "alpha": 2 * NF4_RANK, "weights": "nf4"}]
+    for variant in variants:
+        if any(all(run[key] == value for key, value in variant.items()) for run in results["runs"]):
             continue
-        base = loaded if one["weights"] == "float32" else models.embedded_in_nf4()
-        tried = recipe.changed(r=one["r"], alpha=one["alpha"])
-        with tempfile.TemporaryDirectory() as folder:
-            run = finetuning.finetune(base, task, train, tried, folder)
-        kept["runs"].append(
-            {
-                **one,
-                "trained": run.trainable,
-                "seconds": round(run.seconds, 1),
-                "loss_last_10": round(sum(run.losses[-10:]) / len(run.losses[-10:]), 4),
-                **validated(base, tried, task, validation),
-            }
-        )
-        base.drop_adapter()
-        keep()
-        say(*[f"{key}: {value}" for key, value in kept["runs"][-1].items()], sep="; ")
-    return keep()
+        base = loaded if variant["weights"] == "float32" else models.embedded_in_nf4()
+        changed = recipe.changed(r=variant["r"], alpha=variant["alpha"])
+        results["runs"].append({**variant, **measure_lora(base, task, train, validation, changed)})
+        save()
+        say(*[f"{key}: {value}" for key, value in results["runs"][-1].items()], sep="; ")
+    return save()
 
 
 def main(arguments=None) -> None:

@@ -1,15 +1,16 @@
-"""What of the `quick` recipe pays? `python benchmarks/recipes.py` trains its variants with three seeds each.
+"""Measure which parts of the `quick` recipe pay: `python benchmarks/recipes.py` trains variants with three seeds each.
 
-The embedded model, sarcasm's training rows only, split by parent: 800 to learn from, 200 to validate. Varied are the dropout, and how many
-upper layers get adapters; a seed draws the first A matrices, the order of the rows and the dropout. Kept after each run, in
-results/recipes.json: a script that was interrupted goes on. `--variants` chooses some, so that two may run beside each other with a
-thread each (OMP_NUM_THREADS=1), as they did here: about 40 minutes on 2 cores.
+The embedded model is trained on sarcasm's training rows only, split by parent: 800 to learn from, 200 to validate. The
+variants change the dropout and how many upper layers get adapters. A seed decides the first A matrices, the order of
+the rows and the dropout. Each run is saved in results/recipes.json, so an interrupted script continues. `--variants`
+chooses some of them. Two scripts may run beside each other with one thread each (OMP_NUM_THREADS=1), as ours did: about
+40 minutes on 2 cores.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ SHARE = 0.2
 
 
 def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapping]]:
-    """Training and validation rows, none of which share what the task groups by; as any split of the course, by hash."""
+    """Split rows by a hash into training and validation rows. No group of the task is in both."""
     column = task.group_column
     order = sorted({row[column] for row in rows}, key=files.short_hash)
     chosen = set(order[: round(SHARE * len(order))])
@@ -42,9 +43,15 @@ def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapp
 
 
 def measure(
-    loaded: LoadedModel, source: data.Rows, recipe: Recipe, out: Path, variants=VARIANTS, seeds=SEEDS, say=print
-):
-    """Run whatever `out` does not hold yet, and return all of it. A file about other rows, model or recipe is begun anew."""
+    loaded: LoadedModel,
+    source: data.Rows,
+    recipe: Recipe,
+    out: Path,
+    variants: Sequence[str] = tuple(VARIANTS),
+    seeds: Sequence[int] = SEEDS,
+    say: Callable[..., None] = print,
+) -> dict[str, Any]:
+    """Run what is missing in `out` and return all of it. A file about other rows, model or recipe is replaced."""
     task = source.task
     train, validation = split(task, source.train)
     subject = trained_on(loaded, task, recipe, train, validation)

@@ -1,8 +1,8 @@
-"""Keeps a run of the demo as a results file, and shows it in the README: `python benchmarks/record.py RESULTS_JSON`.
+"""Keep a run of the demo as a results file, and show it in the README: `python benchmarks/record.py RESULTS_JSON`.
 
-Copies the file to benchmarks/results/demo.json, draws its figure, and writes the README's tables between their markers. Without an
-argument it only brings figures and tables up to date, with what `llmcourse demo --gear t4 --record` left on a T4 and what the
-benchmarks left; those of speed stand in benchmarks/README.md too. A test compares both with the results files.
+Copies the file to benchmarks/results/demo.json, draws its figure, and writes the README's tables between their markers.
+Without an argument it only updates figures and tables from the results files: those of the benchmarks, and the one that
+`llmcourse demo --gear t4 --record` leaves on a T4. A test compares figures and tables with the results files.
 """
 
 import argparse
@@ -22,37 +22,56 @@ SARC = RESULTS.with_name("sarc.json")
 ON_A_T4 = RESULTS.with_name("demo-t4.json")
 
 
-def block(results: dict) -> str:
-    """The README's measured part, in Markdown."""
-    tuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+def read_json(path: Path) -> dict:
+    """Return the content of a results file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def p_values(results: dict) -> dict[frozenset[str], str]:
+    """Return McNemar's p of each pair of arms, as text."""
+    return {frozenset((test["a"], test["b"])): metrics.p_text(test["p"]) for test in results["tests"]}
+
+
+def demo_block(results: dict) -> str:
+    """Return the README's part about the demo, in Markdown."""
+    finetuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
     best = max((arm for arm in results["arms"] if arm["kind"] == "prompted"), key=lambda arm: arm["accuracy"])
-    tests = {frozenset((test["a"], test["b"])): test["p"] for test in results["tests"]}
-    words = next(arm["name"] for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
-    p = {name: metrics.p_text(tests[frozenset((tuned["name"], name))]) for name in (best["name"], "majority", words)}
-    machine, versions = results["machine"], results["versions"]
+    words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
+    p = {
+        other: p_values(results)[frozenset((finetuned["name"], other))]
+        for other in (best["name"], "majority", words["name"])
+    }
+    data, machine, versions = results["data"], results["machine"], results["versions"]
+    rows = f"{data['test']} test rows of the bundled corpus (id `{data['test_id']}`)"
+    training = f"{finetuned['training_seconds']:.0f} s on {machine['cores']} cores ({machine['name']})"
     return f"""{report.table(results)}
 
-{results["model"]["name"]}, {results["data"]["test"]} test rows of the bundled corpus (id `{results["data"]["test_id"]}`). Exact McNemar test of the finetuned arm against
-the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}; against TF-IDF with logistic regression: {p[words]}. Training took {tuned["training_seconds"]:.0f} s on {machine["cores"]} cores ({machine["name"]}), peak memory {results["peak_memory_gib"]} GiB;
+{results["model"]["name"]}, {rows}. Exact McNemar test of the finetuned arm against
+the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}; \
+against TF-IDF with logistic regression: {p[words["name"]]}. \
+Training took {training}, peak memory {results["peak_memory_gib"]} GiB;
 {results["date"]}, torch {versions["torch"]}, transformers {versions["transformers"]}, trl {versions["trl"]}."""
 
 
 def sarc_block() -> str:
-    """The comparison on real rows, in Markdown."""
-    results = json.loads(SARC.read_text(encoding="utf-8"))
-    tuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+    """Return the README's part about real rows, in Markdown."""
+    results = read_json(SARC)
+    finetuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
     words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
-    tests = {frozenset((test["a"], test["b"])): test["p"] for test in results["tests"]}
-    recipe, data, low, high = results["recipe"], results["data"], *tuned["accuracy_ci95"]
+    p = p_values(results)[frozenset((finetuned["name"], words["name"]))]
+    recipe, data, (low, high) = results["recipe"], results["data"], finetuned["accuracy_ci95"]
     layers = "all layers" if recipe["upper_layers"] is None else f"the upper {recipe['upper_layers']} layers"
     return f"""{report.table(results)}
 
-{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
-The finetuned arm reaches {tuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); against TF-IDF with logistic regression on the same rows ({words["accuracy"]:.1%}): {metrics.p_text(tests[frozenset((tuned["name"], words["name"]))])} (exact McNemar). {results["date"]}."""
+{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; \
+LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
+The finetuned arm reaches {finetuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); \
+against TF-IDF with logistic regression on the same rows ({words["accuracy"]:.1%}): {p} (exact McNemar). \
+{results["date"]}."""
 
 
 def gear_table() -> str:
-    """What each gear takes, and what was measured on a T4, in Markdown."""
+    """Return what each gear uses, and what was measured on a T4, in Markdown."""
     lines = ["| gear | machine | model | rows | recipe | minutes |", "|---|---|---|---|---|---:|"]
     machines = {
         "cpu": "none needed",
@@ -69,15 +88,14 @@ def gear_table() -> str:
 
 
 def on_a_t4() -> str:
-    """The acceptance run on a real T4, or that nobody has made it."""
+    """Return the results of the demo on a real T4, or a sentence that it was not run there yet."""
     if not ON_A_T4.is_file():
         return (
-            "Mistral-7B was **not yet run on a T4** with this course; minutes above `cpu` are the planner's estimate. Whoever has one:"
-            " `llmcourse demo --gear t4 --record`."
+            "Mistral-7B was **not yet run on a T4** with this course; minutes above `cpu` are the planner's estimate."
+            " Whoever has one: `llmcourse demo --gear t4 --record`."
         )
-    results = json.loads(ON_A_T4.read_text(encoding="utf-8"))
-    machine = results["machine"]
-    return f"On {machine['name']}, {results['date']}, {results['model']['name']}:\n\n{report.table(results)}"
+    results = read_json(ON_A_T4)
+    return f"On {results['machine']['name']}, {results['date']}, {results['model']['name']}:\n\n{report.table(results)}"
 
 
 SPEED_FIGURE = RESULTS.with_name("speed.svg")
@@ -86,20 +104,18 @@ PANELS = {"scoring": "Scoring few-shot rows", "generating": "Generating answers"
 
 
 def speed() -> dict[str, dict]:
-    """The results files of the benchmarks, by name."""
-    names = (*PANELS, "scaling", "startup", "recipes")
-    return {name: json.loads(RESULTS.with_name(f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    """Return the results files of the benchmarks, by name."""
+    return {name: read_json(RESULTS.with_name(f"{name}.json")) for name in (*PANELS, "scaling", "startup", "recipes")}
 
 
 def ratios(results: dict, name: str) -> dict[str, dict | float]:
-    """Of each side but ours, how many times the time of `llmcourse` it takes."""
-    return {
-        side: one["times_slower"] for side, one in results[name]["sides"].items() if not side.startswith("llmcourse")
-    }
+    """Return how many times the time of `llmcourse` each other side takes."""
+    sides = results[name]["sides"].items()
+    return {side: measured["times_slower"] for side, measured in sides if not side.startswith("llmcourse")}
 
 
 def speed_figures(results: dict) -> dict[Path, str]:
-    """The figures of speed, as SVG."""
+    """Return the figures about speed, as SVG."""
     shots = results["scaling"]["shots"]
     lines = {
         "one generate a row": "one_generate_a_row_ms",
@@ -107,36 +123,33 @@ def speed_figures(results: dict) -> dict[Path, str]:
         "llmcourse, scored": "scored_ms",
     }
     cost = figures.cost_of_shots(
-        [int(k) for k in shots], {name: [one[key] for one in shots.values()] for name, key in lines.items()}
+        [int(k) for k in shots], {name: [costs[key] for costs in shots.values()] for name, key in lines.items()}
     )
     panels = {title: ratios(results, name) for name, title in PANELS.items()}
     return {SPEED_FIGURE: figures.svg(figures.times_slower(panels)), SHOTS_FIGURE: figures.svg(cost)}
 
 
-def middle(ratio: dict | float) -> float:
+def median(ratio: dict | float) -> float:
+    """Return the median of a ratio that was measured several times, or the ratio itself."""
     return ratio["median"] if isinstance(ratio, dict) else ratio
 
 
 def goals(results: dict) -> list[tuple[str, float, str]]:
-    """What was aimed at: work, measured, aim (the first number of which is the bound)."""
+    """Return what we aimed at: the work, the measured value, and the aim, whose first number is the bound."""
     scoring, generating, finetuning = (ratios(results, name) for name in PANELS)
-    rate = {side: one["rows_per_second"] for side, one in results["finetuning"]["sides"].items()}
-    file = results["scaling"]["file"]
+    sides, file = results["finetuning"]["sides"], results["scaling"]["file"]
+    talk = sides["llmcourse, quick"]["rows_per_second"] / sides["TRL as in the talk"]["rows_per_second"]
     return [
-        ("scoring against full forwards", middle(scoring["full forwards"]), "at least 4 times as fast"),
-        ("scoring against lm-evaluation-harness", middle(scoring["lm-evaluation-harness"]), "at least 3 times as fast"),
+        ("scoring against full forwards", median(scoring["full forwards"]), "at least 4 times as fast"),
+        ("scoring against lm-evaluation-harness", median(scoring["lm-evaluation-harness"]), "at least 3 times as fast"),
         (
             "generating against one `generate` a row",
-            middle(generating["one generate a row"]),
+            median(generating["one generate a row"]),
             "at least 10 times as fast",
         ),
-        ("generating against transformers' pipeline", middle(generating["pipeline"]), "at least 4 times as fast"),
-        ("generating against llama.cpp", middle(generating["llama.cpp, 4 bits"]), "at least 1 times as fast"),
-        (
-            "finetuning, `quick` against TRL as in the talk",
-            rate["llmcourse, quick"] / rate["TRL as in the talk"],
-            "at least 6 times as fast",
-        ),
+        ("generating against transformers' pipeline", median(generating["pipeline"]), "at least 4 times as fast"),
+        ("generating against llama.cpp", median(generating["llama.cpp, 4 bits"]), "at least 1 times as fast"),
+        ("finetuning, `quick` against TRL as in the talk", talk, "at least 6 times as fast"),
         (
             "finetuning against TRL at its best, like adapters",
             finetuning["TRL, best, quick's adapter"],
@@ -144,7 +157,7 @@ def goals(results: dict) -> list[tuple[str, float, str]]:
         ),
         (
             "finetuning, share of the rate of matrix products",
-            results["finetuning"]["sides"]["llmcourse, quick"]["share_of_product_rate"],
+            sides["llmcourse, quick"]["share_of_product_rate"],
             "at least 0.7",
         ),
         (
@@ -157,122 +170,139 @@ def goals(results: dict) -> list[tuple[str, float, str]]:
 
 
 def met(value: float, aim: str) -> bool:
+    """Return whether a measured value reaches an aim such as "at least 4 times as fast"."""
     bound = float(re.search(r"[\d.]+", aim).group())
     return value >= bound if aim.startswith("at least") else value <= bound
 
 
 def speed_block(results: dict) -> str:
-    """The README's part about speed, in Markdown."""
-    machine = results["generating"]["machine"]
-    load = results["startup"]["seconds"]
+    """Return the README's part about speed, in Markdown."""
+    machine, date = results["generating"]["machine"], results["generating"]["date"]
+    load = {name: seconds["median"] for name, seconds in results["startup"]["seconds"].items()}
     lines = [f"- {work}: {value:.1f} ({aim})" for work, value, aim in goals(results) if "as fast" in aim]
-    return f"""![How many times the time of this course other ways take; the numbers stand below]({SPEED_FIGURE.relative_to(ROOT).as_posix()})
+    figure = SPEED_FIGURE.relative_to(ROOT).as_posix()
+    return f"""![How many times the time of this course other ways take; the numbers stand below]({figure})
 
 Medians of ratios, each taken in one run on the same rows, and in brackets what was aimed at:
 
 {chr(10).join(lines)}
 
-"Our model" is the other way on the model as `llmcourse.models.load` gives it, with the matrix products and the attention that suit this processor. Measured on {machine["cores"]} cores ({machine["name"]}), {results["generating"]["date"]};
-the first answer of notebook 00 comes {load["first answer"]["median"]:.0f} s after `python` starts; the very first time the model is converted, {load["first load"]["median"] - load["later load"]["median"]:.0f} s more. How it was measured, what was not reached and why: [benchmarks](benchmarks/README.md)."""
+"Our model" is the other way on the model as `llmcourse.models.load` gives it, with the matrix products and the \
+attention that suit this processor. Measured on {machine["cores"]} cores ({machine["name"]}), {date};
+the first answer of notebook 00 comes {load["first answer"]:.0f} s after `python` starts; the very first time \
+the model is converted, {load["first load"] - load["later load"]:.0f} s more. \
+How it was measured, what was not reached and why: [benchmarks](benchmarks/README.md)."""
 
 
 def spread_text(ratio: dict | float) -> str:
-    return (
-        f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
-        if isinstance(ratio, dict)
-        else f"{ratio:.1f}"
-    )
+    """Return a ratio as text: its median and range if it was measured several times."""
+    if isinstance(ratio, dict):
+        return f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
+    return f"{ratio:.1f}"
 
 
 def speed_tables(results: dict) -> str:
-    """All that the benchmarks measured, in Markdown."""
-    parts = ["| aim | measured | wanted | |", "|---|---:|---|---|"]
-    parts += [
-        f"| {work} | {value:.2f} | {aim} | {'met' if met(value, aim) else '**not met**'} |"
-        for work, value, aim in goals(results)
-    ]
-    for name in ("scoring", "generating"):
-        work = results[name]["work"]
-        parts += [
-            "",
-            f"{PANELS[name]}: {work['rows']} rows, {work['shots']} examples, {work['prompt_tokens']:.0f} tokens a prompt. {results[name]['date']}.",
-            "",
-        ]
-        parts += ["| side | rows a second (slowest to fastest block) | times our time |", "|---|---:|---:|"]
-        parts += [
-            f"| {side} | {spread_text(one['rows_per_second'])} | {spread_text(one['times_slower'])} |"
-            for side, one in results[name]["sides"].items()
-        ]
+    """Return all that the benchmarks measured, in Markdown, for benchmarks/README.md."""
+    parts = [goal_table(results), side_table(results, "scoring"), side_table(results, "generating")]
+    parts += [llama_sentence(results), finetuning_table(results), scaling_tables(results), startup_table(results)]
+    return "\n\n".join(parts)
+
+
+def goal_table(results: dict) -> str:
+    lines = ["| aim | measured | wanted | |", "|---|---:|---|---|"]
+    for work, value, aim in goals(results):
+        lines.append(f"| {work} | {value:.2f} | {aim} | {'met' if met(value, aim) else '**not met**'} |")
+    return "\n".join(lines)
+
+
+def side_table(results: dict, name: str) -> str:
+    work, date = results[name]["work"], results[name]["date"]
+    prompts = f"{work['rows']} rows, {work['shots']} examples, {work['prompt_tokens']:.0f} tokens a prompt"
+    lines = [f"{PANELS[name]}: {prompts}. {date}.", ""]
+    lines += ["| side | rows a second (slowest to fastest block) | times our time |", "|---|---:|---:|"]
+    for side, measured in results[name]["sides"].items():
+        rate, ratio = spread_text(measured["rows_per_second"]), spread_text(measured["times_slower"])
+        lines.append(f"| {side} | {rate} | {ratio} |")
+    return "\n".join(lines)
+
+
+def llama_sentence(results: dict) -> str:
     agree = results["generating"]["agree"]
-    cpp = {kind: agree["same_first_line"][f"{kind}, LlamaCpp"] for kind in ("few-shot", "zero-shot")}
-    parts += [
-        "",
-        f"llama.cpp computes in 4 bits: of {agree['rows']} rows it wrote the same first line as float32 on {cpp['few-shot']} with examples and on {cpp['zero-shot']} without. The others wrote the same on all.",
-    ]
-    work = results["finetuning"]["work"]
-    parts += [
-        "",
-        f"{PANELS['finetuning']}: {work['rows']} rows of {work['tokens_per_row']:.0f} tokens. {results['finetuning']['date']}.",
-        "",
-    ]
-    parts += [
-        "| side | epochs | rows a second | tokens a second | times the time of what is like it of ours | peak GiB | share of the product rate |",
+    same = {kind: agree["same_first_line"][f"{kind}, LlamaCpp"] for kind in ("few-shot", "zero-shot")}
+    return (
+        f"llama.cpp computes in 4 bits: of {agree['rows']} rows it wrote the same first line as float32 on"
+        f" {same['few-shot']} with examples and on {same['zero-shot']} without. The others wrote the same on all."
+    )
+
+
+def finetuning_table(results: dict) -> str:
+    work, date = results["finetuning"]["work"], results["finetuning"]["date"]
+    lines = [f"{PANELS['finetuning']}: {work['rows']} rows of {work['tokens_per_row']:.0f} tokens. {date}.", ""]
+    columns = ("side", "epochs", "rows a second", "tokens a second", "times the time of what is like it of ours")
+    lines += [
+        f"| {' | '.join((*columns, 'peak GiB', 'share of the product rate'))} |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for side, one in results["finetuning"]["sides"].items():
-        share = (
-            f"{one['share_of_product_rate']:.0%} of {one['product_gflop_per_second']:.0f} GFLOP/s"
-            if "share_of_product_rate" in one
-            else "not counted"
-        )
-        beside = f"{one['times_slower']:.1f} ({one['against']})" if "against" in one else ""
-        parts.append(
-            f"| {side} | {one['epochs']:g} | {one['rows_per_second']:.2f} | {one['tokens_per_second']:.0f} | {beside} | {one['peak_memory_gib']:.1f} | {share} |"
-        )
+    for side, measured in results["finetuning"]["sides"].items():
+        share, ratio = "not counted", ""
+        if "share_of_product_rate" in measured:
+            share = f"{measured['share_of_product_rate']:.0%} of {measured['product_gflop_per_second']:.0f} GFLOP/s"
+        if "against" in measured:
+            ratio = f"{measured['times_slower']:.1f} ({measured['against']})"
+        rates = f"{measured['rows_per_second']:.2f} | {measured['tokens_per_second']:.0f}"
+        memory = f"{measured['peak_memory_gib']:.1f}"
+        lines.append(f"| {side} | {measured['epochs']:g} | {rates} | {ratio} | {memory} | {share} |")
+    return "\n".join(lines)
+
+
+def scaling_tables(results: dict) -> str:
     scaling = results["scaling"]
-    parts += [
-        "",
+    lines = [
         f"Scaling. {scaling['date']}.",
         "",
         f"![Cost of a row against examples in the prompt](results/{SHOTS_FIGURE.name})",
         "",
     ]
-    parts += ["| rows scored | milliseconds a row | peak memory above the loaded model, GiB |", "|---:|---:|---:|"]
-    parts += [
-        f"| {int(size):,} | {one['ms_per_row']:.1f} | {one['above_loaded_model_gib']:.2f} |"
-        for size, one in scaling["rows"].items()
-    ]
+    lines += ["| rows scored | milliseconds a row | peak memory above the loaded model, GiB |", "|---:|---:|---:|"]
+    for size, measured in scaling["rows"].items():
+        lines.append(f"| {int(size):,} | {measured['ms_per_row']:.1f} | {measured['above_loaded_model_gib']:.2f} |")
     file = scaling["file"]
-    parts += [
+    ours, pyarrow = file["llmcourse"], file["pyarrow"]
+    lines += [
         "",
-        f"A CSV of {file['rows']:,} rows ({file['megabytes']:.0f} MB): `data.load` {file['llmcourse']['seconds']['median']:.1f} s and {file['llmcourse']['peak_memory_gib']['max']:.2f} GiB, pyarrow's reader {file['pyarrow']['seconds']['median']:.2f} s and {file['pyarrow']['peak_memory_gib']['max']:.2f} GiB.",
+        f"A CSV of {file['rows']:,} rows ({file['megabytes']:.0f} MB):"
+        f" `data.load` {ours['seconds']['median']:.1f} s and {ours['peak_memory_gib']['max']:.2f} GiB,"
+        f" pyarrow's reader {pyarrow['seconds']['median']:.2f} s and {pyarrow['peak_memory_gib']['max']:.2f} GiB.",
     ]
-    parts += ["", "| from the start of Python | seconds |", "|---|---:|"]
-    parts += [f"| {what} | {spread_text(seconds)} |" for what, seconds in results["startup"]["seconds"].items()]
-    return "\n".join(parts)
+    return "\n".join(lines)
+
+
+def startup_table(results: dict) -> str:
+    lines = ["| from the start of Python | seconds |", "|---|---:|"]
+    lines += [f"| {what} | {spread_text(seconds)} |" for what, seconds in results["startup"]["seconds"].items()]
+    return "\n".join(lines)
 
 
 def recipe_table(results: dict) -> str:
-    """The variants of the `quick` recipe, in Markdown."""
-    runs: dict[str, list] = {}
+    """Return the variants of the `quick` recipe, in Markdown."""
+    variants: dict[str, list] = {}
     for run in results["recipes"]["runs"]:
-        runs.setdefault(run["variant"], []).append(run)
-    parts = [
+        variants.setdefault(run["variant"], []).append(run)
+    lines = [
         "| variant | seeds | accuracy of each | mean | log-probability, mean | seconds of training, mean |",
         "|---|---:|---|---:|---:|---:|",
     ]
-    for name, some in runs.items():
-        mean = {key: sum(run[key] for run in some) / len(some) for key in ("accuracy", "log_probability", "seconds")}
-        each = ", ".join(f"{run['accuracy']:.3f}" for run in some)
-        parts.append(
-            f"| {name} | {len(some)} | {each} | {mean['accuracy']:.3f} | {mean['log_probability']:.3f} | {mean['seconds']:.0f} |"
-        )
-    return "\n".join(parts)
+    for name, runs in variants.items():
+        mean = {key: sum(run[key] for run in runs) / len(runs) for key in ("accuracy", "log_probability", "seconds")}
+        each = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
+        means = f"{mean['accuracy']:.3f} | {mean['log_probability']:.3f} | {mean['seconds']:.0f}"
+        lines.append(f"| {name} | {len(runs)} | {each} | {means} |")
+    return "\n".join(lines)
 
 
 def processes_table() -> str:
-    """What a second process buys, in Markdown."""
-    results = json.loads(RESULTS.with_name("processes.json").read_text(encoding="utf-8"))
+    """Return how much faster a second process makes training, in Markdown."""
+    results = read_json(RESULTS.with_name("processes.json"))
     lines = ["| training | rows a second | times the first |", "|---|---:|---:|"]
     for name, way in results["ways"].items():
         lines.append(f"| {name} | {way['rows_per_second']['median']:.1f} | {way['times_faster']['median']:.2f} |")
@@ -285,8 +315,8 @@ def processes_table() -> str:
 
 
 def trust_table() -> str:
-    """What the long tests measured: a line a test."""
-    said = {
+    """Return what the long tests measured, a line for each test, in Markdown."""
+    sentences = {
         "kills": lambda f: (
             f"{f['kills']} kills in {f['jobs']} jobs: "
             + ", ".join(f"{count} while {name}" for name, count in f["while"].items())
@@ -301,37 +331,36 @@ def trust_table() -> str:
     }
     lines = ["| what | measured | on |", "|---|---|---|"]
     for path in sorted((ROOT / "benchmarks" / "results" / "trust").glob("*.json")):
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        lines.append(
-            f"| {path.stem.replace('_', ' ')} | {said[path.stem](kept['figures'])} | {kept['date'].split()[0]} |"
-        )
+        results = read_json(path)
+        figures, day = results["figures"], results["date"].split()[0]
+        lines.append(f"| {path.stem.replace('_', ' ')} | {sentences[path.stem](figures)} | {day} |")
     return "\n".join(lines)
 
 
 def rewritten(text: str, blocks: dict[str, str], where: str) -> str:
-    """A file's text with the parts between their markers made anew."""
+    """Return a file's text with new blocks between their markers. Raises SystemExit if a marker is missing."""
     for name, block in blocks.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         new = f"{start}\n{block}\n{end}"
         text, count = re.subn(f"{re.escape(start)}.*?{re.escape(end)}", lambda _, new=new: new, text, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"{where} must hold the markers {start} and {end} once; found {count}.")
+            raise SystemExit(f"{where} has the markers {start} and {end} {count} times. Write them there once.")
     return text
 
 
 def pages(results: dict) -> dict[Path, dict[str, str]]:
-    """The pages that show measurements, and the blocks of each."""
-    fast = speed()
+    """Return the pages that show measurements, with the blocks of each."""
+    measured = speed()
     return {
         ROOT / "README.md": {
-            "demo": block(results),
+            "demo": demo_block(results),
             "gears": gear_table(),
             "sarc": sarc_block(),
-            "speed": speed_block(fast),
+            "speed": speed_block(measured),
         },
         ROOT / "benchmarks" / "README.md": {
-            "speed": speed_tables(fast),
-            "recipes": recipe_table(fast),
+            "speed": speed_tables(measured),
+            "recipes": recipe_table(measured),
             "processes": processes_table(),
         },
         ROOT / "TRUST.md": {"trust": trust_table()},
@@ -344,7 +373,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.results:
         files.write_text(RESULTS, options.results.read_text(encoding="utf-8"))
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    results = read_json(RESULTS)
     for path, figure in {FIGURE: figures.svg(figures.waterfall(results["arms"])), **speed_figures(speed())}.items():
         files.write_text(path, figure)
     for path, blocks in pages(results).items():

@@ -1,9 +1,9 @@
-"""What a row costs as the work grows: more examples in the prompt, more rows, a file of a million rows.
+"""Measure what a row costs as the work grows: more examples in the prompt, more rows, a file of a million rows.
 
-    shots   milliseconds a row, scored and generated, with 0 to 16 examples; one `generate` a row beside it, as in the talk
-    rows    milliseconds a row and peak memory, scored in a process of its own, from 100 to 10,000 rows
-    file    seconds and peak memory of `data.load` on a CSV of 1,010,000 rows (checked, cleaned, balanced, split), and of
-            pyarrow's reader, which only reads it, each in a process of its own
+    shots   milliseconds per row, scored and generated, with 0 to 16 examples, beside one `generate` per row
+    rows    milliseconds per row and peak memory, scored in a process of its own, from 100 to 10,000 rows
+    file    seconds and peak memory of `data.load` on a CSV of 1,010,000 rows, which it checks, cleans, balances and
+            splits, and of pyarrow's reader, which only reads it; each in a process of its own
 
 About 12 minutes on 2 cores.
 """
@@ -33,7 +33,7 @@ FILE_ROWS = 1_010_000
 
 
 def shots(loaded: LoadedModel, count: int, alone: int) -> dict[str, Any]:
-    """Milliseconds a row for each number of examples, over `count` rows; one by one over the first `alone` of them."""
+    """Measure milliseconds per row for each number of examples, over `count` rows; one by one over `alone` of them."""
     corpus = data.load(SARCASM)
     rows, train = list(corpus.test)[:count], list(corpus.train)
     predict.score(loaded, Prompt(SARCASM), rows[:2])
@@ -71,7 +71,7 @@ def pairs(count: int) -> list[dict[str, str]]:
 
 
 def scored(count: int) -> dict[str, Any]:
-    """Score so many rows in this process."""
+    """Measure scoring of `count` rows in this process."""
     loaded, rows = models.load(), pairs(count)
     prompt = Prompt(SARCASM, instruction=False)
     predict.score(loaded, prompt, rows[:20])
@@ -86,7 +86,7 @@ def scored(count: int) -> dict[str, Any]:
 
 
 def lines(count: int, seed: int = 0) -> Iterator[str]:
-    """A CSV of random sentences: label, reply and post, a label for each half of the replies to a post."""
+    """Yield the lines of a CSV of random sentences: label, reply and post. Each post has one reply of each label."""
     luck = random.Random(seed)
     words = [word for row in data.load(SARCASM).train for word in row["comment"].replace('"', "").split()]
     yield "label,comment,parent_comment\n"
@@ -97,7 +97,8 @@ def lines(count: int, seed: int = 0) -> Iterator[str]:
 
 
 READERS = {
-    "llmcourse": "import datasets; from llmcourse import data\nfrom llmcourse.data import tasks\nrows = data.load(tasks.SARCASM, {path!r}, n_train=4000, n_test=1000)\n"
+    "llmcourse": "import datasets; from llmcourse import SARCASM, data\n"
+    "rows = data.load(SARCASM, {path!r}, n_train=4000, n_test=1000)\n"
     "assert len(rows.train) == 4000 and len(rows.test) == 1000",
     "pyarrow": "import pyarrow.csv\nassert len(pyarrow.csv.read_csv({path!r})) == {count}",
 }
@@ -112,7 +113,7 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 
 
 
 def read(count: int, rounds: int) -> dict[str, Any]:
-    """Both readers on one file, in turn; imports are not timed."""
+    """Measure both readers on one file, in turn. Imports are not timed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.csv"
         with open(path, "w", encoding="utf-8") as file:

@@ -1,12 +1,13 @@
-"""Scoring few-shot rows: the log-probability of each label, by the course's engine and by two others.
+"""Measure scoring of few-shot rows, the log-probability of each label: the course's engine and two others.
 
-    llmcourse                  `predict.score`: what the prompts share is computed once
+    llmcourse                  `predict.score`: what prompts share is computed once
     full forwards              one whole forward pass for each label of each row
-    lm-evaluation-harness      log-likelihoods on its HF backend, with the batch size that was fastest of a few
+    lm-evaluation-harness      log-likelihoods on its HF backend, with the fastest of a few batch sizes
 
-The two others also on the model as `llmcourse` loads it ("our model"): with the matrix products and the attention that it chooses for this processor.
-All hold the same weights, in memory once. Checked before timing: log-probabilities of our engine and of the full forwards agree, and the
-harness's sums agree with those of the full forwards. 200 rows take about 15 minutes on 2 cores.
+The two others also run on the model as `llmcourse` loads it ("our model"), with the matrix products and the attention
+that it chooses for this processor. All use the same weights, which are in memory once. Before timing, the
+log-probabilities of our engine and the full forwards must agree, and so must the harness's sums and those of the full
+forwards. 200 rows take about 15 minutes on 2 cores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ BATCH_SIZES = (1, 4, 16)
 
 
 class FullForwards:
-    """One forward pass a label and row over prompt and label, all logits computed."""
+    """Score with one forward pass for each label and row, over prompt and label, with all logits."""
 
     def __init__(self, loaded: LoadedModel, prompt: Prompt):
         self.loaded, self.prompt = loaded, prompt
@@ -30,7 +31,8 @@ class FullForwards:
         self.choices = predict.label_choices(self.labels)
 
     def __call__(self, rows: Sequence[Mapping]) -> list[dict[str, list[float]]]:
-        """For each row the summed log-probabilities of the labels, and those among labels only, as `predict.score` gives them."""
+        """Return for each row the summed log-probabilities of the labels ("sums"), and those among the labels only, as
+        `predict.score` computes them ("among")."""
         import torch
 
         result = []
@@ -49,7 +51,7 @@ class FullForwards:
 
 
 class Harness:
-    """lm-evaluation-harness's HF backend around the same model."""
+    """Score with lm-evaluation-harness's HF backend around the same model."""
 
     def __init__(self, loaded: LoadedModel, prompt: Prompt):
         from lm_eval.models.huggingface import HFLM
@@ -58,20 +60,20 @@ class Harness:
         self.backend = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=1)
 
     def __call__(self, rows: Sequence[Mapping]) -> list[list[float]]:
-        """For each row the summed log-probabilities of the labels."""
+        """Return for each row the summed log-probabilities of the labels."""
         from lm_eval.api.instance import Instance
 
-        asked = [
-            Instance("loglikelihood", dict(row), (self.prompt.text(row), self.prompt.answer(label)), place)
-            for row in rows
-            for place, label in enumerate(range(len(self.prompt.task.labels)))
-        ]
-        answers = [likelihood for likelihood, _greedy in self.backend.loglikelihood(asked, disable_tqdm=True)]
         labels = len(self.prompt.task.labels)
+        instances = [
+            Instance("loglikelihood", dict(row), (self.prompt.text(row), self.prompt.answer(label)), label)
+            for row in rows
+            for label in range(labels)
+        ]
+        answers = [likelihood for likelihood, _greedy in self.backend.loglikelihood(instances, disable_tqdm=True)]
         return [answers[start : start + labels] for start in range(0, len(answers), labels)]
 
     def tune(self, rows: Sequence[Mapping]) -> dict[int, float]:
-        """Choose the fastest batch size on these rows; rows a second of each."""
+        """Choose the fastest batch size on these rows. Return the rows per second of each."""
 
         def sized(size: int) -> None:
             self.backend.batch_size_per_gpu = size
@@ -81,9 +83,9 @@ class Harness:
         return tried
 
 
-def apart(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
-    """The largest difference."""
-    return max(abs(a - b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+def largest_difference(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> float:
+    """Return the largest absolute difference of two tables of numbers."""
+    return max(abs(x - y) for row_a, row_b in zip(a, b, strict=True) for x, y in zip(row_a, row_b, strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> dict:
@@ -98,20 +100,20 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     loaded, prompt, rows, work = few_shot_work(chosen)
     full, harness = FullForwards(loaded, prompt), Harness(loaded, prompt)
 
-    def ours(some: Sequence[Mapping]) -> list[list[float]]:
-        return predict.score(loaded, prompt, some).logprobs
+    def ours(rows: Sequence[Mapping]) -> list[list[float]]:
+        return predict.score(loaded, prompt, rows).logprobs
 
-    some = rows[: chosen.check]
+    checked = rows[: chosen.check]
     with as_it_comes(loaded):
-        whole, sums = full(some), harness(some)
+        whole, sums = full(checked), harness(checked)
     differences = {
-        "llmcourse and full forwards": apart(ours(some), [row["among"] for row in whole]),
-        "harness and full forwards": apart(sums, [row["sums"] for row in whole]),
+        "llmcourse and full forwards": largest_difference(ours(checked), [row["among"] for row in whole]),
+        "harness and full forwards": largest_difference(sums, [row["sums"] for row in whole]),
     }
     if max(differences.values()) > 10 * TOLERANCE or differences["llmcourse and full forwards"] > TOLERANCE:
-        raise CourseError(f"The sides compute different things: {differences}")
+        raise CourseError(f"The sides compute different log-probabilities; the largest differences are {differences}")
     with as_it_comes(loaded):
-        tried = harness.tune(some[:4])
+        tried = harness.tune(checked[:4])
     sides = [
         Side(OURS, ours),
         Side("full forwards", full, plain=loaded),
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     results = {
         **about(loaded, ["lm-eval"]),
         "work": work,
-        "agree": {"rows": len(some), "largest_difference": differences},
+        "agree": {"rows": len(checked), "largest_difference": differences},
         "harness_batch_sizes": {"rows_per_second": tried, "chosen": harness.backend.batch_size_per_gpu},
         "sides": compare(sides, rows, chosen.blocks),
     }

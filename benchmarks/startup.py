@@ -1,8 +1,9 @@
-"""How long until something happens: the embedded model's first load, later loads, and the first answer of notebook 00.
+"""Measure how long the first steps take: the embedded model's first load, later loads, notebook 00's first answer.
 
-    first load      in an empty cache: the model is unpacked from its package and kept
+    first load      in an empty cache: the model is unpacked from its package and saved
     later load      in a new process, from that cache
-    first answer    in a new process: imports, load, and what notebook 00 shows first, three rows judged before and after finetuning
+    first answer    in a new process: imports, load, and what notebook 00 shows first, three rows judged before and
+                    after finetuning
 
 Seconds of whole processes. About a minute on 2 cores.
 """
@@ -18,15 +19,14 @@ from measure import about, finish, options, spread
 
 LOAD = "from llmcourse import models\nmodels.load()"
 ANSWER = """
-from llmcourse import models, predict
-from llmcourse.data.tasks import SARCASM
+from llmcourse import SARCASM, models, predict
 rows = [{"parent_comment": "My flight was cancelled.", "comment": "That sounds exhausting."}] * 3
 predict.before_and_after(models.load(), SARCASM, models.shipped_adapter("sarcasm"), rows)
 """
 
 
 def seconds(code: str, cache: str) -> float:
-    """A whole Python process."""
+    """Return how long a whole Python process takes."""
     clock = time.perf_counter()
     environment = {**os.environ, "LLMCOURSE_CACHE": cache, "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)

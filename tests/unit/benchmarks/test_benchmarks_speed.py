@@ -65,7 +65,7 @@ def test_a_peer_gets_the_model_as_transformers_loads_it(tiny):
 def test_full_forwards_compute_what_the_engine_computes(tiny):
     found = scoring.FullForwards(tiny, PROMPT)(ROWS[:4])
     ours = predict.score(tiny, PROMPT, ROWS[:4]).logprobs
-    assert scoring.apart(ours, [row["among"] for row in found]) < scoring.TOLERANCE
+    assert scoring.largest_difference(ours, [row["among"] for row in found]) < scoring.TOLERANCE
     ids, label = predict.encode(tiny, PROMPT, ROWS[:1])[0], predict.label_tokens(tiny, PROMPT)[0]
     with torch.inference_mode():
         logs = tiny.model(torch.tensor([ids + label])).logits[0].log_softmax(-1)
@@ -81,7 +81,7 @@ def test_generate_and_pipeline_write_what_the_engine_writes(make_tiny):
     padding = tiny.tokenizer.padding_side
     try:
         for side in (generating.OneByOne(tiny, PROMPT, tokens), generating.Pipeline(tiny, PROMPT, tokens)):
-            assert generating.same(ours, side(ROWS[:5])) == 5
+            assert generating.count_same(ours, side(ROWS[:5])) == 5
     finally:
         tiny.tokenizer.padding_side = padding
 

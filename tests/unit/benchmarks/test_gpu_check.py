@@ -46,5 +46,5 @@ def test_gpu_check_on_tiny_sizes(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.skipif(hardware.glance().device == "cuda", reason="there is a GPU")
 def test_without_a_gpu_it_says_so():
-    with pytest.raises(SystemExit, match="no GPU here"):
+    with pytest.raises(SystemExit, match="has no GPU"):
         runpy.run_path(str(SCRIPT))["main"]([])
