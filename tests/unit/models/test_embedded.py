@@ -59,6 +59,7 @@ def test_the_converted_model_is_the_one_in_the_facts(embedded_model):
     assert tokenizer.decode(out[0, -1]) == " Neutral"
 
 
+@pytest.mark.trust
 def test_a_kill_and_two_processes_leave_one_whole_model(tmp_path):
     environment = {**os.environ, "LLMCOURSE_CACHE": str(tmp_path)}
 
