@@ -51,7 +51,7 @@ def as_it_comes(loaded: LoadedModel) -> Iterator[None]:
     chosen = loaded.model.config._attn_implementation
     loaded.model.set_attn_implementation("sdpa")
     try:
-        with hardware.mkl_products():
+        with hardware.prefer_mkl():
             yield
     finally:
         loaded.model.set_attn_implementation(chosen)

@@ -129,7 +129,7 @@ def course_wheel(tmp_path_factory):
 @pytest.fixture
 def products():
     """Matrix products as torch has them by itself, whatever another test's model has set: for what is compared to rounding."""
-    with hardware.mkl_products():
+    with hardware.prefer_mkl():
         yield
 
 

@@ -1,24 +1,26 @@
-"""What this machine can do. The only place that asks about devices, memory, disk, and whether this is Colab.
+"""What this machine can do. Devices, memory, disk and Colab are asked about here only.
 
-dtype goes by compute capability, never by `torch.cuda.is_bf16_supported()`, which also answers True where bfloat16 is
-emulated (a T4).
+The number type depends on the compute capability, not on `torch.cuda.is_bf16_supported()`, which also returns True where
+bfloat16 is only emulated, as on a T4.
 """
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from llmcourse._base import __version__
 from llmcourse._base.errors import CourseError
 
 GEARS = ("cpu", "t4", "gpu")
-"""The three ways to run the course; `llmcourse.setup.gears` says what each one chooses."""
+"""The three ways to run the course; `llmcourse.setup.gears` defines what each one chooses."""
 
 GEAR_VARIABLE = "LLMCOURSE_GEAR"
 """The environment variable that overrides the gear."""
@@ -42,42 +44,42 @@ class Hardware:
     gpu_gib: float | None
     ram_free_gib: float = 0.0
     gpu_free_gib: float | None = None
-    """Free at the time of asking; on a T4 at most 14.74 less what the CUDA context takes."""
+    """Free at the time of asking. On a T4 this is at most 14.74, less what the CUDA context takes."""
     disk_free_gib: float = 0.0
-    """Where the current folder lies."""
+    """On the disk of the current folder."""
     colab: bool = False
     driver: str | None = None
-    """Version of the NVIDIA driver, if `nvidia-smi` was asked."""
+    """Version of the NVIDIA driver; None unless `nvidia-smi` was asked."""
 
     @property
     def dtype(self) -> str:
-        """float32 on a CPU, float16 on a GPU before Ampere (8.0), bfloat16 from there on."""
+        """float32 on a CPU, float16 on a GPU older than Ampere (8.0), bfloat16 on Ampere and newer."""
         if self.capability is None:
             return "float32"
         return "bfloat16" if self.capability >= AMPERE else "float16"
 
     @property
     def gear(self) -> str:
-        """cpu, t4 (a GPU before Ampere) or gpu; the environment variable LLMCOURSE_GEAR overrides it.
+        """cpu, t4 (a GPU older than Ampere) or gpu; the environment variable LLMCOURSE_GEAR overrides it.
 
-        Raises CourseError if that names no gear.
+        Raises CourseError if the variable names no gear.
         """
         wanted = os.environ.get(GEAR_VARIABLE)
         if wanted:
             if wanted not in GEARS:
-                raise CourseError(f"{GEAR_VARIABLE}={wanted} is no gear. Use {', '.join(GEARS)}, or unset it.")
+                raise CourseError(f"{GEAR_VARIABLE}={wanted} is not a gear. Use {', '.join(GEARS)}, or unset it.")
             return wanted
         if self.capability is None:
             return "cpu"
         return "gpu" if self.capability >= AMPERE else "t4"
 
-    def as_dict(self) -> dict:
-        """JSON-able description for results files: what lasts, not what is free now; it names no host and no user."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description for results files, without what is free now and without names of host or user."""
         lasting = {key: value for key, value in asdict(self).items() if "free" not in key}
         return {**lasting, "dtype": self.dtype, "system": platform.system(), "python": platform.python_version()}
 
     def table(self) -> str:
-        """The machine in a few lines of text."""
+        """Return the machine in a few lines of text."""
         gpu = "none"
         if self.capability:
             free = "" if self.gpu_free_gib is None else f", {self.gpu_free_gib:.1f} free"
@@ -98,68 +100,76 @@ class Hardware:
 
 @lru_cache(maxsize=1)
 def detect() -> Hardware:
-    """Look at this machine (once a process), with the eyes of torch: a GPU that torch cannot use does not count."""
+    """Return this machine as torch sees it: a GPU that torch cannot use does not count. Looks once in a process."""
     import torch
 
-    if torch.cuda.is_available():
-        mine = torch.cuda.current_device()  # of several processes each has its own
-        card = torch.cuda.get_device_properties(mine)
-        free, total = (value / 2**30 for value in torch.cuda.mem_get_info(mine))
-        return Hardware("cuda", card.name, (card.major, card.minor), gpu_gib=total, gpu_free_gib=free, **_rest())
-    return Hardware("cpu", _processor(), None, gpu_gib=None, **_rest())
+    if not torch.cuda.is_available():
+        return _without_gpu()
+    index = torch.cuda.current_device()  # each of several processes has its own
+    gpu = torch.cuda.get_device_properties(index)
+    free, total = (value / 2**30 for value in torch.cuda.mem_get_info(index))
+    capability = (gpu.major, gpu.minor)
+    return replace(
+        _without_gpu(), device="cuda", name=gpu.name, capability=capability, gpu_gib=total, gpu_free_gib=free
+    )
 
 
-def glance() -> Hardware:
-    """Look at this machine without importing torch (a second instead of many): a GPU is what `nvidia-smi` shows, of those that
-    CUDA_VISIBLE_DEVICES leaves the first.
+def detect_without_torch() -> Hardware:
+    """Return this machine as `nvidia-smi` shows it, in a second instead of many: torch is not imported.
 
-    Raises nothing: a machine without `nvidia-smi` has no GPU that the course can use.
+    The GPU is the first of those that CUDA_VISIBLE_DEVICES leaves visible. A machine whose `nvidia-smi` is missing or fails
+    counts as one without a GPU.
     """
     query = "name,compute_cap,memory.total,memory.free,driver_version"
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    first = (visible or "").split(",")[0].strip()
+    if visible is not None:
+        first = visible.split(",")[0].strip()
+        if first in ("", "-1"):
+            return _without_gpu()
+        command.append(f"--id={first}")  # nvidia-smi does not know the variable
     try:
-        if visible is not None:
-            if first in ("", "-1"):
-                raise ValueError("the GPUs are hidden")
-            command.append(f"--id={first}")  # nvidia-smi itself shows all
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
-        name, capability, total, free, driver = (part.strip() for part in answer.splitlines()[0].split(","))
+        output = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
+        name, capability, total, free, driver = (field.strip() for field in output.splitlines()[0].split(","))
         major, minor = map(int, capability.split("."))
-        gpu = {"gpu_gib": float(total) / 1024, "gpu_free_gib": float(free) / 1024, "driver": driver}
-        return Hardware("cuda", name, (major, minor), **gpu, **_rest())
+        return replace(
+            _without_gpu(),
+            device="cuda",
+            name=name,
+            capability=(major, minor),
+            gpu_gib=float(total) / 1024,
+            gpu_free_gib=float(free) / 1024,
+            driver=driver,
+        )
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return Hardware("cpu", _processor(), None, gpu_gib=None, **_rest())
+        return _without_gpu()
 
 
-def _rest() -> dict:
-    """What is asked the same way with and without torch."""
-    import shutil
-
+def _without_gpu() -> Hardware:
+    """Return this machine's processor, memory and disk."""
     import psutil
 
     memory = psutil.virtual_memory()
-    return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "ram_gib": memory.total / 2**30,
-        "ram_free_gib": memory.available / 2**30,
-        "disk_free_gib": shutil.disk_usage(".").free / 2**30,
-        "colab": on_colab(),
-    }
+    return Hardware(
+        device="cpu",
+        name=_cpuinfo().get("model name") or platform.processor() or platform.machine(),
+        capability=None,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        ram_gib=memory.total / 2**30,
+        gpu_gib=None,
+        ram_free_gib=memory.available / 2**30,
+        disk_free_gib=shutil.disk_usage(".").free / 2**30,
+        colab=on_colab(),
+    )
 
 
 def on_colab() -> bool:
-    """Whether this is Google Colab: its kernels have the module, and the variable reaches a shell started from one."""
+    """Return whether this is Google Colab. Its kernels have the module; a shell started from one has the variable."""
     return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
 
 
-def _processor() -> str:
-    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
-
-
 def _cpuinfo() -> dict[str, str]:
-    """What Linux says of the first processor; nothing elsewhere."""
+    """Return what Linux reports about the first processor; an empty dictionary elsewhere."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             pairs = [line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line]
@@ -168,35 +178,36 @@ def _cpuinfo() -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
-def settle_products() -> bool:
-    """Have oneDNN compute float32 matrix products on an AMD processor with AVX-512; tells whether that is so now.
+def prefer_onednn() -> bool:
+    """Have oneDNN compute float32 matrix products on AMD processors with AVX-512. Return whether it does so now.
 
-    torch's products go to Intel's MKL, which runs AMD's processors at about half their speed or less (measured: 155 against 350
-    billion operations a second on two cores). oneDNN comes with torch too, and has no such preference, but is asked only where less
-    precision than float32 is *allowed* (`torch.set_float32_matmul_precision("medium")`). It makes use of that only in
-    AMX units, which AMD's processors do not have; a product is tried to see that float32 it stays.
+    torch sends its products to Intel's MKL, which reaches about half of an AMD processor's speed or less (measured: 155
+    against 350 billion operations a second on two cores). oneDNN comes with torch too and treats both makers alike, but torch
+    uses it only where less precision than float32 is *allowed*: `torch.set_float32_matmul_precision("medium")`. oneDNN lowers
+    the precision only on AMX units, which AMD processors do not have. We try one product to be sure that it stays in float32.
 
-    The setting is torch's and holds for the whole process. Who has changed it before keeps what was chosen.
+    The setting belongs to torch and applies to the whole process. If it was changed before, it stays as it is.
     """
     import torch
 
     cpu = _cpuinfo()
     flags = cpu.get("flags", "").split()
-    if cpu.get("vendor_id") != "AuthenticAMD" or "avx512f" not in flags or any(f.startswith("amx") for f in flags):
+    has_amx = any(flag.startswith("amx") for flag in flags)
+    if cpu.get("vendor_id") != "AuthenticAMD" or "avx512f" not in flags or has_amx:
         return False
     if torch.cuda.is_available() or torch.get_float32_matmul_precision() != "highest":
         return torch.get_float32_matmul_precision() == "medium"
     torch.set_float32_matmul_precision("medium")
-    fine = torch.full((256, 256), 1 + 2**-20)  # bfloat16 has 7 bits behind the point, TensorFloat 10
-    if not torch.equal(fine @ torch.eye(256), fine):
+    values = torch.full((256, 256), 1 + 2**-20)  # bfloat16 rounds the fraction to 7 bits, TensorFloat to 10
+    if not torch.equal(torch.matmul(values, torch.eye(256)), values):
         torch.set_float32_matmul_precision("highest")
         return False
     return True
 
 
 @contextmanager
-def mkl_products() -> Iterator[None]:
-    """Matrix products as torch computes them by itself, whatever `settle_products` has chosen."""
+def prefer_mkl() -> Iterator[None]:
+    """Compute float32 matrix products as torch does by default, also where `prefer_onednn` has changed that."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -208,9 +219,9 @@ def mkl_products() -> Iterator[None]:
 
 
 class PeakMemory:
-    """The most memory that this process held while the block ran, in GiB: on the GPU if there is one, else in RAM.
+    """Measure the most memory that this process held while the block ran, in GiB: on the GPU if there is one, else in RAM.
 
-    In RAM it is the resident size, sampled ten times a second (a CPU process has no counter that can be set back).
+    RAM is the resident size, sampled ten times a second, because a CPU process has no counter that can be reset.
     """
 
     gib: float = 0.0
@@ -238,7 +249,7 @@ class PeakMemory:
         while not self._done.wait(0.1):
             self._sample()
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         import torch
 
         if self._cuda:
@@ -250,7 +261,7 @@ class PeakMemory:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide results, without importing them."""
+    """Return the versions of the libraries that decide results, without importing them."""
     from importlib import metadata
 
     names = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes", "scikit-learn", "numpy")
@@ -258,5 +269,5 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The date and minute (UTC), for results files."""
+    """Return the date and minute (UTC), for results files."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from llmcourse._base import hardware
     from llmcourse.setup import gears, preflight
 
-    machine = hardware.glance()
+    machine = hardware.detect_without_torch()
     print(machine.table())
     gear = gears.GEARS[machine.gear]
     if options.model in (None, gear.model):

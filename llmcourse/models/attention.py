@@ -1,7 +1,7 @@
 """Which attention a model computes with: torch's SDPA, called the way that suits the machine.
 
 transformers knows its attention functions by name. Two are added here: one for GPUs before Ampere, one for processors whose matrix
-products go to oneDNN (`hardware.settle_products`). What they compute is the same.
+products go to oneDNN (`hardware.prefer_onednn`). What they compute is the same.
 """
 
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ PLAIN_LENGTH = 256
 def choose(machine: hardware.Hardware) -> str:
     """The name of the attention that transformers shall use on this machine."""
     if machine.capability is None:
-        return _known(BESIDE_ONEDNN, beside_onednn) if hardware.settle_products() else "sdpa"
+        return _known(BESIDE_ONEDNN, beside_onednn) if hardware.prefer_onednn() else "sdpa"
     return "sdpa" if machine.capability >= hardware.AMPERE else _known(NO_GQA, without_gqa)
 
 
@@ -68,7 +68,7 @@ def beside_onednn(module, query, key, value, attention_mask, **kwargs):
             return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     rows, heads, length, size = query.shape
     groups = heads // key.shape[1]
-    with hardware.mkl_products():
+    with hardware.prefer_mkl():
         if attention_mask is None or length == 1 or attention_mask.shape[1] > 1:
             return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
         out = torch.nn.functional.scaled_dot_product_attention(

@@ -101,7 +101,7 @@ def look(needs: Needs | None = None) -> Facts:
     Takes a few seconds at most. Raises CourseError if LLMCOURSE_GEAR names no gear.
     """
     needs = needs or Needs("")
-    machine = hardware.glance()
+    machine = hardware.detect_without_torch()
     cache, cached_gib = _cache(needs)
     token, gate = _access(needs, cached_gib) if needs.repo else (False, None)
     declared = installed.requirements()

@@ -56,7 +56,7 @@ def run(folder: Path, say=print) -> None:
     say("convert")
     embedded.ensure_embedded()
     loaded = small.tiny_model(small.tokenizer(), 5)
-    with hardware.mkl_products():
+    with hardware.prefer_mkl():
         job = study(folder, loaded)
         say("train")
         job.train(small.ONE_EPOCH.changed(epochs=20, save_steps=4))

@@ -169,7 +169,7 @@ def undisturbed(make_tiny, tmp_path_factory):
     from llmcourse._base import hardware
 
     folder = tmp_path_factory.mktemp("undisturbed")
-    with hardware.mkl_products():
+    with hardware.prefer_mkl():
         work(make_tiny(5), folder)
     return outcome(folder)
 

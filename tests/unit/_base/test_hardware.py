@@ -40,7 +40,7 @@ def nvidia_smi(folder, monkeypatch, answer: str, code: int = 0) -> None:
 def test_a_glance_reads_nvidia_smi(tmp_path, monkeypatch):
     monkeypatch.delenv(GEAR_VARIABLE, raising=False)
     nvidia_smi(tmp_path, monkeypatch, "Tesla T4, 7.5, 15360, 14913, 580.65.06")
-    machine = hardware.glance()
+    machine = hardware.detect_without_torch()
     assert (machine.name, machine.capability, machine.gear, machine.dtype) == ("Tesla T4", (7, 5), "t4", "float16")
     assert machine.gpu_gib == 15.0 and machine.gpu_free_gib == pytest.approx(14.56, abs=0.01)
     assert "Tesla T4, compute capability 7.5, 15.0 GiB, 14.6 free, driver 580.65.06" in machine.table()
@@ -57,17 +57,17 @@ def test_a_glance_sees_what_cuda_sees(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     for visible, device, free in (("1", "cuda", 14911), ("2,0", "cuda", 14912), ("", "cpu", None), ("-1", "cpu", None)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        machine = hardware.glance()
+        machine = hardware.detect_without_torch()
         assert machine.device == device
         assert free is None or machine.gpu_free_gib == free / 1024
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert hardware.glance().name == "GPU 0"
+    assert hardware.detect_without_torch().name == "GPU 0"
 
 
 @pytest.mark.parametrize(("answer", "code"), [("NVIDIA-SMI has failed", 9), ("No devices were found", 0), ("", 0)])
 def test_a_driver_that_does_not_answer_is_no_gpu(answer, code, tmp_path, monkeypatch):
     nvidia_smi(tmp_path, monkeypatch, answer, code)
-    machine = hardware.glance()
+    machine = hardware.detect_without_torch()
     assert (machine.device, machine.capability) == ("cpu", None) and machine.ram_gib > 0 and machine.disk_free_gib > 0
 
 
@@ -81,7 +81,7 @@ AMD = {"vendor_id": "AuthenticAMD", "flags": "fpu avx2 avx512f avx512_bf16"}
 
 @pytest.fixture
 def precision():
-    """torch's setting for products as it comes, and back to what it was."""
+    """torch's setting for products at its default, and afterwards as it was before."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -90,42 +90,55 @@ def precision():
     torch.set_float32_matmul_precision(before)
 
 
+@pytest.fixture
+def products(monkeypatch):
+    """`products("bfloat16")` makes torch.matmul multiply in that type, as a processor that rounds its inputs does."""
+    import torch
+
+    real = torch.matmul
+
+    def multiply_in(dtype: str) -> None:
+        kind = getattr(torch, dtype)
+        monkeypatch.setattr(torch, "matmul", lambda a, b: real(a.to(kind), b.to(kind)).to(a.dtype))
+
+    return multiply_in
+
+
 @pytest.mark.parametrize(
-    ("cpu", "settled"),
+    ("cpu", "preferred"),
     [
         (AMD, True),
         ({**AMD, "vendor_id": "GenuineIntel"}, False),
         ({**AMD, "flags": "fpu avx2"}, False),
-        ({**AMD, "flags": AMD["flags"] + " amx_bf16 amx_tile"}, False),  # there, less than float32 would be used
+        ({**AMD, "flags": AMD["flags"] + " amx_bf16 amx_tile"}, False),  # it would round to bfloat16
         ({}, False),  # not Linux
     ],
     ids=["AMD", "Intel", "old AMD", "AMX", "unknown"],
 )
-def test_products_go_to_onednn_where_mkl_is_slow(cpu, settled, precision, monkeypatch):
+def test_products_go_to_onednn_where_mkl_is_slow(cpu, preferred, precision, products, monkeypatch):
+    products("float64")  # the trial product is exact, whatever processor runs this test
     monkeypatch.setattr(hardware, "_cpuinfo", lambda: cpu)
-    assert hardware.settle_products() is settled
-    assert precision() == ("medium" if settled else "highest")
-    assert hardware.settle_products() is settled
+    assert hardware.prefer_onednn() is preferred
+    assert precision() == ("medium" if preferred else "highest")
+    assert hardware.prefer_onednn() is preferred
 
 
 def test_products_stay_in_float32(precision, monkeypatch):
     import torch
 
     monkeypatch.setattr(hardware, "_cpuinfo", lambda: AMD)
-    if not hardware.settle_products():
-        pytest.skip("this processor would use less than float32, and was left alone")
+    if not hardware.prefer_onednn():
+        pytest.skip("this processor rounds to less than float32, and its setting was left alone")
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(200, 576, generator=generator), torch.randn(576, 300, generator=generator)
     exact = a.double() @ b.double()
     assert float((a @ b - exact).abs().max()) < 1e-6 * float(exact.abs().max()) * 576**0.5
 
 
-def test_less_than_float32_is_not_accepted(precision, monkeypatch):
-    import torch
-
+def test_less_than_float32_is_not_accepted(precision, products, monkeypatch):
+    products("bfloat16")
     monkeypatch.setattr(hardware, "_cpuinfo", lambda: AMD)
-    monkeypatch.setattr(torch, "equal", lambda a, b: False)  # as a processor would give that rounds to bfloat16
-    assert hardware.settle_products() is False and precision() == "highest"
+    assert hardware.prefer_onednn() is False and precision() == "highest"
 
 
 def test_what_the_user_chose_stays(precision, monkeypatch):
@@ -133,4 +146,4 @@ def test_what_the_user_chose_stays(precision, monkeypatch):
 
     monkeypatch.setattr(hardware, "_cpuinfo", lambda: AMD)
     torch.set_float32_matmul_precision("high")
-    assert hardware.settle_products() is False and precision() == "high"
+    assert hardware.prefer_onednn() is False and precision() == "high"
