@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse._base import files, hub
+from llmcourse._base import files, hub, redact
 from llmcourse._base.errors import CourseError
 from llmcourse.data import rowfiles
 from llmcourse.data.rowfiles import literal, quoted, records
@@ -193,7 +193,7 @@ def _locate(task: Task, source: str | Path) -> Path:
         path = _download(
             lambda: hf_hub_download(repo, name, repo_type="dataset", revision=revision), "the hub", "kaggle"
         )
-        hub.check(path.parent)
+        hub.verify(path.parent)
         return path
     return Path(source)
 
@@ -202,6 +202,7 @@ def _download(fetch, place: str, other: str) -> Path:
     try:
         return Path(fetch())
     except Exception as error:  # network, quota, a moved file: whatever it was, the remedy is the same
+        redact.clean(error)  # a hub may repeat a token in its answer, and a traceback shows this error
         raise CourseError(
             f"The rows could not be downloaded from {place} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
             f" Try the other source ({other!r}), or the bundled corpus, which needs no network ('bundled')."

@@ -238,7 +238,7 @@ class Experiment:
         }
 
         def keep() -> None:
-            save_adapter(self.loaded, folder, card, adapter_readme(card), weights=run.weights)
+            save_adapter(self.loaded, folder, card, adapter_readme(card))
             self._backup.keep(folder)
             # only now: until the adapter is kept, the last checkpoint is all there is
             shutil.rmtree(work, ignore_errors=True)

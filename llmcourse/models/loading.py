@@ -1,8 +1,8 @@
-"""Base models by name, full precision or NF4, and adapters on top of them (whose files `adapter_files` reads and writes).
+"""Load base models by name, in full precision or NF4.
 
-A `LoadedModel` is a base model with its tokenizer; at most one adapter lies on it. Prompted and finetuned arms share it:
-`without_adapter()` switches the adapter off instead of loading the base model a second time. One base model is in memory at a
-time: loading another frees it.
+A `LoadedModel` is a base model with its tokenizer, and at most one adapter on top. Prompted and finetuned methods share it:
+`without_adapter()` switches the adapter off, so the base model is loaded once. One base model is in memory at a time. Loading
+another frees it.
 """
 
 import contextlib
@@ -11,23 +11,23 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from llmcourse._base import hardware, hub, processes
+from llmcourse._base import hardware, hub, redact
 from llmcourse._base.errors import CourseError
 from llmcourse.models import attention, catalogue, embedded
-from llmcourse.models.adapters import ADAPTER_MARK as ADAPTER_MARK
-from llmcourse.models.adapters import identity as identity
-from llmcourse.models.adapters import put_adapter as put_adapter
-from llmcourse.models.adapters import read_card as read_card
-from llmcourse.models.adapters import save_adapter as save_adapter
-from llmcourse.models.adapters import shipped_adapter as shipped_adapter
 from llmcourse.models.catalogue import EMBEDDED, Base
 
-# at import bitsandbytes tells that it lacks a CPU kernel for 4-bit inference, which nothing here needs
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+HUB_SECONDS = 30
+"""How long we wait for the hub to say whether a model may be downloaded."""
+
+# at import, bitsandbytes warns that it lacks a CPU kernel for 4-bit inference, which nothing here needs
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-# PEFT asks a model about gradient checkpointing by the name that transformers 5.23 gave up
+# PEFT asks a model about gradient checkpointing by a name that transformers 5.23 has dropped
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 
@@ -37,37 +37,38 @@ class LoadedModel:
 
     name: str
     base: dict[str, str]
-    """What identifies the base model's weights: name and hash or commit. Adapters are bound to it."""
+    """Identifies the base model's weights: name and hash or commit. Adapters are bound to it."""
     model: Any
     """The transformers model, wrapped by PEFT while an adapter is on it."""
     tokenizer: Any
     note: str = ""
-    """What the reader should know of how it was loaded, such as a stand-in; empty if nothing."""
+    """What the reader should know about how it was loaded, such as a stand-in; empty if nothing."""
 
     @property
     def has_adapter(self) -> bool:
+        """Whether an adapter is on the model."""
         return hasattr(self.model, "peft_config")
 
     @contextlib.contextmanager
     def without_adapter(self) -> Iterator[None]:
-        """The base model as it came, whatever adapter lies on it."""
+        """Switch the adapter off inside the block, if there is one."""
         with self.model.disable_adapter() if self.has_adapter else contextlib.nullcontext():
             yield
 
     def drop_adapter(self) -> None:
-        """Take the adapter off; the base weights are untouched by it."""
+        """Remove the adapter. It has not changed the base weights."""
         if self.has_adapter:
             self.model = self.model.unload()
         self.model.eval()
 
 
 class _Freed:
-    """Stands where a model was that has left the memory."""
+    """Takes the place of a model that has left memory, and says so when it is used."""
 
     def __init__(self, name: str):
         self.__dict__["name"] = name
 
-    def __getattr__(self, attribute: str):
+    def __getattr__(self, attribute: str) -> NoReturn:
         raise CourseError(
             f"{self.name} was freed when another model was loaded. Load it again: models.load({self.name!r})."
         )
@@ -77,25 +78,25 @@ _loaded: LoadedModel | None = None
 
 
 def load(name: str = EMBEDDED) -> LoadedModel:
-    """Load a base model; a second call with the same name gives the model that is in memory, without its adapter.
+    """Load a base model. A second call with the same name returns the model in memory, without its adapter.
 
-    On a GPU a model of the hub is loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other model that
-    is in memory is freed before. If the hub does not hand a gated model out, its stand-in is loaded and `note` says so.
+    On a GPU, models from the hub are loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other model in
+    memory is freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says so.
 
-    Raises CourseError for an unknown name, for an embedded model whose wheel is not installed, and when neither the model nor
-    a stand-in can be had.
+    Raises CourseError for an unknown name, when the embedded model's wheel is not installed, and when neither the model nor a
+    stand-in is available.
     """
     global _loaded
-    wanted = catalogue.base(name)
+    base = catalogue.base(name)
     if _loaded is None or _loaded.name != name:
         free()
-        _loaded = _load_embedded(wanted) if wanted.repo is None else _load_from_hub(wanted)
+        _loaded = _load_embedded(base) if base.repo is None else _load_from_hub(base)
     _loaded.drop_adapter()
     return _loaded
 
 
 def free() -> None:
-    """Take the model that is in memory out of it, whoever still holds its LoadedModel."""
+    """Remove the model from memory, even if a LoadedModel still refers to it."""
     global _loaded
     if _loaded is None:
         return
@@ -108,178 +109,181 @@ def free() -> None:
 
 
 def embedded_in_nf4() -> LoadedModel:
-    """The embedded model with its layers' matrices in NF4, beside whatever `load` has in memory: to see on a CPU what 4 bits change."""
+    """Load the embedded model with its layers' matrices in NF4, beside the model that `load` keeps in memory.
+
+    It shows on a CPU what 4 bits change.
+    """
     loaded = _load_embedded(catalogue.base(EMBEDDED), quantization_config=quantization_config())
     loaded.base = {**loaded.base, "weights": "nf4"}
     return loaded
 
 
-def _load_embedded(wanted: Base, **how: Any) -> LoadedModel:
-    import torch
+def _load_embedded(base: Base, **options: Any) -> LoadedModel:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = embedded.ensure_embedded()
-    machine = hardware.detect()
     with quiet_bars():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, machine.dtype),
-            attn_implementation=attention.choose(machine),
-            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
-            **how,
-        )
-    base = {"name": embedded.NAME, "sha256": embedded.SHA256}
-    return LoadedModel(wanted.name, base, project_rows_at_once(model).eval(), AutoTokenizer.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_pretrained(folder, **_machine_options(), **options)
+    identity = {"name": embedded.NAME, "sha256": embedded.SHA256}
+    return LoadedModel(base.name, identity, project_rows_at_once(model).eval(), AutoTokenizer.from_pretrained(folder))
 
 
-def _load_from_hub(wanted: Base) -> LoadedModel:
-    refusal = _refusal(wanted)
-    chosen = wanted
-    note = ""
-    if refusal:
-        if wanted.stand_in is None:
-            raise CourseError(f"{wanted.repo}: {refusal}")
-        chosen = catalogue.base(wanted.stand_in)
+def _load_from_hub(base: Base) -> LoadedModel:
+    chosen, note = base, ""
+    if refusal := _refusal(base):
+        if base.stand_in is None:
+            raise CourseError(refusal)
+        chosen = catalogue.base(base.stand_in)
         note = f"{refusal} In its place: {chosen.repo}, the same model already in 4 bits."
     model, tokenizer = from_hub(chosen)
-    base = {"name": chosen.repo, "commit": getattr(model.config, "_commit_hash", None) or "local", "weights": "nf4"}
-    if not getattr(model, "is_loaded_in_4bit", False):
-        base["weights"] = hardware.detect().dtype
-    return LoadedModel(wanted.name, base, model, tokenizer, note)
+    in_4_bits = getattr(model, "is_loaded_in_4bit", False)
+    identity = {
+        "name": str(chosen.repo),
+        "commit": getattr(model.config, "_commit_hash", None) or "local",
+        "weights": "nf4" if in_4_bits else hardware.detect().dtype,
+    }
+    return LoadedModel(base.name, identity, model, tokenizer, note)
 
 
-def _refusal(wanted: Base) -> str:
-    """Why the hub does not hand out a repository, in a sentence; empty if it does, or if it cannot be asked and the cache has it, or nothing
-    could stand in."""
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if Path(wanted.repo).is_dir():
-        return ""
-    try:
-        huggingface_hub.auth_check(wanted.repo)
-    except GatedRepoError:
-        return (
-            f"{wanted.repo} asks for an account: accept its conditions on https://huggingface.co/{wanted.repo} and set HF_TOKEN"
-            " (in Colab: the key symbol on the left)."
-        )
-    except RepositoryNotFoundError:
-        return f"{wanted.repo} is not on the hub, or not for this token."
-    except Exception:  # no network, or the hub is down
-        there = huggingface_hub.try_to_load_from_cache(wanted.repo, "config.json", revision=wanted.revision)
-        if wanted.stand_in and not isinstance(there, str):
-            return f"{wanted.repo} is not in the cache, and the hub cannot be asked."
-    return ""
+def _refusal(base: Base) -> str:
+    """Return in a sentence why we cannot have a repository; empty if we can, or if nothing could stand in for it."""
+    assert base.repo is not None
+    access = hub.find_access(base.repo, base.revision, base.click_through, HUB_SECONDS)
+    match access.standing:
+        case "cached" | "open":
+            return ""
+        case "closed":
+            return (
+                f"{base.repo} asks for an account: accept its conditions on https://huggingface.co/{base.repo} and set"
+                " HF_TOKEN (in Colab: the key symbol on the left)."
+            )
+        case "missing":
+            return f"{base.repo} is not on the hub, or this token may not see it."
+    return f"{base.repo} is not in the cache, and the hub cannot be asked." if base.stand_in else ""
 
 
-def config_of(wanted: Base):
-    """A transformers config of this shape, without asking the hub: for counting and for random models."""
+def config_of(base: Base) -> "PretrainedConfig":
+    """Return a transformers config of this shape without asking the hub, to count parameters and build random models."""
     from transformers import AutoConfig
 
     return AutoConfig.for_model(
-        wanted.architecture,
-        hidden_size=wanted.hidden,
-        num_hidden_layers=wanted.layers,
-        intermediate_size=wanted.intermediate,
-        num_attention_heads=wanted.heads,
-        num_key_value_heads=wanted.kv_heads,
-        head_dim=wanted.head_dim,
-        vocab_size=wanted.vocabulary,
-        max_position_embeddings=wanted.context,
-        tie_word_embeddings=wanted.tied,
-        rope_parameters={"rope_type": "default", "rope_theta": wanted.rope_theta},
+        base.architecture,
+        hidden_size=base.hidden,
+        num_hidden_layers=base.layers,
+        intermediate_size=base.intermediate,
+        num_attention_heads=base.heads,
+        num_key_value_heads=base.kv_heads,
+        head_dim=base.head_dim,
+        vocab_size=base.vocabulary,
+        max_position_embeddings=base.context,
+        tie_word_embeddings=base.tied,
+        rope_parameters={"rope_type": "default", "rope_theta": base.rope_theta},
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
-        **({"sliding_window": wanted.window} if wanted.window else {}),
+        **({"sliding_window": base.window} if base.window else {}),
     )
 
 
-def from_hub(wanted: Base) -> tuple[Any, Any]:
-    """Model and tokenizer of a repository (or a local folder in its place), NF4 on a GPU, at the pinned commit.
+def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Load model and tokenizer of a repository (or a local folder in its place) at the pinned commit, in NF4 on a GPU.
 
-    What was downloaded is compared with the hub's hashes, once. Raises CourseError when it cannot be read, or is damaged.
+    Each downloaded file is compared with the hub's hash once. Raises CourseError when a file is missing, unreadable or damaged.
     """
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    assert base.repo is not None
     machine = hardware.detect()
-    quantise = machine.capability is not None and not wanted.prequantised
+    options = _machine_options()
+    # passing None would not be the same: it would hide a checkpoint's own quantisation
+    if machine.capability is not None and not base.prequantised:
+        options["quantization_config"] = quantization_config()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(wanted.repo, revision=wanted.revision)
+        tokenizer = AutoTokenizer.from_pretrained(base.repo, revision=base.revision)
         model = AutoModelForCausalLM.from_pretrained(
-            wanted.repo,
-            revision=wanted.revision,
-            dtype=getattr(torch, machine.dtype),
-            attn_implementation=attention.choose(machine),
-            device_map={"": torch.cuda.current_device()} if machine.device == "cuda" else None,
-            use_safetensors=True,  # no pickle of strangers; and .bin files do not fit a free Colab's memory
-            # None is not the same as nothing: it would hide what a quantised checkpoint says of itself
-            **({"quantization_config": quantization_config()} if quantise else {}),
+            base.repo,
+            revision=base.revision,
+            use_safetensors=True,  # a stranger's pickle can run code, and .bin files do not fit a free Colab's memory
+            **options,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        hub.check_model(wanted.repo, wanted.revision)  # says which file it was
-        raise CourseError(
-            f"{wanted.repo} cannot be loaded: {str(error).splitlines()[0]} `llmcourse preflight` looks for the cause."
-        ) from error
-    hub.check_model(wanted.repo, wanted.revision)
+        redact.clean(error)  # a hub may repeat a token in its answer, and a traceback shows this error
+        hub.verify_model(base.repo, base.revision)  # if a file is damaged, this raises an error that names it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CourseError(f"{base.repo} cannot be loaded: {reason} To find the cause: llmcourse preflight") from error
+    hub.verify_model(base.repo, base.revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return project_rows_at_once(settle_dtype(model, machine.dtype)).eval(), tokenizer
 
 
-def quantization_config():
-    """bitsandbytes' NF4 as in QLoRA: normal-float levels, double quantisation, computing in the dtype of this machine.
+def _machine_options() -> dict[str, Any]:
+    """Return the options of `from_pretrained` that depend on this machine."""
+    import torch
 
-    Left to itself, BitsAndBytesConfig takes fp4 levels and computes in float32.
+    machine = hardware.detect()
+    return {
+        "dtype": getattr(torch, machine.dtype),
+        "attn_implementation": attention.choose(machine),
+        "device_map": {"": torch.cuda.current_device()} if machine.device == "cuda" else None,
+    }
+
+
+def quantization_config() -> "BitsAndBytesConfig":
+    """Return bitsandbytes' NF4 as in QLoRA: NF4 levels, double quantisation, and products in the dtype of this machine.
+
+    The defaults of BitsAndBytesConfig are FP4 levels and float32 products.
     """
     import torch
     from transformers import BitsAndBytesConfig
 
-    dtype = getattr(torch, hardware.detect().dtype)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        # FSDP spreads floats of one dtype: there the packed bits lie in numbers of the model's
-        **({"bnb_4bit_quant_storage": dtype} if processes.sharded() else {}),
+        bnb_4bit_compute_dtype=getattr(torch, hardware.detect().dtype),
     )
 
 
-def settle_dtype(model, dtype: str):
-    """Make everything that is not in 4 bits `dtype`, and compute in it.
+def settle_dtype(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
+    """Convert everything that is not in 4 bits to `dtype`, in place, and compute in it.
 
-    A checkpoint that was quantised elsewhere brings its own settings along, and transformers lets them win: bfloat16 on a T4,
-    which emulates it.
+    A checkpoint that was quantised elsewhere brings its own settings, and transformers prefers them: bfloat16 on a T4, which
+    only emulates it.
     """
     import torch
 
-    wanted = getattr(torch, dtype)
+    target = getattr(torch, dtype)
     for parameter in model.parameters():
         if type(parameter).__name__ != "Params4bit" and parameter.is_floating_point():
-            parameter.data = parameter.data.to(wanted)
+            parameter.data = parameter.data.to(target)
     for module in model.modules():
         if type(module).__name__ == "Linear4bit":
-            module.compute_dtype, module.compute_type_is_set = wanted, True
-            module.weight.quant_state.dtype = wanted  # what the backward pass dequantises to
+            layer: Any = module
+            layer.compute_dtype, layer.compute_type_is_set = target, True
+            layer.weight.quant_state.dtype = target  # the backward pass dequantises to this type
     return model
 
 
-def project_rows_at_once(model):
-    """Have the output matrix multiply the last positions of all rows in one product.
+def project_rows_at_once(model: "PreTrainedModel") -> "PreTrainedModel":
+    """Make the output matrix multiply the last positions of all rows in one product, in place.
 
-    They are a slice out of longer rows, which torch does not see as one matrix once the output matrix is frozen, as under an adapter: it
-    repeats the matrix for each row, and oneDNN copies it, 113 MB a row for the embedded model. Laid side by side they are one.
+    They are a slice of longer rows. With a frozen output matrix, as under an adapter, torch does not see the slice as one
+    matrix: it repeats the output matrix for each row, and oneDNN copies it, which takes 113 MB a row for the embedded model.
+    A contiguous slice is one matrix.
     """
-    model.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
+
+    def make_contiguous(module: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor]":
+        return (inputs[0].contiguous(),)
+
+    model.get_output_embeddings().register_forward_pre_hook(make_contiguous)
     return model
 
 
 @contextlib.contextmanager
 def quiet_bars() -> Iterator[None]:
-    """No "loading weights" bars: they last a second and clutter a notebook."""
+    """Hide the "loading weights" bars inside the block: they last a second and clutter a notebook."""
     from transformers.utils import logging
 
     was_on = logging.is_progress_bar_enabled()

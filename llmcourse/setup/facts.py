@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from llmcourse._base import files, hardware
+from llmcourse._base import files, hardware, hub
 from llmcourse._base.hardware import Hardware
 from llmcourse.models import embedded
 from llmcourse.setup import installed
@@ -39,6 +38,8 @@ class Needs:
     """Expected minutes of each step."""
     fallback_gib: float = 0.0
     """Download of the fallback."""
+    revision: str | None = None
+    """The commit that is loaded."""
 
     @property
     def cache_variable(self) -> str:
@@ -69,10 +70,8 @@ class Facts:
     held_gib: float = 0.0
     """GPU memory that this process holds."""
     notebook: bool = False
-    token: bool = False
-    """Whether a hub token was found; the token itself is kept nowhere."""
-    gate: str | None = None
-    """What the hub answered: open, closed, missing, silent; None if it was not asked."""
+    access: hub.Access = hub.Access()
+    """How we stand with the hub about the model; the default for the embedded model."""
     cache: str = ""
     cache_writable: bool = True
     cache_free_gib: float = 0.0
@@ -102,8 +101,12 @@ def look(needs: Needs | None = None) -> Facts:
     """
     needs = needs or Needs("")
     machine = hardware.detect_without_torch()
-    cache, cached_gib = _cache(needs)
-    token, gate = _access(needs, cached_gib) if needs.repo else (False, None)
+    if needs.repo:
+        access = hub.find_access(needs.repo, needs.revision, needs.gated, HUB_SECONDS)
+        cache, cached_gib = hub.cache_dir(), hub.cached_gib(needs.repo)
+    else:
+        access, cache = hub.Access(), files.cache_dir()
+        cached_gib = sum(path.stat().st_size for path in cache.glob(f"{embedded.NAME}-*/*") if path.is_file()) / 2**30
     declared = installed.requirements()
     names = [need.name for need in declared or ()] + ["torch", "torchao", embedded.WHEEL.split("==")[0]]
     gpus, silent = _gpus()
@@ -121,8 +124,7 @@ def look(needs: Needs | None = None) -> Facts:
         torch_loaded="torch" in sys.modules,
         held_gib=_held(),
         notebook="ipykernel" in sys.modules,
-        token=token,
-        gate=gate,
+        access=access,
         cache=str(cache),
         cache_writable=_writable(cache),
         cache_free_gib=shutil.disk_usage(_existing(cache)).free / 2**30,
@@ -161,51 +163,6 @@ def _cuda() -> int | None:
     else:
         found = re.search(r"nvidia-[a-z-]+-cu(\d\d)", " ".join(torch.requires or ()))
     return int(found[1]) if found else None
-
-
-def _access(needs: Needs, cached_gib: float) -> tuple[bool, str | None]:
-    """Whether there is a token, and what the hub says about the model: open, closed, missing, silent; None if not asked."""
-    from huggingface_hub import get_token, is_offline_mode
-
-    token = get_token()  # environment, token file, Colab's secrets
-    if is_offline_mode() or cached_gib * 1.05 >= needs.download_gib > 0:
-        return bool(token), None
-    answers = ["silent"]
-    # a thread, because a timeout of the client bounds each connection, not the whole
-    asking = threading.Thread(target=lambda: answers.append(_ask_hub(needs.repo, token)), daemon=True)
-    asking.start()
-    asking.join(HUB_SECONDS)
-    return bool(token), answers[-1]
-
-
-def _ask_hub(repo: str, token: str | None) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    try:
-        HfApi(token=token or False).auth_check(repo)
-    except GatedRepoError:
-        return "closed"
-    except RepositoryNotFoundError:
-        return "missing"
-    except HfHubHTTPError as error:
-        return "closed" if error.response is not None and error.response.status_code in (401, 403) else "silent"
-    except Exception:  # no network fails in many ways, and all of them mean no answer
-        return "silent"
-    return "open"
-
-
-def _cache(needs: Needs) -> tuple[Path, float]:
-    """The folder in which the model's files are kept, and how many GiB of them are there."""
-    if needs.repo:
-        from huggingface_hub import constants
-
-        folder = Path(constants.HF_HUB_CACHE)
-        kept = [folder / f"models--{needs.repo.replace('/', '--')}" / "blobs"]
-    else:
-        folder = files.cache_dir()
-        kept = folder.glob(f"{embedded.NAME}-*")
-    return folder, sum(path.stat().st_size for part in kept for path in part.glob("*") if path.is_file()) / 2**30
 
 
 def _existing(folder: Path) -> Path:

@@ -88,6 +88,7 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
     return Needs(
         model=model.name,
         repo=model.repo,
+        revision=model.revision,
         gated=model.click_through,
         fallback=stand_in.repo if stand_in else None,
         fallback_gib=stand_in.download_gib if stand_in else 0.0,
@@ -101,6 +102,3 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
 def gear() -> Gear:
     """Return the gear of this machine. Raises CourseError if LLMCOURSE_GEAR names no gear."""
     return GEARS[hardware.detect().gear]
-
-
-current = gear  # until the notebooks say setup.gear()

@@ -67,9 +67,6 @@ def check_machine(needs: Needs, more: Sequence[Finding] = ()) -> list[Finding]:
     return found
 
 
-check = check_machine  # until the notebooks say setup.check_machine()
-
-
 def _swaps(facts: Facts, needs: Needs) -> Finding:
     if not facts.swaps:
         return Finding("kernel", "ok", "every loaded package is the installed one")
@@ -191,53 +188,28 @@ def _weights(facts: Facts, needs: Needs) -> Finding | None:
 def _access(facts: Facts, needs: Needs) -> Finding | None:
     if not needs.repo:
         return None
-    standing = _standing(facts, needs)
-    page, instead = f"https://huggingface.co/{needs.repo}", f"; {needs.fallback} stands in" if needs.fallback else ""
-    bad = "note" if needs.fallback else "stop"
-    if standing == "there":
-        return Finding("model", "ok", f"{needs.repo}, already downloaded")
-    if standing == "open":
-        return Finding(
-            "model", "ok", needs.repo + (", open to this machine" if facts.gate else ", the hub was not asked")
-        )
-    if standing == "missing":
-        return Finding(
-            "model",
-            bad,
-            f"the hub has no {needs.repo}{instead}",
-            "Choose another: llmcourse.models.catalogue.table() names them",
-        )
-    if standing == "silent":
-        what = f"no answer from the hub about {needs.repo}"
-        offline = facts.setting(hardware.GEAR_VARIABLE, "cpu")
-        return Finding("model", "note", what, f"Check the network; {offline} needs none")
-    if standing == "no token":
-        where = (
-            "add it to Colab's secrets (the key on the left) as HF_TOKEN"
-            if facts.machine.colab
-            else "run: hf auth login"
-        )
+    access, page = facts.access, f"https://huggingface.co/{needs.repo}"
+    instead, bad = (f"; {needs.fallback} stands in", "note") if needs.fallback else ("", "stop")
+    match access.standing:
+        case "cached":
+            return Finding("model", "ok", f"{needs.repo}, already downloaded")
+        case "open":
+            return Finding("model", "ok", f"{needs.repo}, open to this machine")
+        case "silent":
+            remedy = f"Check the network; {facts.setting(hardware.GEAR_VARIABLE, 'cpu')} needs none"
+            return Finding("model", "note", f"no answer from the hub about {needs.repo}", remedy)
+        case "missing":
+            remedy = "Choose another: llmcourse.models.catalogue.table() names them"
+            return Finding("model", bad, f"the hub has no {needs.repo}{instead}", remedy)
+        case "closed" if access.token:
+            what = f"the hub refuses {needs.repo} to this token{instead}"
+            return Finding("model", bad, what, f"Accept the licence at {page}")
+    if access.refused:
         what = f"{needs.repo} is behind a licence click, and there is no token{instead}"
+        secrets = "add it to Colab's secrets (the key on the left) as HF_TOKEN"
+        where = secrets if facts.machine.colab else "run: hf auth login"
         return Finding("model", bad, what, f"Accept at {page}, make a token, and {where}")
-    if standing == "closed":
-        return Finding(
-            "model", bad, f"the hub refuses {needs.repo} to this token{instead}", f"Accept the licence at {page}"
-        )
-    return Finding("model", "ok", f"{needs.repo}, a token is there")
-
-
-REFUSED = ("missing", "no token", "closed")
-
-
-def _standing(facts: Facts, needs: Needs) -> str:
-    """How we stand with the hub about a model of its own: there (downloaded), open, silent, token (not asked), or one of `REFUSED`."""
-    if 0 < needs.download_gib <= facts.cached_gib * 1.05:  # sizes are rounded
-        return "there"
-    if facts.gate is None and not needs.gated:
-        return "open"
-    if facts.gate in ("open", "missing", "silent"):
-        return facts.gate
-    return "no token" if not facts.token else facts.gate or "token"
+    return Finding("model", "ok", f"{needs.repo}, {'a token is there' if needs.gated else 'the hub was not asked'}")
 
 
 def _cache(facts: Facts, needs: Needs) -> Finding | None:
@@ -250,7 +222,7 @@ def _cache(facts: Facts, needs: Needs) -> Finding | None:
 
 def _disk(facts: Facts, needs: Needs) -> Finding:
     # the stand-in is smaller; how much of it is there already was not looked at
-    stands_in = needs.fallback and _standing(facts, needs) in REFUSED
+    stands_in = needs.fallback and facts.access.refused
     missing = needs.fallback_gib if stands_in else max(0.0, needs.download_gib - facts.cached_gib)
     what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
     if missing and facts.cache_free_gib < missing + SPARE_GIB:

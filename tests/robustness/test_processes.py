@@ -366,37 +366,6 @@ def test_unknown_keys_are_not_read_over(tmp_path):
         load_config_from_file(str(tmp_path / "more.yaml"))
 
 
-def test_a_model_spread_over_gpus_stores_4_bits_in_its_dtype(one_of_two, monkeypatch, tiny, tmp_path):
-    """And is good for finetuning alone: with every layer, and nothing else."""
-    assert models.quantization_config().bnb_4bit_quant_storage == torch.uint8
-    one_of_two(0)
-    assert models.quantization_config().bnb_4bit_quant_storage == torch.uint8
-    processes.check("evaluate")
-    for command in ("demo", "predict"):
-        with pytest.raises(CourseError, match=f"`llmcourse {command}` works in one process"):
-            processes.check(command)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    config = models.quantization_config()
-    assert config.bnb_4bit_quant_storage == config.bnb_4bit_compute_dtype == torch.float32
-    with pytest.raises(CourseError, match="FSDP is for `llmcourse finetune`"):
-        processes.check("evaluate")
-    with pytest.raises(CourseError, match="--set upper_layers=None"):
-        finetuning.finetune(tiny, SARCASM, [], RECIPE.changed(upper_layers=1), tmp_path)
-
-
-def test_weights_gathered_from_all_gpus_are_saved_as_peft_saves_them(tiny, tmp_path):
-    """PEFT itself finds nothing in them; what is saved is what it saves of a model in one piece."""
-    from peft import get_peft_model
-
-    tiny.model = get_peft_model(tiny.model, finetuning.lora_config(RECIPE, tiny.model.config))
-    card = {"task": {}, "prompt": {}, "training": {}, "groups": [], "spec": {}}
-    whole, gathered = tmp_path / "whole", tmp_path / "gathered"
-    models.save_adapter(tiny, whole, card, "readme")
-    models.save_adapter(tiny, gathered, card, "readme", weights=tiny.model.state_dict())
-    files = [folder / "adapter_model.safetensors" for folder in (whole, gathered)]
-    assert files[0].read_bytes() == files[1].read_bytes() and len(weights(whole)) == 2 * 7 * 2
-
-
 # -- two processes ---------------------------------------------------------------------------------------------------
 
 # plain gradient descent: Adam would blow float noise up where a gradient is nearly zero

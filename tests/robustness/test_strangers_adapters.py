@@ -87,16 +87,16 @@ def test_a_good_one_is_laid_on(stranger):
 
 
 CONFIGS = {
-    "not LoRA": ({"peft_type": "IA3"}, "for 'IA3', not for LoRA"),
-    "another task": ({"task_type": "SEQ_CLS"}, "task 'SEQ_CLS'"),
+    "not LoRA": ({"peft_type": "IA3"}, "peft_type='IA3'"),
+    "another task": ({"task_type": "SEQ_CLS"}, "task_type='SEQ_CLS'"),
     "a class to import": ({"auto_mapping": {"base_model_class": "os", "parent_library": "os"}}, "auto_mapping"),
     "whole matrices": ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
     "a pattern": ({"target_modules": "(a+)+$"}, "target_modules='"),
     "a pattern in a list": ({"target_modules": [".*"]}, "target_modules="),
     "a path": ({"target_modules": ["../q_proj"]}, "target_modules="),
-    "no such matrix": ({"target_modules": ["q_proj", "nope"]}, "no matrix 'nope'"),
-    "the output matrix": ({"target_modules": ["q_proj", "lm_head"]}, "no matrix 'lm_head'"),
-    "a norm": ({"target_modules": ["input_layernorm"]}, "no matrix 'input_layernorm'"),
+    "no such matrix": ({"target_modules": ["q_proj", "nope"]}, "the matrix 'nope', which the model does not have"),
+    "the output matrix": ({"target_modules": ["q_proj", "lm_head"]}, "the matrix 'lm_head'"),
+    "a norm": ({"target_modules": ["input_layernorm"]}, "the matrix 'input_layernorm'"),
     "a rank pattern": ({"rank_pattern": {"(a+)+$": 10**9}}, "rank_pattern"),
     "an alpha pattern": ({"alpha_pattern": {"q_proj": 1e30}}, "alpha_pattern"),
     "an enormous rank": ({"r": 10**12}, "r=1000000000000"),
@@ -109,9 +109,14 @@ CONFIGS = {
     "no rank": ({"r": 0}, "r=0"),
     "half a rank": ({"r": 2.5}, "r=2.5"),
     "true": ({"r": True}, "r=True"),
+    "a rank in words": ({"r": "8"}, "r='8'"),
+    "true for alpha": ({"lora_alpha": True}, "lora_alpha=True"),
+    "a negative layer": ({"layers_to_transform": [-1]}, "layers_to_transform="),
+    "no layers": ({"layers_to_transform": []}, "layers_to_transform="),
+    "no matrices": ({"target_modules": []}, "target_modules="),
     "not a number": ({"lora_alpha": float("nan")}, "JSON"),
     "a dropout of 1": ({"lora_dropout": 1}, "lora_dropout=1"),
-    "a layer that is not there": ({"layers_to_transform": [7]}, "no layer 7"),
+    "a layer that is not there": ({"layers_to_transform": [7]}, "the layer 7, which the model does not have"),
     "fewer layers": ({"layers_to_transform": [1]}, "have 'base_model.model.model.layers.0"),
     "fewer matrices": ({"target_modules": ["q_proj"]}, "have 'base_model"),
     "more matrices": ({"target_modules": ["q_proj", "v_proj", "o_proj"]}, "lack 'base_model"),
@@ -202,11 +207,13 @@ def test_no_link_leads_out_of_the_folder(part, stranger, tmp_path):
 
 
 CARDS = {
-    "no words for a base": ({"base": {"name": 1}}, "'base' does not name"),
-    "a base that is none": ({"base": ["tiny"]}, "'base' is list"),
-    "a prompt with shots": ({"prompt": {"shots": [{"label": 0}]}}, "'prompt' says more"),
-    "a prompt of words": ({"prompt": {"chat": "yes"}}, "'prompt' says more"),
-    "groups of numbers": ({"groups": [1]}, "'groups'"),
+    "a base without a name": ({"base": {"sha256": "x"}}, "'base' must be a model's name"),
+    "a training in words": ({"training": "long"}, "'training' must be facts"),
+    "no words for a base": ({"base": {"name": 1}}, "'base' must be a model's name and hash"),
+    "a base that is none": ({"base": ["tiny"]}, "'base' must be .* and is \\['tiny'\\]"),
+    "a prompt with shots": ({"prompt": {"shots": [{"label": 0}]}}, "'prompt' must be true or false for instruction, fallback and chat"),
+    "a prompt of words": ({"prompt": {"chat": "yes"}}, "'prompt' must be true or false for instruction, fallback and chat"),
+    "groups of numbers": ({"groups": [1]}, "'groups' must be a list of hashes"),
     "one label": ({"task": SARCASM.as_dict() | {"labels": ["Sarcasm"]}}, "two or more"),
     "labels in a text": ({"task": SARCASM.as_dict() | {"labels": "ab"}}, "labels="),
     "a source": ({"task": SARCASM.as_dict() | {"sources": {"kaggle": "x"}}}, "sources="),
@@ -226,6 +233,15 @@ def test_a_card_that_says_what_no_card_says_is_refused(case, stranger):
     refused(*stranger, message)
 
 
+@pytest.mark.parametrize("field", ["base", "task", "prompt", "training", "groups", "spec"])
+def test_a_card_that_lacks_something_is_refused(field, stranger):
+    loaded, folder = stranger
+    card = json.loads((folder / ADAPTER_MARK).read_text())
+    del card[field]
+    (folder / ADAPTER_MARK).write_text(json.dumps(card))
+    refused(loaded, folder, f"does not say '{field}'")
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b"\xff", b'{"task": NaN}'])
 @pytest.mark.parametrize("part", [CONFIG, ADAPTER_MARK])
 def test_a_card_or_config_of_other_bytes_is_refused(part, content, stranger):
@@ -236,7 +252,7 @@ def test_a_card_or_config_of_other_bytes_is_refused(part, content, stranger):
 
 @pytest.mark.parametrize("part", [CONFIG, ADAPTER_MARK])
 def test_a_card_or_config_may_not_be_of_any_size(part, stranger, monkeypatch):
-    monkeypatch.setitem(adapters.MOST_BYTES, part, 100)
+    monkeypatch.setitem(adapters.MAX_BYTES, part, 100)
     refused(*stranger, "bytes, at most 100 are read")
 
 

@@ -117,7 +117,7 @@ def adapter(content: bytes) -> None:
         adapters.check_header(FOLDER / adapters.WEIGHTS, adapters.expected_shapes(MODEL, config))
     except ValueError:
         return
-    assert config["r"] == 2 and config["target_modules"] == ["q_proj"]
+    assert config.r == 2 and config.target_modules == ["q_proj"]
 
 
 def journal(content: bytes) -> None:

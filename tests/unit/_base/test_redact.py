@@ -24,6 +24,7 @@ def test_a_token_is_taken_out_of_every_part_of_an_error(planted, secret):
                 error.add_note(f"Basic {secret}")
                 raise error  # noqa: B904  what was being handled is shown as well
         except OSError as error:
+            redact.clean(error)
             raise CourseError(f"It failed: {error.server_message}. Try again.") from error
 
     with pytest.raises(CourseError, match=r"^It failed: .*hidden.*\. Try again\.$") as caught:

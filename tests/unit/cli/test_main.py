@@ -26,7 +26,7 @@ BAD = {
         "--out . contains rows.csv, which would be lost",
     ),
     "zero": (["demo", "--set", "r=0"], "must be more than 0"),
-    "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere holds no adapter"),
+    "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere is not an adapter"),
     "nothing to say": (["predict"], "Give a text"),
     "empty text": (["predict", "  "], "is empty"),
     "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),

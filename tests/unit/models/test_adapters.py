@@ -10,4 +10,4 @@ from llmcourse.models import adapters
 def test_the_course_s_own_are_read(task):
     folder = models.shipped_adapter(task)
     assert adapters.task_of(models.read_card(folder)).name == task
-    assert adapters.read_config(folder)["r"] > 0
+    assert adapters.read_config(folder).r > 0

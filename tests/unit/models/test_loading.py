@@ -8,6 +8,7 @@ import torch
 from small import TRAINING_ROWS
 
 from llmcourse import CourseError, models, predict
+from llmcourse._base.hub import Access
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import catalogue
 from llmcourse.predict.prompts import Prompt
@@ -38,31 +39,23 @@ def live_tensors_of(width: int) -> int:
 
 def test_a_gate_gives_way_to_the_stand_in(hub, t4, monkeypatch):
     """Whether the hub hands a model out is asked when it is loaded; if not, the ungated 4-bit copy takes its place, aloud."""
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError
-
     hub("mistral-7b-4bit", prequantised=True)
 
-    def closed(repo):
-        response = type("Response", (), {"headers": {}, "status_code": 403, "request": None, "text": ""})()
-        raise GatedRepoError("403", response=response)
+    def answers(answer, cached=False):
+        access = Access(answer, cached)
+        monkeypatch.setattr("llmcourse._base.hub.find_access", lambda *args: access)
 
-    monkeypatch.setattr(huggingface_hub, "auth_check", closed)
+    answers("closed")
     loaded = models.load("mistral-7b")
     assert "asks for an account" in loaded.note and catalogue.base("mistral-7b-4bit").repo in loaded.note
     assert loaded.base["name"] == catalogue.base("mistral-7b-4bit").repo and loaded.base["weights"] == "nf4"
     models.free()
-
-    def no_network(repo):
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "auth_check", no_network)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, revision: None)
+    answers("silent")
     assert "is not in the cache, and the hub cannot be asked" in models.load("mistral-7b").note
     models.free()
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name, revision: "/cache/config.json")
+    answers("silent", cached=True)
     assert models.loading._refusal(catalogue.base("mistral-7b")) == ""  # what is there is loaded
-    monkeypatch.setattr(huggingface_hub, "auth_check", closed)
+    answers("closed")
     monkeypatch.setitem(catalogue.BASES, "mistral-7b", replace(catalogue.base("mistral-7b"), stand_in=None))
     with pytest.raises(CourseError, match="accept its conditions on https:"):
         models.load("mistral-7b")

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from llmcourse._base import hub
 from llmcourse.setup import facts, preflight
 from llmcourse.setup.facts import Needs
 
@@ -18,7 +19,7 @@ def test_looking_is_quick_and_light():
 import sys
 import llmcourse.setup.preflight as preflight
 seen = preflight.look(preflight.Needs("x", repo="a/b", gated=True, download_gib=1.0))
-print(seen.gate, seen.requirements is not None, seen.versions["torch"])
+print(seen.access.answer, seen.requirements is not None, seen.versions["torch"])
 print(*sys.modules)
 """
     start = time.monotonic()
@@ -37,51 +38,11 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
     monkeypatch.setattr(facts, "HUB_SECONDS", 0.2)
-    monkeypatch.setattr(facts, "_ask_hub", lambda repo, token: time.sleep(2) or "open")
-    seen = preflight.look(BIG)
-    assert seen.gate == "silent" and seen.token and "hf_secret" not in repr(seen)
-    monkeypatch.setattr(facts, "_ask_hub", lambda repo, token: {"hf_secret": "closed"}[token])
-    assert preflight.look(BIG).gate == "closed"
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "gate"),
-    [
-        (200, None, "open"),
-        (401, "GatedRepo", "closed"),
-        (403, "GatedRepo", "closed"),
-        (401, "RepoNotFound", "missing"),
-        (503, None, "silent"),
-    ],
-)
-def test_the_hub_is_understood(monkeypatch, status, code, gate):
-    """A small server answers as the hub does: the client's own errors, no invented ones."""
-    import http.server
-    import threading
-
-    from huggingface_hub import HfApi, constants
-
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(status)
-            if code:
-                self.send_header("X-Error-Code", code)
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        log_message = lambda *_: None  # noqa: E731
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    init = HfApi.__init__
-    monkeypatch.setattr(HfApi, "__init__", lambda self, token: init(self, endpoint=address, token=token))
-    try:
-        assert facts._ask_hub("a/b", None) == gate
-    finally:
-        server.shutdown()
-        server.server_close()
+    monkeypatch.setattr(hub, "_request", lambda repo, token: time.sleep(2) or "open")
+    access = preflight.look(BIG).access
+    assert access.standing == "silent" and access.token and "hf_secret" not in repr(access)
+    monkeypatch.setattr(hub, "_request", lambda repo, token: {"hf_secret": "closed"}[token])
+    assert preflight.look(BIG).access.answer == "closed"
 
 
 def test_what_is_cached_is_counted(monkeypatch, tmp_path):

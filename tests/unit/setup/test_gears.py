@@ -21,7 +21,7 @@ def test_one_variable_overrides_the_gear(monkeypatch):
     monkeypatch.setenv(GEAR_VARIABLE, "t4")
     assert CPU.gear == "t4" and CPU.dtype == "float32" and f"t4 ({GEAR_VARIABLE} is set)" in CPU.table()
     monkeypatch.setenv(GEAR_VARIABLE, "turbo")
-    with pytest.raises(CourseError, match=r"LLMCOURSE_GEAR=turbo is no gear\. Use cpu, t4, gpu"):
+    with pytest.raises(CourseError, match=r"LLMCOURSE_GEAR=turbo is not a gear\. Use cpu, t4, gpu"):
         _ = CPU.gear
 
 

@@ -7,6 +7,7 @@ from packaging.requirements import Requirement
 
 from llmcourse import CourseError
 from llmcourse._base.hardware import Hardware
+from llmcourse._base.hub import Access
 from llmcourse.models import embedded
 from llmcourse.setup import installed, preflight
 from llmcourse.setup.facts import Facts, Needs
@@ -50,11 +51,11 @@ ON_T4 = Facts(
     gpus=1,
     cuda=12,
     notebook=True,
-    gate="open",
+    access=Access("open"),
     cache="/content/hub",
     cache_free_gib=70,
 )
-ON_LAPTOP = replace(ON_T4, machine=LAPTOP, gear="cpu", gpus=0, cuda=None, notebook=False, gate=None, cached_gib=0.5)
+ON_LAPTOP = replace(ON_T4, machine=LAPTOP, gear="cpu", gpus=0, cuda=None, notebook=False, access=Access(), cached_gib=0.5)
 
 SMALL = Needs("smollm2-135m", download_gib=0.5, ram_gib=2, minutes=(("prompt", 4), ("train", 8)))
 BIG = Needs("mistral-7b-4bit", "unsloth/mistral-7b-bnb-4bit", False, None, 3.9, 6, 7, (("prompt", 10), ("train", 20)))
@@ -137,19 +138,19 @@ INCIDENTS = {
     ),
     "6 bfloat16 on a T4": (on_t4(gear="gpu"), ("gear", "note", "%env LLMCOURSE_GEAR=t4")),
     "12 gated, no token, nothing else to take": (
-        on_t4(ORIGINAL, gate="closed"),
+        on_t4(ORIGINAL, access=Access("closed")),
         ("model", "stop", f"{ACCEPT}add it to Colab's secrets (the key on the left) as HF_TOKEN"),
     ),
     "12 gated, no token, a stand-in": (
-        on_t4(replace(ORIGINAL, fallback="mistral-7b-4bit"), gate="closed", machine=replace(T4, colab=False)),
+        on_t4(replace(ORIGINAL, fallback="mistral-7b-4bit"), access=Access("closed"), machine=replace(T4, colab=False)),
         ("model", "note", f"{ACCEPT}run: hf auth login"),
     ),
     "12 gated, a token that did not accept": (
-        on_t4(ORIGINAL, gate="closed", token=True),
+        on_t4(ORIGINAL, access=Access("closed", token=True)),
         ("model", "stop", "Accept the licence at https://huggingface.co/mistralai/Mistral-7B-v0.1"),
     ),
     "12 a model that was open became gated": (
-        on_t4(gate="closed"),
+        on_t4(access=Access("closed")),
         (
             "model",
             "stop",
@@ -157,11 +158,11 @@ INCIDENTS = {
         ),
     ),
     "13 the model is gone": (
-        on_t4(gate="missing"),
+        on_t4(access=Access("missing")),
         ("model", "stop", "Choose another: llmcourse.models.catalogue.table() names them"),
     ),
     "13 no network": (
-        on_t4(gate="silent"),
+        on_t4(access=Access("silent")),
         ("model", "note", "Check the network; %env LLMCOURSE_GEAR=cpu needs none"),
     ),
     "14 no GPU on Colab": (on_t4(machine=NO_GPU, gpus=0), ("gear", "stop", T4_CLICK)),
@@ -218,8 +219,8 @@ def test_what_is_fine_is_let_through():
     for seen, needs in (
         on_t4(gpus=2, visible="0"),
         on_t4(versions={"torchao": "0.16.0"}),
-        on_t4(ORIGINAL, token=True, gate=None),  # offline by wish, with a token
-        on_t4(ORIGINAL, gate=None, cached_gib=13.4),  # downloaded before
+        on_t4(ORIGINAL, access=Access(token=True, gated=True)),  # offline by wish, with a token
+        on_t4(ORIGINAL, access=Access(cached=True, gated=True), cached_gib=13.4),  # downloaded before
         on_t4(SMALL, gear="cpu"),  # a GPU, and the small model on purpose
         on_laptop(cache_free_gib=0.75),  # nothing more to come
     ):
@@ -241,9 +242,9 @@ def test_the_table_is_aligned_and_check_stops(monkeypatch, capsys):
 def test_the_disk_must_hold_what_will_be_downloaded():
     """Without a token the stand-in comes, a third as large."""
     needs = replace(ORIGINAL, fallback="unsloth/mistral-7b-bnb-4bit", fallback_gib=3.9)
-    found = {one.name: one for one in preflight.findings(*on_t4(needs, gate="closed", cache_free_gib=12.0))}
+    found = {one.name: one for one in preflight.findings(*on_t4(needs, access=Access("closed"), cache_free_gib=12.0))}
     assert (found["model"].level, found["disk"].level) == ("note", "ok") and "3.9 to come" in found["disk"].what
-    found = {one.name: one for one in preflight.findings(*on_t4(needs, gate="open", token=True, cache_free_gib=12.0))}
+    found = {one.name: one for one in preflight.findings(*on_t4(needs, access=Access("open", token=True), cache_free_gib=12.0))}
     assert found["disk"].level == "stop" and "13.5 to come" in found["disk"].what
 
 
