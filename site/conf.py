@@ -1,4 +1,4 @@
-"""How Sphinx makes the site of the sources that pages.py writes. Nothing here asks the network, and neither do the pages."""
+"""Sphinx's configuration for the sources that pages.py writes. Neither Sphinx nor the pages use the network."""
 
 project = "Finetune LLMs"
 html_title = project
@@ -8,14 +8,14 @@ root_doc = "index"
 extensions = ["myst_parser"]
 myst_enable_extensions = ["dollarmath", "attrs_block"]
 myst_heading_anchors = 4
-# beside: is what pages.py writes for the deck, which lies beside the pages and is none of them
+# pages.py writes beside: for links to the deck, which lies beside the pages and is not one of them.
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "beside": "{{path}}"}
 
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["course.css"]
 html_js_files = ["course.js"]
-html_favicon = "static/favicon.svg"  # a matrix, and two thin ones beside it
+html_favicon = "static/favicon.svg"  # a matrix and the two thin ones of LoRA
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
@@ -26,7 +26,10 @@ pygments_dark_style = "github-dark-high-contrast"
 
 
 def mathml(self, node, display: str) -> None:
-    """Write TeX as MathML, which browsers draw by themselves: no script, no fonts to fetch, read out by screen readers."""
+    """Write TeX as MathML, which browsers draw without scripts or fonts, and screen readers can read.
+
+    Raises ValueError for TeX that latex2mathml does not know.
+    """
     from docutils.nodes import SkipNode
     from latex2mathml.converter import convert
 
@@ -39,13 +42,13 @@ def mathml(self, node, display: str) -> None:
 
 
 def levels(app, page: str, template: str, context: dict, doctree) -> None:
-    """Sphinx calls the captions of the contents headings, and does not say of which level; screen readers need to know."""
+    """Give the captions of the contents a heading level, which screen readers need and Sphinx leaves out."""
     tree = context["furo_navigation_tree"]
     context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
 
 
 def setup(app) -> None:
-    """Called by Sphinx: mathematics becomes MathML, and the deck lies beside the pages."""
+    """Draw mathematics as MathML, and copy the deck beside the pages. Sphinx calls this."""
     app.connect("html-page-context", levels, priority=900)  # after the theme has made the contents
     app.add_html_math_renderer(
         "mathml",

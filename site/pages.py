@@ -1,10 +1,10 @@
-"""What becomes a page of the site: notebooks and texts of the repository as MyST sources, with the links among them.
+"""Write the site's pages: notebooks and texts of the repository as MyST sources, with links between them.
 
     python site/pages.py build/site      # writes build/site/*.md and the files that they show
 
-Notebooks come with the outputs that they were saved with; nothing is run, and no notebook package is needed. A picture's alternative
-text is the one that its output carries. What a page links to and is no page goes to the repository on GitHub, or is plain text as
-long as the course has no address there.
+Notebooks keep the outputs that they were saved with. Nothing is run, and no notebook package is needed. A picture's
+alternative text comes from its output. A link to a file that is not a page goes to the repository on GitHub, or becomes
+plain text as long as the course has no address there.
 """
 
 import base64
@@ -25,7 +25,7 @@ from tools import origin  # noqa: E402
 
 DECK = ROOT / "slides" / "build" / "finetune-llms.html"
 COURSE = "## The course"
-"""The section of README that belongs to the landing page, beside what stands above the first section."""
+"""The section of README that goes on the landing page, after what comes before the first section."""
 
 TEXTS = {
     "benchmarks/README.md": ("measurements", "Measurements"),
@@ -34,9 +34,9 @@ TEXTS = {
     "TRUST.md": ("trust", "Trust"),
     "SECURITY.md": ("security", "Security"),
 }
-"""Texts beside README that become pages, those that are there -> the pages' names, and their titles in the contents."""
+"""Texts beside README that become pages if they exist: file -> the page's name, and its title in the contents."""
 WRAPPED = 100
-"""Characters: an output with longer lines is prose and is wrapped; shorter ones may be tables, and scroll where they are too wide."""
+"""An output with lines of more characters is prose and is wrapped. Others may be tables, which scroll if too wide."""
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})[^\n]*\n.*?^\1[ \t]*$", flags=re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^()\s]+)\)")
@@ -46,51 +46,52 @@ _HEADING = re.compile(r"^#{1,6} +(.+?) *$", flags=re.MULTILINE)
 
 
 def notebooks(root: Path = ROOT) -> list[Path]:
-    """The course's notebooks in their order."""
+    """Return the course's notebooks in order."""
     return sorted((root / "notebooks").glob("*.ipynb"))
 
 
 def texts(root: Path = ROOT) -> dict[Path, str]:
-    """Files that become pages of their own beside README -> names of their pages."""
+    """Return the texts beside README that become pages, with the names of their pages."""
     return {root / name: page for name, (page, _) in TEXTS.items() if (root / name).is_file()}
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading: GitHub's rule, which MyST shares. Jupyter's anchors (hyphens for spaces) come out the same."""
+    """Return the anchor of a heading by GitHub's rule, which MyST shares. Jupyter's anchors give the same."""
     plain = re.sub(r"[*_`]|\[(.*?)\]\(.*?\)", r"\1", heading)
     return re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
 
 
 def title(path: Path) -> str:
-    """A notebook's first heading."""
+    """Return a notebook's first heading."""
     return _HEADING.search("".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]))[1]
 
 
 def split_readme(text: str) -> tuple[str, str]:
-    """README as two pages: the landing page (what stands above the first section, and the course), and the other sections.
+    """Split README in two pages: the landing page (the start and the course), and the other sections.
 
-    Raises CourseError if README has no section on the course.
+    Raises CourseError if README has no section on the course, or several.
     """
     start, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     course = [section for section in sections if section.startswith(COURSE + "\n")]
     if len(course) != 1:
-        raise CourseError(f"README.md: {len(course)} sections {COURSE!r}, the site's first page needs one.")
-    others = [section for section in sections if section is not course[0]]
-    return start + course[0], "".join(["# Set-up and use\n\n", *others])
+        raise CourseError(
+            f"README.md has {len(course)} sections {COURSE!r}, but the site's first page needs exactly one."
+        )
+    rest = [section for section in sections if section is not course[0]]
+    return start + course[0], "".join(["# Set-up and use\n\n", *rest])
 
 
 class Site:
-    """Writes the sources into a folder. `repository` is owner/name on GitHub, None as long as there is none."""
+    """Writes the sources into a folder. `repository` is owner/name on GitHub, or None."""
 
     def __init__(self, folder: Path, root: Path = ROOT, repository: str | None = None, deck: Path = DECK):
         self.folder, self.root, self.repository, self.deck = folder, root, repository, deck
         self.names = {path: path.stem for path in notebooks(root)} | texts(root)
         self.names[root / "README.md"] = "index"
-        start, self.use = split_readme((root / "README.md").read_text(encoding="utf-8"))
-        self.start = start
+        self.start, self.use = split_readme((root / "README.md").read_text(encoding="utf-8"))
 
     def write(self) -> list[str]:
-        """Write every page anew, into an empty folder. Returns the names of the pages."""
+        """Empty the folder, write every page into it, and return the names of the pages."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
@@ -106,7 +107,7 @@ class Site:
         return list(pages)
 
     def landing(self) -> str:
-        """The first page: README's start, the way to the deck, and the contents for the side of every page."""
+        """Return the first page: README's start, a link to the deck, and the contents for the side of every page."""
         parts = [self.text(self.start, self.root / "README.md")]
         if self.deck.is_file():
             shutil.copyfile(self.deck, self.folder / self.deck.name)
@@ -119,49 +120,51 @@ class Site:
         return "\n\n".join(parts) + "\n"
 
     def text(self, source: str, path: Path) -> str:
-        """A text of the repository at `path` as the text of a page: links led to pages, comments and badges left out.
+        """Return a text from `path` as the text of a page: links lead to pages, comments and badges are left out.
 
-        Raises CourseError for a link to a file that is not there and for a picture that the site would have to fetch.
+        Raises CourseError for a link to a missing file, and for a picture that the site would have to fetch.
         """
         source = _BADGE.sub("", source)
         parts, end = [], 0
         for block in _FENCED.finditer(source):
-            parts += [self._led(source[end : block.start()], path), block[0]]
+            parts += [self._relink(source[end : block.start()], path), block[0]]
             end = block.end()
-        return "".join([*parts, self._led(source[end:], path)])
+        return "".join([*parts, self._relink(source[end:], path)])
 
-    def _led(self, source: str, path: Path) -> str:
+    def _relink(self, source: str, path: Path) -> str:
         return _LINK.sub(lambda link: self._link(link, path), _COMMENT.sub("", source))
 
     def _link(self, link: re.Match, path: Path) -> str:
         text, target = link["text"], link["target"]
         if re.match(r"[a-z]+:", target):
             if link["picture"]:
-                raise CourseError(f"{path.name}: the picture {target} is not in the repository.")
+                raise CourseError(
+                    f"{path.name}: the picture {target} is not in the repository. Put it there and link to the file."
+                )
             return link[0]
         name, _, anchor = target.partition("#")
         anchor = slug(unquote(anchor))
-        found = (path.parent / unquote(name)).resolve() if name else path
-        if found == self.deck:
-            return f"[{text}](beside:{self.deck.name})" if found.is_file() else text
-        if not found.exists():
-            raise CourseError(f"{path.name}: the link {target} leads to no file.")
+        file = (path.parent / unquote(name)).resolve() if name else path
+        if file == self.deck:
+            return f"[{text}](beside:{self.deck.name})" if file.is_file() else text
+        if not file.exists():
+            raise CourseError(f"{path.name}: the link {target} leads to no file. Correct it or remove it.")
         if link["picture"]:
-            shutil.copyfile(found, self.folder / found.name)
-            return f"![{text}]({found.name})"
-        if found in self.names:
-            page = self.names[found]
+            shutil.copyfile(file, self.folder / file.name)
+            return f"![{text}]({file.name})"
+        if file in self.names:
+            page = self.names[file]
             if page == "index" and anchor and anchor in map(slug, _HEADING.findall(self.use)):
                 page = "use"
             return f"[{text}]({page}.md{'#' + anchor if anchor else ''})"
         if self.repository:
-            kind = "tree" if found.is_dir() else "blob"
-            where = found.relative_to(self.root).as_posix()
+            kind = "tree" if file.is_dir() else "blob"
+            where = file.relative_to(self.root).as_posix()
             return f"[{text}](https://github.com/{self.repository}/{kind}/main/{where})"
         return text
 
     def notebook(self, path: Path) -> str:
-        """A notebook as the text of a page: its cells, and below each the outputs that it was saved with."""
+        """Return a notebook as the text of a page: its cells, each with its saved outputs."""
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         heading, _, rest = self.text("".join(cells[0]["source"]), path).partition("\n")
         parts = [heading, self.ways(path), rest.strip()]
@@ -172,14 +175,15 @@ class Site:
                 continue
             code = directive("code-block", "python", {"class": "cell"}, re.sub(r"\A# NBVAL\w+\n", "", source))
             if source.startswith(origin.MARK):
-                code = f'<details class="setup">\n<summary>Set-up, for a running notebook</summary>\n\n{code}\n\n</details>'
+                summary = "<summary>Set-up, for a running notebook</summary>"
+                code = f'<details class="setup">\n{summary}\n\n{code}\n\n</details>'
             parts.append(code)
             outputs = enumerate(merged(cell["outputs"]))
-            parts += [self.output(one, f"{path.stem}-{number:02}-{nth}") for nth, one in outputs]
+            parts += [self.output(output, f"{path.stem}-{number:02}-{nth}") for nth, output in outputs]
         return "\n\n".join(parts) + "\n"
 
     def ways(self, path: Path) -> str:
-        """The line below a notebook's title: where it can be run."""
+        """Return the line below a notebook's title, with links to download it and to run it in Colab."""
         shutil.copyfile(path, self.folder / path.name)
         ways = [f"{{download}}`Download this notebook <{path.name}>`"]
         if self.repository:
@@ -188,7 +192,10 @@ class Site:
         return "{.ways}\n" + " ".join(ways)
 
     def output(self, output: dict, name: str) -> str:
-        """One output of a cell. Raises CourseError for a kind that no page can show, and for a picture without alternative text."""
+        """Return one output of a cell as Markdown.
+
+        Raises CourseError for a kind that no page can show, and for a picture without an alternative text.
+        """
         kind = output["output_type"]
         if kind == "stream":
             return printed("".join(output["text"]))
@@ -198,42 +205,42 @@ class Site:
         if "image/png" in data:
             alt = output["metadata"].get("image/png", {}).get("alt")
             if not alt:
-                raise CourseError(f"{name}: a picture without an alternative text.")
+                raise CourseError(f"{name}: a picture without an alternative text. Save it with one: make notebooks")
             (self.folder / f"{name}.png").write_bytes(base64.b64decode(data["image/png"]))
             return directive("image", f"{name}.png", {"alt": " ".join(alt.split()), "class": "output"})
         if "text/html" in data:
             return directive("raw", "html", {}, f'<div class="output">{data["text/html"]}</div>')
         if set(data) != {"text/plain"}:
             raise CourseError(f"{name}: an output of the kinds {', '.join(data)}, which the site cannot show.")
-        if kind == "display_data":  # the sentence that stands where a running notebook has controls
+        if kind == "display_data":  # a sentence instead of the controls that a running notebook shows
             return directive("raw", "html", {}, f'<p class="instead">{html.escape(data["text/plain"])}</p>')
         return printed(data["text/plain"])
 
 
 def merged(outputs: list[dict]) -> list[dict]:
-    """The outputs of a cell, with what was printed in several goes as one."""
-    found = []
+    """Return the outputs of a cell, with neighbouring pieces of printed text joined."""
+    joined = []
     for output in outputs:
-        if found and output["output_type"] == found[-1]["output_type"] == "stream":
-            found[-1] = {**output, "text": [*found[-1]["text"], *output["text"]]}
+        if joined and output["output_type"] == joined[-1]["output_type"] == "stream":
+            joined[-1] = {**output, "text": [*joined[-1]["text"], *output["text"]]}
         else:
-            found.append(output)
-    return found
+            joined.append(output)
+    return joined
 
 
 def printed(text: str) -> str:
-    """What a cell printed."""
+    """Return what a cell printed as a code block."""
     long = max(map(len, text.splitlines()), default=0) > WRAPPED
     return directive("code-block", "text", {"class": "output wrapped" if long else "output"}, text)
 
 
 def contents(caption: str, entries: list[str]) -> str:
-    """A part of the contents, shown at the side of every page."""
+    """Return a part of the contents, which every page shows at its side."""
     return directive("toctree", "", {"hidden": True, "caption": caption, "maxdepth": 1}, "\n".join(entries))
 
 
 def directive(name: str, argument: str, options: dict, body: str = "") -> str:
-    """A MyST directive. Its fence is longer than any in the body; option values are quoted as JSON, which MyST reads."""
+    """Return a MyST directive. Its fence is longer than any in the body, and option values are quoted as JSON."""
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall(r"`{3,}", body))])
     lines = [f"{fence}{{{name}}} {argument}".rstrip()]
     lines += [

@@ -1,4 +1,4 @@
-"""What the deck's placeholders stand for: results files, saved outputs, counts, the talk's own numbers, and figures.
+"""The values of the deck's placeholders: results files, saved outputs, counts, the talk's own numbers, and figures.
 
 A number on a slide comes from one of four places, and the slide's foot says which:
 
@@ -7,7 +7,7 @@ A number on a slide comes from one of four places, and the slide's foot says whi
     counted   shapes and formulas: what the library computes without running a model
     estimate  the planner's
 
-Nothing else may stand on a slide as measured: tests/content/test_slides.py looks for digits in deck.md outside placeholders.
+tests/content/test_slides.py looks for digits in deck.md outside placeholders, so that no other number gets on a slide.
 """
 
 import csv
@@ -33,59 +33,63 @@ TALK = json.loads((Path(__file__).parent / "talk.json").read_text(encoding="utf-
 
 @cache
 def result(name: str) -> dict:
-    """A results file by name, wherever it lies. Raises CourseError if there is none."""
+    """Return a results file by name. Raises CourseError if there is none."""
     for path in (MEASURED / f"{name}.json", recorded.path(name)):
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-    raise CourseError(f"There is no results file {name}.json in {MEASURED} or {recorded.path(name).parent}.")
+    raise CourseError(f"{MEASURED} and {recorded.path(name).parent} have no {name}.json. Correct the name in deck.md.")
 
 
 def arm(name: str, start: str) -> dict:
-    """The one arm of a results file whose name begins so. Raises CourseError if there is none, or more than one."""
-    found = [one for one in result(name)["arms"] if one.get("name", one.get("arm", "")).startswith(start)]
-    if len(found) != 1:
-        raise CourseError(f"{name}.json has {len(found)} arms that begin with {start!r}; a slide wants one.")
-    return found[0]
+    """Return the one arm of a results file whose name starts so. Raises CourseError if there is none, or several."""
+    arms = [arm for arm in result(name)["arms"] if arm.get("name", arm.get("arm", "")).startswith(start)]
+    if len(arms) != 1:
+        raise CourseError(f"{name}.json has {len(arms)} arms that start with {start!r}. Name exactly one in deck.md.")
+    return arms[0]
 
 
 def trial(r: int, alpha: int) -> dict:
-    """The one run of notebook 04's trials of rank and alpha, on unrounded weights."""
-    (found,) = [
-        run for run in result("lora")["runs"] if (run["r"], run["alpha"], run["weights"]) == (r, alpha, "float32")
-    ]
-    return found
+    """Return notebook 04's run with this rank and alpha, on float32 weights."""
+    runs = result("lora")["runs"]
+    (run,) = [run for run in runs if (run["r"], run["alpha"], run["weights"]) == (r, alpha, "float32")]
+    return run
 
 
 def p_value(name: str, a: str, b: str) -> float:
-    """McNemar's p of two arms of a results file, each named by how it begins."""
+    """Return McNemar's p of two arms of a results file, each given by the start of its name."""
     pair = {arm(name, a)["name"], arm(name, b)["name"]}
     return next(test["p"] for test in result(name)["tests"] if {test["a"], test["b"]} == pair)
 
 
 @cache
 def outputs(notebook: str) -> str:
-    """All that a notebook's cells printed when it was saved, and the words of its figures."""
+    """Return all that a notebook's cells printed when it was saved, and the texts of its figures."""
     (path,) = (ROOT / "notebooks").glob(f"{notebook}_*.ipynb")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    told = (part for cell in cells for part in cell.get("outputs", ()))
-    return "\n".join("".join(part.get("text") or part.get("data", {}).get("text/plain", "")) for part in told)
+    parts = [part for cell in cells for part in cell.get("outputs", ())]
+    return "\n".join("".join(part.get("text") or part.get("data", {}).get("text/plain", "")) for part in parts)
 
 
 def saved(notebook: str, pattern: str) -> str:
-    """What a notebook (by its number, "05") has saved at the group of `pattern`. Raises CourseError if that is nowhere."""
-    found = re.search(pattern, outputs(notebook), flags=re.MULTILINE)
-    if not found:
-        raise CourseError(f"Notebook {notebook} has saved nothing like {pattern!r}: look at the slide that quotes it.")
-    return found[1]
+    """Return the group of `pattern` in the saved output of a notebook, such as "05".
+
+    Raises CourseError if it is missing.
+    """
+    match = re.search(pattern, outputs(notebook), flags=re.MULTILINE)
+    if not match:
+        raise CourseError(
+            f"The saved output of notebook {notebook} has no {pattern!r}. Correct the slide that quotes it."
+        )
+    return match[1]
 
 
 def counted() -> dict:
-    """Numbers that follow from shapes and formulas."""
+    """Return numbers that follow from shapes and formulas."""
     mistral = catalogue.base("mistral-7b")
     shapes = [*mistral.linear().values()] * mistral.layers
     head = (mistral.vocabulary, mistral.hidden)
     wilson = {way: metrics.wilson(round(TALK[way]["accuracy"] * 100), 100) for way in ("few_shot", "finetuned")}
-    # the answers that the talk's report counts as a label: right ones / precision
+    # How many answers the talk's report counts as a label: right ones / precision.
     right = [r * n for r, n in zip(TALK["few_shot"]["recall"], TALK["few_shot"]["support"], strict=True)]
     read = sum(n / p for n, p in zip(right, TALK["few_shot"]["precision"], strict=True))
     return {
@@ -128,9 +132,9 @@ def _sizes():
 
 
 def _next_token():
-    told = saved("01", r"^(Probability of the next token after 'The capital of France is'.*)$")
-    pairs = re.findall(r"'([^']*)' ([\d.]+)%", told.partition("probability: ")[2])
-    context = re.search(r"after '(.*?)'\.", told)[1]
+    line = saved("01", r"^(Probability of the next token after 'The capital of France is'.*)$")
+    pairs = re.findall(r"'([^']*)' ([\d.]+)%", line.partition("probability: ")[2])
+    context = re.search(r"after '(.*?)'\.", line)[1]
     return figures.token_bars(
         [token for token, _ in pairs], {"probability": [float(p) / 100 for _, p in pairs]}, context
     )
@@ -141,11 +145,11 @@ def _answers(cases: dict[str, dict]):
         [
             {
                 "name": name,
-                "right": one["counts"]["right"],
-                "n": len(one["texts"]),
-                "ci95": metrics.wilson(one["counts"]["right"], len(one["texts"])),
+                "right": case["counts"]["right"],
+                "n": len(case["texts"]),
+                "ci95": metrics.wilson(case["counts"]["right"], len(case["texts"])),
             }
-            for name, one in cases.items()
+            for name, case in cases.items()
         ]
     )
 
@@ -176,7 +180,7 @@ def _trained():
 
 
 def _part(asked: dict, odd: bool) -> dict:
-    """Every second question: those that were trained on (even), or those that were not."""
+    """Return every second question: those that were trained on (even), or the others."""
     verdicts = asked["verdicts"][odd::2]
     return {"counts": {"right": verdicts.count("right")}, "texts": verdicts}
 
@@ -199,7 +203,7 @@ def _reduced():
         shapes = [*base.linear().values()] * base.layers
         counts[name] = (base.parameters, {f"LoRA r={r}": lora.count(shapes, r) for r in (8, 64)})
     drawn = figures.reduced_parameters(counts)
-    # words instead of powers of ten, whose exponents are too small for the last row
+    # Words, because the exponents of powers of ten are too small for the last row of a room.
     drawn.axes[0].set_xticks([1e6, 1e7, 1e8, 1e9, 1e10], ["1 M", "10 M", "100 M", "1 B", "10 B"])
     return drawn
 
@@ -235,11 +239,11 @@ FIGURES: dict[str, Callable] = {
 
 
 def figure(name: str, height: float = 3.2, width: float = 7.3) -> str:
-    """A figure as SVG for the middle of a slide, drawn for this size in inches: the smaller, the larger its letters."""
+    """Return a figure as SVG for a slide, drawn for this size in inches. A smaller size gives larger letters."""
     drawn = FIGURES[name]()
     drawn.set_size_inches(width, height)
     text = figures.svg(drawn)
-    # several figures on one page: each its own ids; the slide decides the size; a blank line would end Markdown's HTML
+    # Figures on one page need different ids, the slide decides the size, and a blank line would end Markdown's HTML.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     opening = re.match(r"<svg [^>]*>", text).group()
     text = text.replace(opening, re.sub(r' (width|height)="[^"]*"', "", opening), 1)
@@ -252,21 +256,23 @@ def figure(name: str, height: float = 3.2, width: float = 7.3) -> str:
 
 
 def foot(*parts: str) -> str:
-    """A slide's foot as Marp's directive wants it."""
+    """Return a slide's foot in the form of Marp's directive."""
     return json.dumps("".join(f"<span class=part>{part}</span>" for part in parts), ensure_ascii=False)
 
 
 def chip(kind: str, text: str = "") -> str:
+    """Return the coloured word that says where a number comes from, and a text."""
     return f'<span class="chip {kind}">{kind}</span> {text}'.strip()
 
 
 def measured(name: str, more: str = "") -> str:
-    """A foot for a results file: its name, its day, and how many rows or questions."""
-    one = result(name)
-    return foot(chip("measured", ", ".join(filter(None, (f"{name}.json", one["date"][:10], more)))))
+    """Return a foot for a results file: its name, its day, and `more`, such as how many rows."""
+    return foot(chip("measured", ", ".join(filter(None, (f"{name}.json", result(name)["date"][:10], more)))))
 
 
 def filters() -> dict[str, Callable]:
+    """Return the filters that deck.md may use."""
+
     def pct(value: float, digits: int = 0) -> str:
         return f"{value:.{digits}%}"
 
@@ -280,7 +286,7 @@ def filters() -> dict[str, Callable]:
 
 
 def context() -> dict:
-    """Everything that deck.md may name."""
+    """Return everything that deck.md may name."""
     return {
         "talk": TALK,
         "result": result,

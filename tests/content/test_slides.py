@@ -83,7 +83,7 @@ def test_a_changed_result_changes_the_slides(monkeypatch):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [("{{ result('nowhere') }}", "no results file"), ("{{ saved('05', 'never printed') }}", "saved nothing like"), ("{{ nothing }}", "undefined")],
+    [("{{ result('nowhere') }}", "have no nowhere.json"), ("{{ saved('05', 'never printed') }}", "has no .never printed"), ("{{ nothing }}", "undefined")],
 )  # fmt: skip
 def test_a_placeholder_without_a_source_is_refused(wrong, message, tmp_path, monkeypatch):
     from llmcourse import CourseError
