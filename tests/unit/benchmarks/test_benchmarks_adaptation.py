@@ -5,7 +5,6 @@ import json
 import adaptation
 import pytest
 
-from llmcourse import figures
 from llmcourse.data import handbook
 from llmcourse.lessons import recorded
 from llmcourse.predict import retrieval
@@ -81,12 +80,3 @@ def test_recall_is_what_the_retrievers_give_today(results):
             ranks = retriever.rank([getattr(question, wording) for question in book.questions], 5)
             found = {str(k): retrieval.recall(ranks, right, k) for k in (1, 3, 5)}
             assert results["arms"]["retrieval"]["recall"][f"{name}, {wording}"] == found
-
-
-def test_figures_draw_it(results):
-    epochs = results["arms"]["pretraining, full"]["epochs"]
-    pairs = [(epoch["unseen"], epoch["divergence"]) for epoch in epochs]
-    drawn = figures.svg(figures.forgetting({"full": [(50.0, 0.0), *pairs], "lora": [(50.0, 0.0), *pairs]}))
-    assert "full: perplexity on unseen passages 50.0 and 0.000 nats, then" in drawn
-    rates = [{"name": "no passage", "right": 3, "n": 60, "ci95": (0.02, 0.14)}]
-    assert "no passage 3 of 60" in figures.svg(figures.answer_rates(rates))

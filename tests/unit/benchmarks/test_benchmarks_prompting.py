@@ -5,7 +5,7 @@ import json
 import prompting
 import pytest
 
-from llmcourse import data, figures
+from llmcourse import data
 from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import metrics
 from llmcourse.lessons import recorded
@@ -89,11 +89,3 @@ def test_the_results_file_agrees_with_itself(results):
     first = {p["way"]: p for p in results["points"] if (p["k"], p["draw"]) == (prompting.ORDERED, 0)}
     for point in results["orders"][:2]:  # the order that they were drawn in
         assert point["answers"] == first[point["way"]]["answers"]
-
-
-def test_figures_draw_it(results):
-    for figure in (figures.shots_and_draws(results), figures.order_effect(results)):
-        assert "100 rows" in figures.svg(figure)
-    part = {"n": 60, "probability": 0.25, "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6)}
-    drawn = figures.svg(figures.ablation({"whole": part, "less": part}, "Sarcasm"))
-    assert "probability of Sarcasm" in drawn and "60 rows" in drawn
