@@ -1,6 +1,8 @@
-"""Figures: they draw what the floors below computed, and compute nothing themselves.
+"""Figures: drawings of what other rooms computed. They compute nothing themselves.
 
-One message each; colours that colour-blind readers can tell apart (Okabe and Ito 2008), and never the colour alone.
+Each figure has one message and a text alternative. Colour-blind readers can tell the colours apart (Okabe and Ito
+2008), and nothing is shown by colour alone. Almost every function returns a `DescribedFigure`, a matplotlib Figure;
+`loss_mask` returns HTML and `svg` text.
 """
 
 from llmcourse.figures.comparison import confusions, loss_curve, verdicts, waterfall, wrong_rows

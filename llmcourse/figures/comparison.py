@@ -1,19 +1,22 @@
-"""Figures of an experiment: arms side by side, a training's loss, where answers go."""
+"""Figures of an experiment: accuracy of the arms, training loss, confusions, verdicts on one text, errors."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
 
+if TYPE_CHECKING:
+    from llmcourse.figures.described import DescribedFigure
 
-def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
-    """Accuracy of each arm with its 95 % interval, from top to bottom in the order in which they were run.
 
-    `arms` are the entries of results.json. Returns a matplotlib Figure.
+def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5) -> "DescribedFigure":
+    """Draw the accuracy of each arm with its 95 % interval, in the order in which they were run.
+
+    `arms` are the entries of results.json. A dashed line marks `chance`, the accuracy of guessing.
     """
-    told = "; ".join(f"{arm['name']} {arm['accuracy']:.0%}" for arm in arms)
-    alt = f"Accuracy of each arm on {arms[0]['n']} test rows with its 95 % interval: {told}."
+    summary = "; ".join(f"{arm['name']} {arm['accuracy']:.0%}" for arm in arms)
+    alt = f"Accuracy of each arm on {arms[0]['n']} test rows with its 95 % interval: {summary}."
     figure, axes = axes_of(9, 0.52 * len(arms) + 1.3, alt)
     axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
     for place, arm in enumerate(arms):
@@ -33,8 +36,8 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5):
     return figure
 
 
-def loss_curve(losses: Sequence[float], window: int = 10):
-    """Training loss of each step, and its running mean over `window` steps. Returns a matplotlib Figure."""
+def loss_curve(losses: Sequence[float], window: int = 10) -> "DescribedFigure":
+    """Draw the training loss of each step, in nats per token, and its running mean over `window` steps."""
     alt = (
         f"Training loss over {len(losses)} steps, from {losses[0]:.2f} to {losses[-1]:.2f}."
         if losses
@@ -46,7 +49,7 @@ def loss_curve(losses: Sequence[float], window: int = 10):
     means = [sum(losses[max(0, i - window) : i]) / len(losses[max(0, i - window) : i]) for i in steps]
     axes.plot(steps, means, color=COLOURS["finetuned"], linewidth=2.2, label=f"mean of the last {window}")
     axes.set_xlabel("optimiser step", fontsize=11, color=TEXT)
-    # logarithmic: the fall of the first steps would flatten everything after it
+    # a log scale, because the fall of the first steps would flatten everything after it
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylabel("loss (nats a token, log scale)", fontsize=11, color=TEXT)
@@ -54,10 +57,13 @@ def loss_curve(losses: Sequence[float], window: int = 10):
     return figure
 
 
-def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]):
-    """Gold against predicted labels, one table an arm, invalid answers in the last column. Returns a matplotlib Figure."""
+def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]) -> "DescribedFigure":
+    """Draw gold against predicted labels, one table for each arm, with invalid answers in the last column.
+
+    `tables` maps a title to the counts that `metrics.confusion` gives: table[gold][predicted].
+    """
     names = [*labels, "invalid"]
-    told = [
+    summaries = [
         f"{title}: "
         + "; ".join(
             f"gold {g}: {', '.join(f'{n} {c}' for n, c in zip(names, row, strict=True))}"
@@ -65,7 +71,7 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
         )
         for title, table in tables.items()
     ]
-    figure = figure_of(3.4 * len(tables) + 0.8, 3.2, f"Gold labels against answers. {' | '.join(told)}.")
+    figure = figure_of(3.4 * len(tables) + 0.8, 3.2, f"Gold labels against answers. {' | '.join(summaries)}.")
     for place, (title, table) in enumerate(tables.items()):
         axes = figure.add_subplot(1, len(tables), place + 1)
         largest = max(max(row) for row in table) or 1
@@ -95,16 +101,16 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
     return figure
 
 
-def verdicts(answers: Mapping[str, Sequence[float]], labels: Sequence[str]):
-    """How one text is judged: for each judge the probability of every label, as a bar with its number. Returns a matplotlib Figure.
+def verdicts(answers: Mapping[str, Sequence[float]], labels: Sequence[str]) -> "DescribedFigure":
+    """Draw how several methods judge one text: the probability of every label, as a bar with its number.
 
-    `answers` maps a judge's name to probabilities in the order of `labels`.
+    `answers` maps a method's name to probabilities in the order of `labels`.
     """
-    told = "; ".join(
+    summary = "; ".join(
         f"{name}: " + ", ".join(f"{label} {p:.0%}" for label, p in zip(labels, values, strict=True))
         for name, values in answers.items()
     )
-    figure, axes = axes_of(8, 0.75 * len(answers) + 0.9, f"How the text is judged. {told}.")
+    figure, axes = axes_of(8, 0.75 * len(answers) + 0.9, f"How the text is judged. {summary}.")
     shades = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442")
     for place, values in enumerate(answers.values()):
         start = 0.0
@@ -121,20 +127,21 @@ def verdicts(answers: Mapping[str, Sequence[float]], labels: Sequence[str]):
     return figure
 
 
-def wrong_rows(rows: Sequence[tuple[str, str, str]], title: str, left: int = 0):
-    """Rows that were answered wrong, as a table: the text, the right label, the answer. Returns a matplotlib Figure.
+def wrong_rows(rows: Sequence[tuple[str, str, str]], title: str, left: int = 0) -> "DescribedFigure":
+    """Draw rows that were answered wrong, as a table: the text, the right label, the answer.
 
-    `rows` are (text, right, answered); `left` is how many more there are.
+    `rows` are (text, right, answered), and `left` is how many more there are.
     """
     wrapped = [textwrap.wrap(text, 78) or [""] for text, _, _ in rows]
     wrapped = [lines[:3] + ["…"] * (len(lines) > 3) for lines in wrapped]
-    told = "; ".join(f"“{text}” is {right}, answered {answered}" for text, right, answered in rows)
+    summary = "; ".join(f"“{text}” is {right}, answered {answered}" for text, right, answered in rows)
     height = 0.27 * sum(len(lines) + 0.7 for lines in wrapped) + 1.1
-    figure = figure_of(11, height, f"{title}. {told or 'None'}.")
+    figure = figure_of(11, height, f"{title}. {summary or 'None'}.")
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(0, 1)
-    y, plain = 0.0, {"va": "top", "fontsize": 11, "color": TEXT, "linespacing": 1.35, "parse_math": False}  # a $ is a $
+    y = 0.0
+    plain: dict[str, Any] = {"va": "top", "fontsize": 11, "color": TEXT, "linespacing": 1.35, "parse_math": False}
     for x, name in ((0, "text"), (0.70, "right"), (0.86, "answered")):
         axes.text(x, y, name, **plain | {"color": "#666666"})
     y += 1.5

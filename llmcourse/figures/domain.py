@@ -1,21 +1,24 @@
-"""Figures of notebook 03: what each kind of adaptation answers, and what it forgets on the way."""
+"""Figures of notebook 03: what each kind of adaptation answers, and what it forgets."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.figures.style import COLOURS, FAINT, TEXT, axes_of
+
+if TYPE_CHECKING:
+    from llmcourse.figures.described import DescribedFigure
 
 WAYS = {"full": ("#D55E00", "s", "-"), "lora": ("#0072B2", "o", "--")}
 """Colour, mark and line of each way of training (Okabe and Ito 2008)."""
 
 
-def answer_rates(rates: Sequence[Mapping[str, Any]]):
-    """The share of right answers of each arm as a bar with its 95 % interval and its count.
+def answer_rates(rates: Sequence[Mapping[str, Any]]) -> "DescribedFigure":
+    """Draw the share of right answers of each method, with its 95 % interval and its count.
 
-    `rates` holds name, right, n and ci95 (low, high as shares) of each. Returns a matplotlib Figure.
+    Each of `rates` has `name`, `right`, `n` and `ci95` (low and high, as shares).
     """
-    told = "; ".join(f"{rate['name']} {rate['right']} of {rate['n']}" for rate in rates)
-    figure, axes = axes_of(9, 0.42 * len(rates) + 1.1, f"Right answers of each arm. {told}.")
+    summary = "; ".join(f"{rate['name']} {rate['right']} of {rate['n']}" for rate in rates)
+    figure, axes = axes_of(9, 0.42 * len(rates) + 1.1, f"Right answers of each arm. {summary}.")
     for place, rate in enumerate(rates):
         share = rate["right"] / rate["n"]
         axes.barh(place, share, height=0.62, color=COLOURS["prompted"], alpha=0.75)
@@ -31,17 +34,19 @@ def answer_rates(rates: Sequence[Mapping[str, Any]]):
     return figure
 
 
-def forgetting(paths: Mapping[str, Sequence[tuple[float, float]]], gain: str = "perplexity on unseen passages"):
-    """How far a model has moved on general text, against what it has gained; a mark an epoch, joined in their order.
+def forgetting(
+    paths: Mapping[str, Sequence[tuple[float, float]]], gain: str = "perplexity on unseen passages"
+) -> "DescribedFigure":
+    """Draw how far a model has moved on general text against what it has gained, with a mark for each epoch.
 
-    `paths` maps "full" and "lora" to pairs of gain (the x axis, named by `gain`) and divergence in nats a token; the first pair is
-    the base model. Returns a matplotlib Figure.
+    `paths` maps "full" and "lora" to pairs of gain (the x axis, named by `gain`) and divergence in nats per token. The
+    first pair is the base model.
     """
-    told = "; ".join(
+    summary = "; ".join(
         f"{way}: " + ", then ".join(f"{gain} {x:.1f} and {y:.3f} nats" for x, y in pairs)
         for way, pairs in paths.items()
     )
-    figure, axes = axes_of(8, 4.2, f"Divergence on general passages against {gain}, epoch by epoch. {told}.")
+    figure, axes = axes_of(8, 4.2, f"Divergence on general passages against {gain}, epoch by epoch. {summary}.")
     for way, pairs in paths.items():
         colour, mark, line = WAYS[way]
         x, y = zip(*pairs, strict=True)

@@ -1,65 +1,62 @@
-"""Figures of what a language model is: its place in AI, layers, the next token, attention, and how sizes grew."""
+"""Figures of notebook 01: the fields of AI, networks, the next token, attention heads, and how sizes grew."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.figures.style import FAINT, TEXT, axes_of, figure_of
 
+if TYPE_CHECKING:
+    import torch
+
+    from llmcourse.figures.described import DescribedFigure
+
 BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
 
-BOXES = (  # title, what it is, x, y, width, height, ground, border
-    (
-        "Artificial intelligence",
-        "machines that solve tasks; also by written rules (chess)",
-        0,
-        0,
-        100,
-        60,
-        "#f4f4f4",
-        "-",
-    ),
-    ("AGI", "any task, as a human would; an aim, so far empty", 57, 49.5, 41, 9, "white", "--"),
-    ("Machine learning", "learns from data (bag of words\n+ logistic regression)", 2, 2, 96, 46, "#e3eef6", "-"),
-    ("Neural networks", "layers of connected neurons", 4, 4, 92, 31, "#c6dff0", "-"),
-    ("Deep learning", "several hidden layers\n(recognises images)", 6, 6, 88, 20, "#9fcbe8", "-"),
-    ("Generative AI", "makes text, images, sound\n(Markov chains do, too)", 52, 8, 40, 37, "none", "-"),
-    ("Large language models", "predict the next token\n(SmolLM2, Mistral)", 54, 10, 36, 13, "#fbd9c0", "-"),
+RULES = "machines that solve tasks; also by written rules (chess)"
+BOXES = (  # title, description, x, y, width, height, colour
+    ("Artificial intelligence", RULES, 0, 0, 100, 60, "#f4f4f4"),
+    ("AGI", "any task, as a human would; an aim, so far empty", 57, 49.5, 41, 9, "white"),
+    ("Machine learning", "learns from data (bag of words\n+ logistic regression)", 2, 2, 96, 46, "#e3eef6"),
+    ("Neural networks", "layers of connected neurons", 4, 4, 92, 31, "#c6dff0"),
+    ("Deep learning", "several hidden layers\n(recognises images)", 6, 6, 88, 20, "#9fcbe8"),
+    ("Generative AI", "makes text, images, sound\n(Markov chains do, too)", 52, 8, 40, 37, "none"),
+    ("Large language models", "predict the next token\n(SmolLM2, Mistral)", 54, 10, 36, 13, "#fbd9c0"),
 )
-"""Where each field stands. Generative AI reaches out of deep learning: Shannon let Markov chains write in 1948."""
+"""The place of each field. Generative AI reaches beyond deep learning: Shannon let Markov chains write in 1948."""
 
 
-def ai_map(described: bool = True):
-    """Where large language models stand among the fields of AI: boxes in boxes. Returns a matplotlib Figure.
+def ai_map(described: bool = True) -> "DescribedFigure":
+    """Draw the fields of AI as boxes in boxes, down to large language models.
 
-    Without descriptions, for a slide, the boxes hold their names only.
+    Without descriptions, as slides need it, the boxes have titles only.
     """
     from matplotlib.patches import FancyBboxPatch
 
     alt = (
-        "Boxes in boxes: artificial intelligence holds machine learning, which holds neural networks, which hold deep learning."
-        " Generative AI overlaps the last two and reaches into machine learning. Large language models lie where it overlaps deep learning."
-        " AGI is a dashed, empty box in artificial intelligence: an aim."
+        "Boxes in boxes: artificial intelligence contains machine learning, which contains neural networks, which"
+        " contain deep learning. Generative AI overlaps the last two and reaches into machine learning. Large language"
+        " models are where it overlaps deep learning. AGI is a dashed, empty box in artificial intelligence: an aim."
     )
     figure, axes = axes_of(10.5, 6.2, alt)
-    for title, what, x, y, width, height, ground, line in BOXES:
+    for title, description, x, y, width, height, colour in BOXES:
         border = ORANGE if title in ("Generative AI", "Large language models") else BLUE
         shape = FancyBboxPatch(
-            (x, y), width, height, "round,pad=0,rounding_size=1.5", facecolor=ground, edgecolor=border, linewidth=1.8
+            (x, y), width, height, "round,pad=0,rounding_size=1.5", facecolor=colour, edgecolor=border, linewidth=1.8
         )
-        shape.set_linestyle(line)
+        shape.set_linestyle("--" if title == "AGI" else "-")
         axes.add_patch(shape)
         axes.text(x + 1.6, y + height - 1.5, title, fontsize=13, fontweight="bold", va="top", color=TEXT)
         if described:
-            axes.text(x + 1.6, y + height - 4.8, what, fontsize=11, va="top", color=TEXT)
+            axes.text(x + 1.6, y + height - 4.8, description, fontsize=11, va="top", color=TEXT)
     axes.set_xlim(-0.5, 100.5)
     axes.set_ylim(-0.5, 60.5)
     axes.axis("off")
     return figure
 
 
-def networks(shallow: Sequence[int] = (3, 5, 2), deep: Sequence[int] = (3, 5, 5, 5, 5, 2)):
-    """Two neural networks with these numbers of neurons a layer, input on the left. Returns a matplotlib Figure."""
+def networks(shallow: Sequence[int] = (3, 5, 2), deep: Sequence[int] = (3, 5, 5, 5, 5, 2)) -> "DescribedFigure":
+    """Draw two neural networks with these numbers of neurons per layer, input on the left."""
     alt = (
         f"Two networks, input on the left, output on the right: one with {len(shallow) - 2} hidden layer,"
         f" a deep one with {len(deep) - 2}. Every neuron is connected to every neuron of the next layer."
@@ -75,7 +72,7 @@ def networks(shallow: Sequence[int] = (3, 5, 2), deep: Sequence[int] = (3, 5, 5,
                     axes.plot(*zip(start, end, strict=True), color=FAINT, linewidth=0.6, zorder=0)
         for x, layer in enumerate(spots):
             colour = GREEN if x == 0 else ORANGE if x == len(layers) - 1 else BLUE
-            axes.scatter(*zip(*layer, strict=True), s=130, color=colour, edgecolor="white", zorder=1)
+            axes.scatter([x] * len(layer), [y for _, y in layer], s=130, color=colour, edgecolor="white", zorder=1)
             name = "input" if x == 0 else "output" if x == len(layers) - 1 else "hidden"
             axes.text(x, -max(layers) / 2 - 0.5, name, ha="center", fontsize=11, color=TEXT)
         axes.set_title(
@@ -87,17 +84,17 @@ def networks(shallow: Sequence[int] = (3, 5, 2), deep: Sequence[int] = (3, 5, 5,
     return figure
 
 
-def token_bars(tokens: Sequence[str], panels: Mapping[str, Sequence[float]], context: str = ""):
-    """How probable each token is as the next one, a panel for each way to ask. Returns a matplotlib Figure.
+def token_bars(tokens: Sequence[str], panels: Mapping[str, Sequence[float]], context: str = "") -> "DescribedFigure":
+    """Draw how probable each token is as the next one, with a panel for each setting.
 
-    `panels` gives each title its probabilities, as many as `tokens`; a token with probability 0 was cut off and says so.
+    `panels` maps a title to as many probabilities as there are `tokens`. A token with probability 0 is "cut off".
     """
-    told = "; ".join(
+    summary = "; ".join(
         f"{title}: " + ", ".join(f"{t!r} {p:.1%}" for t, p in zip(tokens, values, strict=True))
         for title, values in panels.items()
     )
     start = f"Probability of the next token after {context!r}. " if context else "Probability of the next token. "
-    figure = figure_of(3.3 + 2.5 * len(panels), 0.36 * len(tokens) + 1.5, start + told)
+    figure = figure_of(3.3 + 2.5 * len(panels), 0.36 * len(tokens) + 1.5, start + summary)
     largest = max(max(values) for values in panels.values())
     for place, (title, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
@@ -118,15 +115,18 @@ def token_bars(tokens: Sequence[str], panels: Mapping[str, Sequence[float]], con
     return figure
 
 
-def attention_heads(tokens: Sequence[str], panels: Mapping[str, Any]):
-    """Attention weights (length, length) of some heads: from each token (row) to those it may see. Returns a matplotlib Figure."""
-    told = []
+def attention_heads(tokens: Sequence[str], panels: Mapping[str, Sequence[Sequence[float]]]) -> "DescribedFigure":
+    """Draw attention weights of some heads: from each token (row) to the tokens that it may see (columns).
+
+    `panels` maps a title to weights (length, length).
+    """
+    summaries = []
     for title, weights in panels.items():
         row = [float(value) for value in weights[-1]]
         best = max(range(len(row)), key=row.__getitem__)
-        told.append(f"{title}: the last token looks most at {tokens[best].strip()!r}, {row[best]:.0%}")
+        summaries.append(f"{title}: the last token looks most at {tokens[best].strip()!r}, {row[best]:.0%}")
     figure = figure_of(
-        3.9 * len(panels) + 1.2, 4.9, "Attention of heads, from each token to those before it. " + "; ".join(told)
+        3.9 * len(panels) + 1.2, 4.9, "Attention of heads, from each token to those before it. " + "; ".join(summaries)
     )
     names = [token.strip() or repr(token) for token in tokens]
     for place, (title, weights) in enumerate(panels.items()):
@@ -143,12 +143,15 @@ def attention_heads(tokens: Sequence[str], panels: Mapping[str, Any]):
     return figure
 
 
-def head_maps(panels: Mapping[str, Any]):
-    """One number a head, (layers, heads) for each title: where in the model a habit is found. Returns a matplotlib Figure."""
-    told = "; ".join(
+def head_maps(panels: "Mapping[str, torch.Tensor]") -> "DescribedFigure":
+    """Draw one number for each head, to show where in the model a habit is found.
+
+    `panels` maps a title to numbers (layers, heads) from 0 to 1.
+    """
+    summary = "; ".join(
         f"{title}: on average {float(v.mean()):.0%}, at most {float(v.max()):.0%}" for title, v in panels.items()
     )
-    figure = figure_of(3.2 * len(panels) + 1, 5.2, f"Share of attention of every head, by layer. {told}")
+    figure = figure_of(3.2 * len(panels) + 1, 5.2, f"Share of attention of every head, by layer. {summary}")
     for place, (title, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
         drawn = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -160,7 +163,7 @@ def head_maps(panels: Mapping[str, Any]):
     return figure
 
 
-NAMED = {  # where each label stands, in points from its mark
+NAMED = {  # position of each label, in points from its mark
     "GPT-1": (8, -3),
     "GPT-2 XL": (8, -3),
     "Megatron-LM 8.3B": (8, -12),
@@ -181,20 +184,20 @@ def sizes(
     models: Sequence[Mapping[str, Any]],
     band: tuple[float, float] = (7, 8),
     named: Mapping[str, tuple[float, float]] = NAMED,
-):
-    """Parameters of language models over time, on a log axis. Returns a matplotlib Figure.
+) -> "DescribedFigure":
+    """Draw the parameters of language models over time, on a log axis.
 
-    `models` have `name`, `year` (2020.5 is the middle of 2020), `billion` (None where it was not disclosed) and `sparse`. What was not
-    disclosed has no height: it is a mark on the lower edge. `band` is a range to point out, in billions; `named` are the models whose
-    names stand beside their marks, each with where, in points.
+    Each of `models` has `name`, `year` (2020.5 is the middle of 2020), `billion` (None if it was not disclosed; the
+    mark is then on the lower edge) and `sparse`. `band` is a range to point out, in billions. `named` are the models to
+    label, with the position of the label in points from the mark.
     """
     known = [model for model in models if model["billion"] is not None]
-    silent = [model for model in models if model["billion"] is None]
+    undisclosed = [model for model in models if model["billion"] is None]
     first, largest = min(known, key=lambda m: m["year"]), max(known, key=lambda m: m["billion"])
     alt = (
-        f"{len(known)} models with disclosed sizes, from {first['name']} with {first['billion']:g} to {largest['name']} with"
-        f" {largest['billion']:g} billion parameters; {len(silent)} without a disclosed size as marks on the lower edge."
-        f" A band at {band[0]:g} to {band[1]:g} billion."
+        f"{len(known)} models with disclosed sizes, from {first['name']} with {first['billion']:g} to {largest['name']}"
+        f" with {largest['billion']:g} billion parameters; {len(undisclosed)} without a disclosed size as marks on the"
+        f" lower edge. A band at {band[0]:g} to {band[1]:g} billion."
     )
     figure, axes = axes_of(10.5, 5.6, alt)
     axes.axhspan(*band, color=GREEN, alpha=0.3, linewidth=0)
@@ -203,14 +206,19 @@ def sizes(
         (False, "o", BLUE, "dense"),
         (True, "D", ORANGE, "sparse (mixture of experts)"),
     ):
-        some = [model for model in known if bool(model["sparse"]) == sparse]
+        drawn = [model for model in known if bool(model["sparse"]) == sparse]
         face = colour if not sparse else "white"
         axes.plot(
-            [m["year"] for m in some], [m["billion"] for m in some], mark, color=colour, markerfacecolor=face,
+            [m["year"] for m in drawn], [m["billion"] for m in drawn], mark, color=colour, markerfacecolor=face,
             markeredgewidth=1.8, markersize=7, label=label,
         )  # fmt: skip
     axes.plot(
-        [m["year"] for m in silent], [0.07] * len(silent), "x", color=TEXT, markersize=7, label="size not disclosed"
+        [m["year"] for m in undisclosed],
+        [0.07] * len(undisclosed),
+        "x",
+        color=TEXT,
+        markersize=7,
+        label="size not disclosed",
     )
     for model in known:
         if model["name"] in named:

@@ -1,28 +1,31 @@
-"""Figures of notebook 04: two thin matrices beside a thick one, what rank a change has, the levels of 4 bits, and what fits a GPU."""
+"""Figures of notebook 04: LoRA's matrices, the rank of a change, the levels of 4 bits, and what fits a GPU."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmcourse.figures.style import FAINT, TEXT, axes_of, beside, figure_of
+
+if TYPE_CHECKING:
+    from llmcourse.figures.described import DescribedFigure
 
 FROZEN, LEARNS, SCALES = "#7a7a7a", "#D55E00", "#0072B2"
 THINNEST = 0.004
 """The least thickness of a matrix in a picture, as a share of the longest side."""
 
 
-def lora_picture(shape: tuple[int, int], r: int, name: str = "W"):
-    """A frozen matrix of `shape` (out, in) and the two that learn beside it, drawn to scale as far as they can be seen. Returns a matplotlib Figure."""
+def lora_picture(shape: tuple[int, int], r: int, name: str = "W") -> "DescribedFigure":
+    """Draw a frozen matrix of `shape` (out, in) and the two that learn beside it, to scale where that is visible."""
     from matplotlib.patches import Rectangle
 
     rows, columns = shape
     full, lora = rows * columns, r * (rows + columns)
     unit = 1 / max(rows, columns)
     scale = (
-        "Drawn to scale" if r * unit >= THINNEST else "Drawn to scale, but for B and A, which would be too thin to see"
+        "Drawn to scale" if r * unit >= THINNEST else "Drawn to scale, except B and A, which would be too thin to see"
     )
     alt = (
-        f"{scale}: the frozen matrix {name}, {rows} times {columns}, {full:,} numbers; beside it B, {rows} times {r}, and A, {r} times {columns},"
-        f" together {lora:,} numbers that learn, {lora / full:.2%} of {name}."
+        f"{scale}: the frozen matrix {name}, {rows} times {columns}, {full:,} numbers; beside it B, {rows} times {r},"
+        f" and A, {r} times {columns}, together {lora:,} numbers that learn, {lora / full:.2%} of {name}."
     )
     figure, axes = axes_of(10, 4.6, alt)
     height, width, thin = rows * unit, columns * unit, max(r * unit, THINNEST)
@@ -33,7 +36,7 @@ def lora_picture(shape: tuple[int, int], r: int, name: str = "W"):
     axes.add_patch(Rectangle((left, -height), thin, height, facecolor=LEARNS, linewidth=0))
     right = left + thin + 0.22
     axes.add_patch(Rectangle((right, -thin), width, thin, facecolor=SCALES, linewidth=0))
-    text = {"ha": "center", "va": "center", "color": TEXT}
+    text: dict[str, Any] = {"ha": "center", "va": "center", "color": TEXT}
     axes.text(
         width / 2,
         -height / 2,
@@ -56,21 +59,21 @@ def lora_picture(shape: tuple[int, int], r: int, name: str = "W"):
     return figure
 
 
-def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]):
-    """Parameters of full finetuning against those that LoRA trains, on a logarithmic axis; the talk's figure drawn anew.
+def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]) -> "DescribedFigure":
+    """Draw the parameters of full finetuning against those that LoRA trains, on a log axis, as the talk's figure does.
 
-    `counts` maps a model's name to its parameters and, by name, to what ways of finetuning train. Returns a matplotlib Figure.
+    `counts` maps a model's name to its parameters, and to how many of them each method trains.
     """
     bars = [
         bar
         for model, (total, ways) in counts.items()
         for bar in ((f"{model}, in full", total, total), *((f"{model}, {way}", n, total) for way, n in ways.items()))
     ]
-    told = "; ".join(f"{name}: {n:,}" for name, n, _ in bars)
-    figure, axes = axes_of(9.5, 0.42 * len(bars) + 1.2, f"Parameters that are trained. {told}.")
+    summary = "; ".join(f"{name}: {n:,}" for name, n, _ in bars)
+    figure, axes = axes_of(9.5, 0.42 * len(bars) + 1.2, f"Parameters that are trained. {summary}.")
     for place, (_, n, total) in enumerate(bars):
         in_full = n == total
-        # marks, not bars: on a logarithmic axis a bar's length means nothing
+        # marks instead of bars, because the length of a bar means nothing on a log axis
         axes.plot(n, place, "s" if in_full else "D", color=FROZEN if in_full else LEARNS, markersize=10)
         share = "" if in_full else f"  ({n / total:.2%})"
         beside(axes, f"{n:,}{share}", (n, place), 12)
@@ -84,18 +87,20 @@ def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]):
     return figure
 
 
-def spectra(full: Mapping[str, Any], share: float = 0.9):
-    """Singular values of what full finetuning changed, and of noise of the same size: one panel a matrix. Returns a matplotlib Figure.
+def spectra(full: Mapping[str, Any], share: float = 0.9) -> "DescribedFigure":
+    """Draw the singular values of what full finetuning changed, and of noise of the same size: one panel per matrix.
 
-    `full` is the entry of that name in what benchmarks/ranks.py wrote.
+    `full` is the entry of that name in what benchmarks/ranks.py wrote. A mark shows how many of the largest values add
+    up to `share` of the sum of squares.
     """
-    entries = {one["matrix"]: one for one in full["matrices"] if one["layer"] == full["layer"]}
+    entries = {entry["matrix"]: entry for entry in full["matrices"] if entry["layer"] == full["layer"]}
     key = f"rank{share * 100:.0f}"
-    told = "; ".join(
-        f"{name}: {entries[name][key]} of {min(entries[name]['shape'])} singular values hold {share:.0%} of the change, {entries[name]['noise_' + key]} of the noise"
+    summary = "; ".join(
+        f"{name}: {entries[name][key]} of {min(entries[name]['shape'])} singular values hold {share:.0%} of the change,"
+        f" {entries[name]['noise_' + key]} of the noise"
         for name in full["spectra"]
     )
-    figure = figure_of(11, 3.9, f"Singular values in layer {full['layer']}. {told}.")
+    figure = figure_of(11, 3.9, f"Singular values in layer {full['layer']}. {summary}.")
     panels = figure.subplots(1, len(full["spectra"]), sharey=True)
     for axes, (name, values) in zip(panels, full["spectra"].items(), strict=True):
         for kind, colour, line in (("change", LEARNS, "-"), ("noise", FROZEN, "--")):
@@ -128,10 +133,11 @@ def spectra(full: Mapping[str, Any], share: float = 0.9):
     return figure
 
 
-def ranks(results: Mapping[str, Any], labels: int = 4):
-    """How well LoRA does on validation rows, against its rank (alpha = 2r) and against alpha / r. Returns a matplotlib Figure.
+def ranks(results: Mapping[str, Any], labels: int = 4) -> "DescribedFigure":
+    """Draw how well LoRA does on validation rows, against its rank (with alpha = 2r) and against alpha / r.
 
-    `results` is what benchmarks/ranks.py wrote; the measure is the mean log-probability of the right label, with the accuracy beside each mark.
+    `results` is what benchmarks/ranks.py wrote. The y axis is the mean log-probability of the right label, and the
+    accuracy is written beside each mark. `labels` is how many labels the task has.
     """
     from math import log
 
@@ -139,14 +145,14 @@ def ranks(results: Mapping[str, Any], labels: int = 4):
     by_rank = sorted((run for run in plain if run["alpha"] == 2 * run["r"]), key=lambda run: run["r"])
     r = next(run["r"] for run in plain if run["alpha"] != 2 * run["r"])
     by_alpha = sorted((run for run in plain if run["r"] == r), key=lambda run: run["alpha"])
-    told = "; ".join(f"r={run['r']}: {run['log_probability']:.2f}, {run['accuracy']:.0%}" for run in by_rank)
-    told += ". " + "; ".join(
+    summary = "; ".join(f"r={run['r']}: {run['log_probability']:.2f}, {run['accuracy']:.0%}" for run in by_rank)
+    summary += ". " + "; ".join(
         f"alpha/r={run['alpha'] / run['r']:g}: {run['log_probability']:.2f}, {run['accuracy']:.0%}" for run in by_alpha
     )
     figure = figure_of(
         11,
         4.2,
-        f"Mean log-probability of the right label on {results['validation']} validation rows, and accuracy. {told}.",
+        f"Mean log-probability of the right label on {results['validation']} validation rows, and accuracy. {summary}.",
     )
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, runs, place in (
@@ -180,16 +186,18 @@ def ranks(results: Mapping[str, Any], labels: int = 4):
     return figure
 
 
-def levels(scaled: Sequence[float], tables: Mapping[str, Sequence[float]], errors: Mapping[str, float]):
-    """Weights divided by their block's largest, and where the levels of several 4-bit types lie: one panel a type. Returns a matplotlib Figure.
+def levels(
+    scaled: Sequence[float], tables: Mapping[str, Sequence[float]], errors: Mapping[str, float]
+) -> "DescribedFigure":
+    """Draw weights divided by the largest of their block, with the levels of several 4-bit types: one panel per type.
 
     `errors` gives each type's root mean square error, as a share of the weights' standard deviation.
     """
-    told = "; ".join(f"{name}: {len(values)} levels, error {errors[name]:.1%}" for name, values in tables.items())
+    summary = "; ".join(f"{name}: {len(values)} levels, error {errors[name]:.1%}" for name, values in tables.items())
     figure = figure_of(
         9.5,
         2.2 * len(tables) + 0.4,
-        f"Weights of all blocks, each divided by its block's largest, and the levels. {told}.",
+        f"Weights of all blocks, each divided by its block's largest, and the levels. {summary}.",
     )
     panels = figure.subplots(len(tables), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, tables.items(), strict=True):
@@ -219,20 +227,32 @@ PARTS = {
 """Colour and hatching of the parts of a plan."""
 
 
-def memory(plans: Mapping[str, Any], gpu_gib: float, gpu: str = "T4"):
-    """What ways of finetuning need, part by part, against a GPU's memory. Returns a matplotlib Figure.
+class Plan(Protocol):
+    """What this figure needs of a `training.planner.Plan`, which it may not import."""
 
-    `plans` maps a way's name to a planner.Plan.
+    @property
+    def parts(self) -> Mapping[str, int | float]: ...
+
+    @property
+    def gib(self) -> float: ...
+
+    def fits(self, gpu_gib: float, /) -> bool: ...
+
+
+def memory(plans: Mapping[str, Plan], gpu_gib: float, gpu: str = "T4") -> "DescribedFigure":
+    """Draw what several methods of finetuning need, part by part, against a GPU's memory.
+
+    `plans` maps a method's name to its plan, and `gpu_gib` is the GPU's memory.
     """
     from matplotlib.patches import Patch
 
     gib = 2**30
-    told = "; ".join(
+    summary = "; ".join(
         f"{name}: {plan.gib:.1f} GiB, {'fits' if plan.fits(gpu_gib) else 'does not fit'}"
         for name, plan in plans.items()
     )
     figure, axes = axes_of(
-        10, 0.75 * len(plans) + 1.9, f"Memory of a training step against {gpu_gib:g} GiB of a {gpu}. {told}."
+        10, 0.75 * len(plans) + 1.9, f"Memory of a training step against {gpu_gib:g} GiB of a {gpu}. {summary}."
     )
     largest = max(plan.gib for plan in plans.values())
     for place, plan in enumerate(plans.values()):

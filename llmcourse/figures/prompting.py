@@ -1,31 +1,36 @@
-"""Figures of notebook 02: what a prompt owes to the number, the draw and the order of its examples, and to its parts."""
+"""Figures of notebook 02: how the number, choice and order of examples, and the parts of a prompt, change accuracy."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from llmcourse.figures.described import DescribedFigure
 
 WAYS = {"scored": ("#0072B2", "o"), "calibrated": ("#E69F00", "^")}
 """Colour and mark of each way of reading label probabilities (Okabe and Ito 2008)."""
 
 
-def shots_and_draws(results: Mapping[str, Any], chance: float = 0.5):
-    """Accuracy against the number of examples: a mark a draw with its 95 % interval, a bar at the median.
+def shots_and_draws(results: Mapping[str, Any], chance: float = 0.5) -> "DescribedFigure":
+    """Draw accuracy against the number of examples: a mark for each draw with its 95 % interval, a bar at the median.
 
-    `results` is what benchmarks/prompting.py wrote. Returns a matplotlib Figure.
+    `results` is what benchmarks/prompting.py wrote.
     """
-    told = "; ".join(
+    summary = "; ".join(
         f"{part['k']} examples, {part['way']}: median {part['median']:.0%}, {part['min']:.0%} to {part['max']:.0%}"
         for part in results["summary"]
     )
-    figure, axes = axes_of(9, 4.2, f"Accuracy on {results['rows']} rows against the number of examples. {told}.")
+    figure, axes = axes_of(9, 4.2, f"Accuracy on {results['rows']} rows against the number of examples. {summary}.")
     axes.axhline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
     shots = sorted({point["k"] for point in results["points"]})
     draws = max(point["draw"] for point in results["points"])
     for side, (way, (colour, mark)) in zip((-1, 1), WAYS.items(), strict=True):
         middle = {k: shots.index(k) + side * 0.19 for k in shots}
         for point in (point for point in results["points"] if point["way"] == way):
-            # the draws of one number stand beside each other, so that equal ones are all seen
+            # draws of the same number are shifted, so that equal ones are all visible
             shift = 0.055 * (point["draw"] - draws / 2) if point["k"] else 0
             _mark(axes, middle[point["k"]] + shift, point, colour, mark)
         for part in (part for part in results["summary"] if part["way"] == way and part["draws"] > 1):
@@ -42,27 +47,28 @@ def shots_and_draws(results: Mapping[str, Any], chance: float = 0.5):
     return figure
 
 
-def order_effect(results: Mapping[str, Any], chance: float = 0.5):
-    """The same examples in several orders, from the one with most calibrated answers of the last label to the one with fewest.
+def order_effect(results: Mapping[str, Any], chance: float = 0.5) -> "DescribedFigure":
+    """Draw the same examples in several orders, sorted by how many calibrated answers are the last label.
 
-    Above, which share of the rows gets that label; below, the accuracy with its 95 % interval. Returns a matplotlib Figure.
+    The upper panel shows the share of rows that get this label, the lower one the accuracy with its 95 % interval.
+    `results` is what benchmarks/prompting.py wrote.
     """
     word = list(results["orders"][0]["answers"])[-1]
     by_way = {way: [point for point in results["orders"] if point["way"] == way] for way in WAYS}
     places = sorted(range(len(by_way["scored"])), key=lambda place: -by_way["calibrated"][place]["answers"][word])
     names = ["".join(label[0] for label in by_way["scored"][place]["labels"]) for place in places]
-    told = "; ".join(
+    summary = "; ".join(
         f"{name}: {by_way['calibrated'][place]['answers'][word]} calibrated answers {word}"
         f" ({by_way['scored'][place]['answers'][word]} scored), accuracy {by_way['calibrated'][place]['accuracy']:.0%}"
         for name, place in zip(names, places, strict=True)
     )
-    figure = figure_of(9, 5.2, f"The same examples in {len(names)} orders, on {results['rows']} rows. {told}.")
+    figure = figure_of(9, 5.2, f"The same examples in {len(names)} orders, on {results['rows']} rows. {summary}.")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for side, (way, (colour, mark)) in zip((-1, 1), WAYS.items(), strict=True):
         for x, place in enumerate(places):
             point = by_way[way][place]
             share = point["answers"][word] / results["rows"]
-            hatch = "//" if way == "calibrated" else None  # told apart without colour, as the marks below are
+            hatch = "//" if way == "calibrated" else None  # to tell them apart without colour
             upper.bar(x + side * 0.2, share, 0.36, color=colour, hatch=hatch, edgecolor="white", label="" if x else way)
             _mark(lower, x + side * 0.16, point, colour, mark)
     for axes in (upper, lower):
@@ -80,25 +86,24 @@ def order_effect(results: Mapping[str, Any], chance: float = 0.5):
     return figure
 
 
-def ablation(prompts: Mapping[str, Mapping[str, Any]], label: str, chance: float = 0.5):
-    """A prompt, whole and without its parts: mean probability of a label on the left, accuracy with interval on the right.
+def ablation(prompts: Mapping[str, Mapping[str, Any]], label: str, chance: float = 0.5) -> "DescribedFigure":
+    """Draw a prompt, whole and without its parts: mean probability of a label, and accuracy with its 95 % interval.
 
-    `prompts` holds for each of them `n`, `probability` (of the label, mean over the rows), `accuracy` and `accuracy_ci95`.
-    Returns a matplotlib Figure.
+    Each of `prompts` has `n`, `probability` (of the label, mean over the rows), `accuracy` and `accuracy_ci95`.
     """
-    told = "; ".join(
-        f"{name}: probability of {label} {one['probability']:.0%}, accuracy {one['accuracy']:.0%}"
-        for name, one in prompts.items()
+    summary = "; ".join(
+        f"{name}: probability of {label} {result['probability']:.0%}, accuracy {result['accuracy']:.0%}"
+        for name, result in prompts.items()
     )
-    figure = figure_of(9, 0.5 * len(prompts) + 1.4, f"A prompt, whole and without its parts. {told}.")
+    figure = figure_of(9, 0.5 * len(prompts) + 1.4, f"A prompt, whole and without its parts. {summary}.")
     left, right = figure.subplots(1, 2, sharey=True)
-    for place, one in enumerate(prompts.values()):
+    for place, result in enumerate(prompts.values()):
         colour = COLOURS["prompted"] if place else COLOURS["baseline"]
-        left.barh(place, one["probability"], 0.55, color=colour)
-        beside(left, f"{one['probability']:.0%}", (one["probability"], place), 5)
-        low, high = one["accuracy_ci95"]
+        left.barh(place, result["probability"], 0.55, color=colour)
+        beside(left, f"{result['probability']:.0%}", (result["probability"], place), 5)
+        low, high = result["accuracy_ci95"]
         right.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
-        right.plot(one["accuracy"], place, MARKS["prompted"], color=colour, markersize=9)
+        right.plot(result["accuracy"], place, MARKS["prompted"], color=colour, markersize=9)
     for axes in (left, right):
         axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
@@ -113,19 +118,19 @@ def ablation(prompts: Mapping[str, Mapping[str, Any]], label: str, chance: float
     return figure
 
 
-def _mark(axes, x: float, point: Mapping[str, Any], colour: str, mark: str) -> None:
+def _mark(axes: "Axes", x: float, point: Mapping[str, Any], colour: str, mark: str) -> None:
     low, high = point["accuracy_ci95"]
     axes.plot([x, x], [low, high], color=colour, linewidth=1.3, alpha=0.5)
     axes.plot(x, point["accuracy"], mark, color=colour, markersize=6, markeredgecolor="white", markeredgewidth=0.5)
 
 
-def _accuracy(axes, rows: int) -> None:
+def _accuracy(axes: "Axes", rows: int) -> None:
     axes.set_ylim(0.25, 0.75)
     axes.set_yticks([0.3, 0.4, 0.5, 0.6, 0.7], ["30 %", "40 %", "50 %", "60 %", "70 %"])
     axes.set_ylabel(f"accuracy on {rows} rows", fontsize=11, color=TEXT)
 
 
-def _legend(axes) -> None:
+def _legend(axes: "Axes") -> None:
     from matplotlib.lines import Line2D
 
     marks = [

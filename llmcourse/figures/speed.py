@@ -1,17 +1,21 @@
-"""Figures of the benchmarks: how much slower other ways are, and what a row costs as its prompt grows."""
+"""Figures of the benchmarks: how much slower other programs are, and what a row costs as its prompt grows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
+
+if TYPE_CHECKING:
+    from llmcourse.figures.described import DescribedFigure
 
 ENDS = ("min", "median", "max")
 
 
-def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]):
-    """For each kind of work, how many times slower each other side is: median, from the slowest block to the fastest.
+def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]) -> "DescribedFigure":
+    """Draw for each kind of work how many times slower the other programs are.
 
-    `panels` names for each title the sides and their ratio to ours: min, median and max over blocks, or one number. Returns a matplotlib Figure.
+    `panels` maps a title to the programs, and each of them to its time divided by ours: one number, or min, median and
+    max over the measured blocks.
     """
     ratios = {
         title: {
@@ -20,14 +24,14 @@ def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]):
         }
         for title, sides in panels.items()
     }
-    told = "; ".join(
+    summary = "; ".join(
         f"{title}: " + ", ".join(f"{name} {ratio['median']:.1f}" for name, ratio in sides.items())
         for title, sides in ratios.items()
     )
     rows = [len(sides) for sides in ratios.values()]
-    figure = figure_of(9, 0.42 * sum(rows) + 0.75 * len(rows) + 0.5, f"Times slower than this course. {told}.")
-    every = figure.subplots(len(rows), 1, height_ratios=rows, sharex=True, squeeze=False)[:, 0]
-    for axes, (title, sides) in zip(every, ratios.items(), strict=True):
+    figure = figure_of(9, 0.42 * sum(rows) + 0.75 * len(rows) + 0.5, f"Times slower than this course. {summary}.")
+    panel_axes = figure.subplots(len(rows), 1, height_ratios=rows, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, sides) in zip(panel_axes, ratios.items(), strict=True):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=TEXT, labelsize=11)
         axes.axvline(1, color=COLOURS["finetuned"], linewidth=2)
@@ -41,20 +45,20 @@ def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]):
         axes.set_title(title, loc="left", fontsize=11, color=TEXT)
         axes.set_xscale("log")
     largest = max(ratio["max"] for sides in ratios.values() for ratio in sides.values())
-    every[-1].set_xlim(0.8, largest * 1.6)
+    panel_axes[-1].set_xlim(0.8, largest * 1.6)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if tick <= largest * 1.3]
-    every[-1].set_xticks(ticks, [f"{tick}x" for tick in ticks])
-    every[-1].minorticks_off()
-    every[-1].set_xlabel(
+    panel_axes[-1].set_xticks(ticks, [f"{tick}x" for tick in ticks])
+    panel_axes[-1].minorticks_off()
+    panel_axes[-1].set_xlabel(
         "times the time that this course takes (line: this course; log scale)", fontsize=11, color=TEXT
     )
     return figure
 
 
-def cost_of_shots(shots: Sequence[int], lines: Mapping[str, Sequence[float]]):
-    """Milliseconds a row against the number of examples in the prompt, a line for each way. Returns a matplotlib Figure."""
-    told = "; ".join(f"{name} from {values[0]:.0f} to {values[-1]:.0f} ms" for name, values in lines.items())
-    figure, axes = axes_of(8, 3.8, f"Cost of a row with {shots[0]} to {shots[-1]} examples in the prompt: {told}.")
+def cost_of_shots(shots: Sequence[int], lines: Mapping[str, Sequence[float]]) -> "DescribedFigure":
+    """Draw milliseconds per row against the number of examples in the prompt, with a line for each method."""
+    summary = "; ".join(f"{name} from {values[0]:.0f} to {values[-1]:.0f} ms" for name, values in lines.items())
+    figure, axes = axes_of(8, 3.8, f"Cost of a row with {shots[0]} to {shots[-1]} examples in the prompt: {summary}.")
     kinds = (("finetuned", "-"), ("prompted", "--"), ("baseline", ":"))
     for (name, values), (kind, style) in zip(lines.items(), kinds, strict=False):
         axes.plot(shots, values, style, color=COLOURS[kind], marker=MARKS[kind], linewidth=2, label=name)

@@ -76,8 +76,8 @@ def svg(figure: "Figure") -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    settings = {"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings), plain_texts(figure):
+    settings = matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"})
+    with settings, plain_texts(figure):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", directions_shown(buffer.getvalue()), flags=re.DOTALL)
     alt = escape(getattr(figure, "alt", ""), quote=True)

@@ -1,17 +1,17 @@
-"""A training row as the model learns it: coloured text, for a notebook."""
+"""A training row as the model learns it: coloured text for a notebook."""
 
 from collections.abc import Sequence
 from html import escape
 
 
-def loss_mask(tokens: Sequence[str], labels: Sequence[int], ignored: int = -100):
-    """Tokens that are only read in grey, tokens that are learned boxed and bold: an object that a notebook shows as HTML.
+def loss_mask(tokens: Sequence[str], labels: Sequence[int], ignored: int = -100) -> "Html":
+    """Show tokens that are only read in grey, and tokens that are learned in boxes and bold.
 
-    `tokens` are the texts of the tokens, `labels` what is learned at each of them, `ignored` where nothing is.
+    `tokens` are the texts of the tokens, and `labels` what is learned at each of them: `ignored` if nothing is.
     """
     parts = []
     for token, label in zip(tokens, labels, strict=True):
-        # a line break is shown, and made
+        # a line break is marked with a sign, and breaks the line
         shown = escape(token).replace("\n", "&#9166;<br>") or "&nbsp;"
         style = (
             "color:#767676"
@@ -21,15 +21,15 @@ def loss_mask(tokens: Sequence[str], labels: Sequence[int], ignored: int = -100)
         parts.append(f'<span style="{style}">{shown}</span>')
     learned = sum(label != ignored for label in labels)
     caption = f"{len(tokens)} tokens; the {learned} in boxes are learned, the grey ones are read only"
-    return _Html(
+    return Html(
         '<div style="background:white;padding:10px;font-family:monospace;line-height:1.9;white-space:pre-wrap">'
         f'{"".join(parts)}<div style="color:#222;font-family:sans-serif;margin-top:8px">{caption}</div></div>',
         caption,
     )
 
 
-class _Html:
-    """HTML for a notebook, with a text for where there is none."""
+class Html:
+    """HTML for a notebook, with a text for where HTML is not shown."""
 
     def __init__(self, html: str, text: str):
         self.html, self.text = html, text

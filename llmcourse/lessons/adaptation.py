@@ -1,9 +1,9 @@
-"""Train a copy of a model on passages (continued pretraining) or on questions with answers (finetuning), in full or by LoRA.
+"""Train a copy of a model, in full or by LoRA, on passages (continued pretraining) or on answers (finetuning).
 
 The loop is plain PyTorch, because it is there to be read; notebook 05 uses TRL. The four runs of notebook 03 share it.
-`labels` decide which tokens are learned, and `Settings.way` which weights change. The base model stays as it is, so that
-the two can be compared: `perplexity` measures how surprised a model is by texts, and `divergence` how far it has moved
-away from another model on them.
+`labels` decide which tokens are learned, and `Settings.way` which weights change. The base model stays as it is, so the
+two can be compared: `perplexity` measures how surprised a model is by texts, and `divergence` how far it has moved away
+from another model on them.
 """
 
 import copy
@@ -175,7 +175,7 @@ def log_probabilities(loaded: LoadedModel, texts: Sequence[str]) -> "Iterator[tu
 
 
 def perplexity(loaded: LoadedModel, texts: Sequence[str]) -> float:
-    """Return exp of the mean negative log-probability of a token, over all tokens of all texts but each text's first."""
+    """Return exp of the mean negative log-probability of all tokens, except the first of each text."""
     total, tokens = 0.0, 0
     for ids, logprobs in log_probabilities(loaded, texts):
         total -= logprobs.gather(1, ids[:, None]).sum().item()

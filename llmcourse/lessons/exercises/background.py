@@ -7,23 +7,23 @@ def _examine_top_k(attempt) -> str | None:
     import torch
 
     probs = torch.tensor([0.1, 0.4, 0.05, 0.3, 0.15])
-    found = attempt(probs.clone(), 2)
-    if not isinstance(found, torch.Tensor) or found.shape != probs.shape:
-        if isinstance(found, tuple | torch.Tensor) and len(found) == 2:
+    answer = attempt(probs.clone(), 2)
+    if not isinstance(answer, torch.Tensor) or answer.shape != probs.shape:
+        if isinstance(answer, tuple | torch.Tensor) and len(answer) == 2:
             return "that is what was kept. Return all 5 probabilities, with 0 for the tokens that were dropped."
         return "return a tensor with one probability for each token: 0 where it was dropped."
-    if not torch.is_floating_point(found):
+    if not torch.is_floating_point(answer):
         return "return probabilities, not the places of the tokens."
-    if torch.allclose(found, torch.tensor([0, 0.4, 0, 0.3, 0])):
+    if torch.allclose(answer, torch.tensor([0, 0.4, 0, 0.3, 0])):
         return "the right tokens are left, but they hold 0.7 together. Divide by their sum: something has to be drawn."
-    if found[2] > 0 and found[1] == 0:
+    if answer[2] > 0 and answer[1] == 0:
         return "those are the least probable ones."
-    if bool((found == 0).sum() != 3):
-        return f"for k = 2 it leaves {int((found > 0).sum())} tokens."
-    if not torch.allclose(found, torch.tensor([0, 4 / 7, 0, 3 / 7, 0])):
-        if abs(float(found.sum()) - 1) < 1e-5:
+    if bool((answer == 0).sum() != 3):
+        return f"for k = 2 it leaves {int((answer > 0).sum())} tokens."
+    if not torch.allclose(answer, torch.tensor([0, 4 / 7, 0, 3 / 7, 0])):
+        if abs(float(answer.sum()) - 1) < 1e-5:
             return "the right number of tokens, but their proportion has changed: it should stay 4 to 3."
-        return f"what is left adds up to {float(found.sum()):.2f}, not to 1."
+        return f"what is left adds up to {float(answer.sum()):.2f}, not to 1."
     if not torch.allclose(attempt(probs.clone(), 3), torch.tensor([0, 8 / 17, 0, 6 / 17, 3 / 17])):
         return "it is right for k = 2 only; use the argument."
     if not torch.allclose(attempt(torch.full((4,), 0.25), 2).gt(0).sum(), torch.tensor(2)):
@@ -47,24 +47,27 @@ def top_k(probabilities, k):
 def _examine_head(attempt) -> str | None:
     import torch
 
-    luck = torch.Generator().manual_seed(0)
-    query, key = (2 * torch.randn(5, 16, generator=luck) for _ in range(2))
-    found = attempt(query.clone(), key.clone())
-    if not isinstance(found, torch.Tensor) or found.shape != (5, 5):
+    generator = torch.Generator().manual_seed(0)
+    query, key = (2 * torch.randn(5, 16, generator=generator) for _ in range(2))
+    answer = attempt(query.clone(), key.clone())
+    if not isinstance(answer, torch.Tensor) or answer.shape != (5, 5):
         return "return a tensor with a row and a column for each position: (5, 5) here."
     products, future = query @ key.T, torch.ones(5, 5).triu(1).bool()
 
     def weights(scores, hidden=future, axis=-1):
         return scores.masked_fill(hidden, float("-inf")).softmax(axis)
 
-    def gives(other):
-        return torch.allclose(found, other, atol=1e-5, equal_nan=True)
+    def gives(expected):
+        return torch.allclose(answer, expected, atol=1e-5, equal_nan=True)
 
     scaled = products / 4
     if gives(weights(scaled)):
         return None
-    if found.isnan().any():
-        return "there are NaNs: a row in which everything is masked. A position sees itself; mask only what comes after it."
+    if answer.isnan().any():
+        return (
+            "there are NaNs: a row in which everything is masked."
+            " A position sees itself; mask only what comes after it."
+        )
     usual = (
         (weights(products), "the scores are not scaled: divide by the square root of head_dim."),
         (weights(products / 16), "the scores are divided by head_dim; it should be its square root."),
@@ -84,10 +87,10 @@ def _examine_head(attempt) -> str | None:
         (weights(scaled, axis=0), "softmax goes along the wrong axis: the weights of each row should add up to 1."),
         (scaled.masked_fill(future, float("-inf")), "those are scores; softmax makes weights of them."),
     )
-    for other, hint in usual:
-        if gives(other):
+    for wrong, hint in usual:
+        if gives(wrong):
             return hint
-    if not torch.allclose(found.sum(-1), torch.ones(5), atol=1e-4):
+    if not torch.allclose(answer.sum(-1), torch.ones(5), atol=1e-4):
         return "the weights of a row do not add up to 1."
     return "rows add up to 1, but the weights are others: softmax(query @ key.T / sqrt(head_dim)), masked."
 

@@ -4,16 +4,16 @@ from llmcourse.lessons.exercises import exercise
 
 
 def _examine_count(attempt) -> str | None:
-    found = attempt([(4, 6)], 2)
-    if found == 2 * 4 * 6:
+    answer = attempt([(4, 6)], 2)
+    if answer == 2 * 4 * 6:
         return "r · in · out is more than the matrix itself. A is (r, in) and B is (out, r): count the numbers in each."
-    if found == 4 * 6:
+    if answer == 4 * 6:
         return "that is the frozen matrix. What learns are A (r, in) and B (out, r)."
-    if found == 2 * 6 or found == 2 * 4:
+    if answer == 2 * 6 or answer == 2 * 4:
         return "that is one of the two matrices; there are A (r, in) and B (out, r)."
-    if found != 20:
+    if answer != 20:
         return (
-            f"a matrix of 4 outputs and 6 inputs with r=2 has A of 2 × 6 and B of 4 × 2: 20 numbers. It gives {found}."
+            f"a matrix of 4 outputs and 6 inputs with r=2 has A of 2 × 6 and B of 4 × 2: 20 numbers. It gives {answer}."
         )
     if attempt([(4, 6), (3, 3)], 1) != 16:
         return "it is right for one matrix; add up all of `shapes`."
@@ -29,19 +29,19 @@ def count_lora(shapes, r):
 def _examine_lora(attempt) -> str | None:
     import torch
 
-    luck = torch.Generator().manual_seed(0)
-    x, w = torch.randn(5, 6, generator=luck), torch.randn(4, 6, generator=luck)
-    a, b = torch.randn(2, 6, generator=luck), torch.randn(4, 2, generator=luck)
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(5, 6, generator=generator), torch.randn(4, 6, generator=generator)
+    a, b = torch.randn(2, 6, generator=generator), torch.randn(4, 2, generator=generator)
     kept = w.clone()
-    found = attempt(x, w, a, b, 8.0)
-    if not torch.is_tensor(found) or found.shape != (5, 4):
-        shape = tuple(found.shape) if torch.is_tensor(found) else type(found).__name__
+    answer = attempt(x, w, a, b, 8.0)
+    if not torch.is_tensor(answer) or answer.shape != (5, 4):
+        shape = tuple(answer.shape) if torch.is_tensor(answer) else type(answer).__name__
         return f"x is (rows, inputs), so the result is (rows, outputs), here (5, 4); it gives {shape}."
     if not torch.equal(w, kept):
         return "W was changed. It is frozen: add to the result, not to the matrix."
 
     def near(other) -> bool:
-        return torch.allclose(found, other, atol=1e-4)
+        return torch.allclose(answer, other, atol=1e-4)
 
     frozen, update = x @ w.T, x @ a.T @ b.T
     if near(frozen + 4.0 * update):
@@ -73,28 +73,28 @@ def _examine_round(attempt) -> str | None:
 
     levels = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
     block = torch.tensor([0.2, -4.0, 1.1, 0.0, 3.9])
-    found = attempt(block, levels)
-    if not torch.is_tensor(found) or found.shape != block.shape:
+    answer = attempt(block, levels)
+    if not torch.is_tensor(answer) or answer.shape != block.shape:
         return "return one number for each weight of the block."
 
     def nearest(values):
         return levels[(values[:, None] - levels).abs().argmin(dim=1)]
 
     right = 4 * nearest(block / 4)
-    if torch.allclose(found, right):
+    if torch.allclose(answer, right):
         other = torch.tensor([0.01, -0.02, 0.005])
         return (
             None
             if torch.allclose(attempt(other, levels), 0.02 * nearest(other / 0.02))
             else "use the block's own scale."
         )
-    if torch.allclose(found, nearest(block / 4)):
+    if torch.allclose(answer, nearest(block / 4)):
         return "these are levels between -1 and 1: multiply by the scale again to get weights."
-    if torch.allclose(found, nearest(block)):
+    if torch.allclose(answer, nearest(block)):
         return "divide by the block's largest absolute weight first: the levels lie between -1 and 1."
-    if torch.allclose(found, block.max() * nearest(block / block.max())):
+    if torch.allclose(answer, block.max() * nearest(block / block.max())):
         return "the scale is the largest *absolute* weight; the largest weight may be smaller than that."
-    return f"for {[round(v, 1) for v in block.tolist()]} it should give {right.tolist()}; it gives {found.tolist()}."
+    return f"for {[round(v, 1) for v in block.tolist()]} it should give {right.tolist()}; it gives {answer.tolist()}."
 
 
 @exercise("04_lora_math", "Round a block", difficulty="medium", minutes=8, examine=_examine_round)

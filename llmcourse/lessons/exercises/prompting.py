@@ -6,22 +6,25 @@ LABELS = ("Sarcasm", "Not Sarcasm")
 
 
 def _examine_calibrate(attempt) -> str | None:
-    found = attempt([0.6, 0.4], [0.75, 0.25])
-    if not hasattr(found, "__len__") or len(found) != 2:
+    answer = attempt([0.6, 0.4], [0.75, 0.25])
+    if not hasattr(answer, "__len__") or len(answer) != 2:
         return "return one probability for each label."
-    first = float(found[0])
-    if abs(first + float(found[1]) - 1) > 1e-6:
+    first = float(answer[0])
+    if abs(first + float(answer[1]) - 1) > 1e-6:
         if abs(first - 0.8) < 1e-6:
             return "divided, but not normalised: the probabilities of the labels must add up to 1 again."
         if abs(first - 0.6 * 0.75) < 1e-6 or abs(first + 0.15) < 1e-6:
             return (
                 "the preference is a factor in the probabilities: divide by it, do not multiply by it or subtract it."
             )
-        return f"the probabilities must add up to 1; these add up to {first + float(found[1]):.3g}."
+        return f"the probabilities must add up to 1; these add up to {first + float(answer[1]):.3g}."
     if abs(first - 0.45 / 0.55) < 1e-6:
         return "that doubles the preference instead of taking it off: divide by what the empty row gets."
     if abs(first - 1 / 3) > 1e-6:
-        return f"with 0.6 and 0.4 on the row, 0.75 and 0.25 on the empty row, the first label keeps 1/3; it gives {first:.3g}."
+        return (
+            "with 0.6 and 0.4 on the row, 0.75 and 0.25 on the empty row, the first label keeps 1/3;"
+            f" it gives {first:.3g}."
+        )
     if any(abs(float(value) - 1 / 3) > 1e-6 for value in attempt([0.5, 0.3, 0.2], [0.5, 0.3, 0.2])):
         return "a row that says no more than the empty row leaves all labels equal; with three labels, a third each."
     return None

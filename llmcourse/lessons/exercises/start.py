@@ -8,13 +8,16 @@ SECOND = [0, 0, 1, 1, None, 0, 1, 1]
 
 
 def _examine_accuracy(attempt) -> str | None:
-    found = attempt(FIRST, GOLD)
-    if found == 4:
+    answer = attempt(FIRST, GOLD)
+    if answer == 4:
         return "that is the number of right answers; divide it by the number of rows."
-    if abs(found - 4 / 6) < 1e-9:
-        return "that leaves the invalid answers out. A row that got no usable answer was not answered right: divide by all rows."
-    if abs(found - 0.5) > 1e-9 or attempt([1, None], [1, 0]) != 0.5 or attempt([None, None], [1, 0]) != 0:
-        return f"for 4 right answers, 2 wrong ones and 2 invalid ones it gives {found}."
+    if abs(answer - 4 / 6) < 1e-9:
+        return (
+            "that leaves the invalid answers out."
+            " A row that got no usable answer was not answered right: divide by all rows."
+        )
+    if abs(answer - 0.5) > 1e-9 or attempt([1, None], [1, 0]) != 0.5 or attempt([None, None], [1, 0]) != 0:
+        return f"for 4 right answers, 2 wrong ones and 2 invalid ones it gives {answer}."
     return None
 
 
@@ -25,16 +28,16 @@ def accuracy(predicted, gold):
 
 
 def _examine_disagreements(attempt) -> str | None:
-    found = attempt(FIRST, SECOND, GOLD)
-    if not isinstance(found, tuple | list) or len(found) != 2:
+    answer = attempt(FIRST, SECOND, GOLD)
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         return "return two numbers: (rows that only the first got right, rows that only the second got right)."
-    if tuple(found) == (2, 2):
+    if tuple(answer) == (2, 2):
         if tuple(attempt([0], [0], [0])) != (0, 0) or tuple(attempt([1, 1], [0, 0], [1, 1])) != (2, 0):
             return "rows that both got right, or both wrong, count for neither."
         return None
-    if sum(found) == sum(a != b for a, b in zip(FIRST, SECOND)):
+    if sum(answer) == sum(a != b for a, b in zip(FIRST, SECOND)):
         return "rows on which both are wrong count for neither, even if their answers differ."
-    return f"here the first alone is right on 2 rows and the second alone on 2; it gives {tuple(found)}."
+    return f"here the first alone is right on 2 rows and the second alone on 2; it gives {tuple(answer)}."
 
 
 @exercise("00_start_here", "Who was right alone?", difficulty="medium", minutes=5, examine=_examine_disagreements)

@@ -77,10 +77,10 @@ def angles(length: int, head_dim: int, theta: float) -> torch.Tensor:
 
 
 def rotate(vectors: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Rotate each vector by its position: (heads, length, head_dim), (length, head_dim / 2) -> (heads, length, head_dim).
+    """Rotate each vector by its position.
 
-    Numbers i and i + head_dim / 2 form a pair. After the rotation, the dot product of a query and a key depends on the
-    distance between their positions only.
+    (heads, length, head_dim), (length, head_dim / 2) -> (heads, length, head_dim). Numbers i and i + head_dim / 2 are a
+    pair. After the rotation, the dot product of a query and a key depends on the distance between them only.
     """
     cos, sin = angle.cos().to(vectors), angle.sin().to(vectors)
     first, second = vectors.chunk(2, dim=-1)

@@ -5,8 +5,8 @@
 
 Houlsby et al. 2019 (arXiv:1902.00751, section 2.1 and figure 2): two adapters in each layer of a transformer, one after
 attention's output matrix and one after the feed-forward block, each before the residual connection. The paper also
-trains the layers' norms; here the whole model is frozen. PEFT has no such adapter, so the tests compare it with the same
-network built from torch's parts.
+trains the layers' norms; here the whole model is frozen. PEFT has no such adapter, so the tests compare it with the
+same network built from torch's parts.
 """
 
 from typing import TYPE_CHECKING

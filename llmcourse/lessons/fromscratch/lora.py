@@ -23,7 +23,8 @@ from llmcourse._base.errors import CourseError
 class LoRALinear(nn.Module):
     """A linear layer with LoRA: x (..., in) -> (..., out).
 
-    `base` is frozen; its weights may have 32, 16 or 4 bits. A starts random and B at zero, so that the layer starts as `base` (section 4.1). α/r keeps the size of the update when r changes.
+    `base` is frozen; its weights may have 32, 16 or 4 bits. A starts random and B at zero, so that the layer starts as
+    `base` (section 4.1). α/r keeps the size of the update when r changes.
 
     Raises CourseError for a rank that is not positive.
     """
@@ -48,9 +49,9 @@ class LoRALinear(nn.Module):
         return self.scale * self.B @ self.A
 
     def merged(self) -> nn.Linear:
-        """Return one plain layer that computes the same, W + delta, at no extra cost (section 4.1). `base` stays as it is.
+        """Return one plain layer that computes the same, W + delta, at no extra cost (section 4.1).
 
-        Raises CourseError if W is stored in 4 bits: the sum would have to be rounded to 4 bits again.
+        `base` stays as it is. Raises CourseError if W is stored in 4 bits, because the sum would be rounded again.
         """
         if not self.base.weight.is_floating_point():
             raise CourseError(f"{type(self.base).__name__} has no weights to add to. Dequantise it first.")
@@ -61,7 +62,7 @@ class LoRALinear(nn.Module):
 
 
 def like_peft(model: nn.Module, peft_model: nn.Module, name: str = "default") -> list[LoRALinear]:
-    """Put LoRA on `model` wherever PEFT has it on `peft_model`, with copies of PEFT's A and B, in place. Return the layers.
+    """Put LoRA on `model`, in place, wherever PEFT has it on `peft_model`, with copies of A and B. Return the layers.
 
     `model` is the same base model without PEFT. Tests and notebook 04 compare the two.
     """

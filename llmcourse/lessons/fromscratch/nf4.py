@@ -1,6 +1,6 @@
 """NF4: a weight in 4 bits, as QLoRA stores it. On whole blocks bitsandbytes gives the same, bit for bit.
 
-    weights ─▶ blocks of 64 ─▶ divide by the block's largest |w| ─▶ nearest of 16 levels ─▶ 4-bit codes + one scale a block
+    weights ─▶ blocks of 64 ─▶ divide by the block's largest |w| ─▶ nearest of 16 levels ─▶ codes (4 bits) and scales
     codes ─▶ levels ─▶ times the block's scale ─▶ approximately the weights
 
 Block-wise absmax, NF4 and double quantisation: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314, sections 2 and 3). The
@@ -43,7 +43,7 @@ class Quantised:
 
 
 def nf4_levels() -> torch.Tensor:
-    """Return the 16 levels: quantiles of the normal distribution, so that each is used about equally often. (16,), float32.
+    """Return the 16 levels: (16,), float32. They are normal quantiles, so that each is used about equally often.
 
     Seven are negative and eight positive, evenly spaced in probability between 1/2 and `EDGE`. Level 0 is added, so
     that a weight of 0 stays 0. All are divided by the largest. QLoRA, section 3, "4-bit NormalFloat Quantization".
@@ -63,9 +63,11 @@ def int4_levels() -> torch.Tensor:
 
 
 def quantise(weights: torch.Tensor, levels: torch.Tensor | None = None, block: int = BLOCK) -> Quantised:
-    """Round each weight to the nearest level of its block. Takes any shape and float dtype; the last block may be shorter.
+    """Round each weight to the nearest level of its block.
 
-    A block of zeros keeps the scale 0. Raises CourseError for a weight that is not finite.
+    Takes any shape and float dtype. The last block may be shorter. A block of zeros keeps the scale 0.
+
+    Raises CourseError for a weight that is not finite.
     """
     levels = (nf4_levels() if levels is None else levels).to(weights.device)
     if not weights.isfinite().all():
@@ -95,8 +97,8 @@ def relative_error(weights: torch.Tensor, restored: torch.Tensor, spread: float 
 def minmax_int4(weights: torch.Tensor, block: int = 32) -> torch.Tensor:
     """Round weights to 16 even levels between each block's smallest and largest weight. Return them in float32.
 
-    It stores two 16-bit numbers a block instead of one scale: 5 bits a weight in blocks of 32. This is llama.cpp's Q4_1,
-    the format in which the course's small model is shipped.
+    It stores two 16-bit numbers a block instead of one scale: 5 bits a weight in blocks of 32. This is Q4_1 of
+    llama.cpp, the format in which the course's small model is shipped.
     """
     blocks = _in_blocks(weights.detach().reshape(-1).float(), block)
     low = blocks.min(dim=1, keepdim=True).values
@@ -107,7 +109,7 @@ def minmax_int4(weights: torch.Tensor, block: int = 32) -> torch.Tensor:
 
 
 def pack(codes: torch.Tensor) -> torch.Tensor:
-    """Pack two 4-bit codes into a byte, the first in the upper half, as they are stored: (n,) -> (ceil(n / 2),), uint8."""
+    """Pack two 4-bit codes into a byte, as they are stored, the first in the upper half: (n,) -> (ceil(n / 2),)."""
     even = nn.functional.pad(codes, (0, len(codes) % 2), value=ZERO)
     return (even[::2] * 16 + even[1::2]).to(torch.uint8)
 
@@ -116,7 +118,8 @@ def double_quantise(scales: torch.Tensor) -> tuple[Quantised, torch.Tensor]:
     """Quantise the scales to 8 bits: (blocks,) -> codes, and the mean that was subtracted before.
 
     Scales are positive and close together. Without their mean they lie around 0, where the 8-bit levels are dense.
-    `dequantise(codes) + mean` gives them back. QLoRA, section 3, "Double Quantization": instead of 32 bits for 64 weights, 8 bits and a share of 32 bits for 64 × 256.
+    `dequantise(codes) + mean` gives them back. QLoRA, section 3, "Double Quantization": instead of 32 bits for 64
+    weights, it takes 8 bits and a share of 32 bits for 64 × 256.
     """
     mean = scales.mean()
     return quantise(scales - mean, dynamic_levels(), SCALE_BLOCK), mean

@@ -21,7 +21,8 @@ def probabilities(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tenso
     """Return softmax(logits / temperature): (..., vocabulary) -> (..., vocabulary); the last axis adds up to 1.
 
     A temperature below 1 widens the gaps between the scores, so that the likeliest tokens get more; above 1 it narrows
-    them (Hinton et al. 2015, arXiv:1503.02531, section 2). Equal to transformers' TemperatureLogitsWarper and a softmax.
+    them (Hinton et al. 2015, arXiv:1503.02531, section 2). Equal to TemperatureLogitsWarper of transformers and a
+    softmax.
 
     Raises CourseError for a temperature that is not above 0.
     """
@@ -38,8 +39,8 @@ def probabilities(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tenso
 def top_p(probs: torch.Tensor, p: float) -> torch.Tensor:
     """Keep the likeliest tokens until they add up to `p`, drop the others, and rescale to 1. Same shape as `probs`.
 
-    The token that reaches `p` is kept, so there is always one. Nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751,
-    section 3.1). Equal to transformers' TopPLogitsWarper.
+    The token that reaches `p` is kept, so there is always one. Nucleus sampling (Holtzman et al. 2020,
+    arXiv:1904.09751, section 3.1). Equal to TopPLogitsWarper of transformers.
 
     Raises CourseError for a share that is not above 0 and at most 1.
     """

@@ -18,7 +18,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def show(figure: "DescribedFigure", box: "ipywidgets.Widget", instead: str) -> None:
-    """Display a static figure, and a widget below it. Pages without a kernel show the sentence `instead` for the widget."""
+    """Display a static figure, and a widget below it. Pages without a kernel show the sentence `instead`."""
     from IPython.display import display
 
     display(figure)

@@ -1,4 +1,4 @@
-"""Your own text, judged by a prompt and by an adapter, with a box for each of the task's texts and a slider for the examples."""
+"""Your own text, judged by a prompt and by an adapter, with boxes for the text and a slider for the examples."""
 
 from collections.abc import Mapping
 from math import exp
@@ -28,7 +28,7 @@ def playground(experiment: Experiment, adapter: str | Path, row: Mapping[str, st
 
 
 def judge(experiment: Experiment, adapter: str | Path, row: Mapping[str, str], shots: int = 0) -> "DescribedFigure":
-    """Score a row by the base model with `shots` examples in its prompt, and by the adapter, and draw the probabilities.
+    """Score a row by the base model with `shots` examples in its prompt and by the adapter, and draw the result.
 
     Raises CourseError for a text that is too long, and for an adapter that does not fit the model or changes nothing.
     """

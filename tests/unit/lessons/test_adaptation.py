@@ -1,4 +1,4 @@
-"""Training copies: what is learned, what is changed, what is left alone; perplexity and divergence against arithmetic."""
+"""A trained copy changes what it should and leaves the base alone; perplexity and divergence are the formulas."""
 
 import math
 

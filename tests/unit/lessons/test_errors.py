@@ -1,4 +1,4 @@
-"""Reading the errors: the right rows are found and stepped through, nothing in them is read as HTML, slurs stay off the screen."""
+"""The error browser shows the wrong rows one by one, reads nothing in them as HTML, and leaves out slurs."""
 
 import re
 
@@ -120,7 +120,7 @@ def test_texts_are_shown_and_never_read_as_html(study):
         "answered",
         "the model wrote",
     ]
-    # an answer that is the label itself is not told twice
+    # an answer that is the label itself is not shown twice
     assert "the model wrote" not in errors.row_html(study, browser.errors[0])
 
 

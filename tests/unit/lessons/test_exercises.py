@@ -9,13 +9,13 @@ from llmcourse import CourseError
 from llmcourse.lessons import exercises
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
-EVERY = exercises.every()
+EXERCISES = exercises.load_all()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_passes_and_the_stub_does_not(name, capsys):
-    one = EVERY[name]
-    exercises.check(name, one.solution)
+    exercise = EXERCISES[name]
+    exercises.check(name, exercise.solution)
     exercises.check(name, lambda *args, **kwargs: ...)
     exercises.check(name, lambda *args, **kwargs: None)
     printed = capsys.readouterr().out.splitlines()
@@ -23,7 +23,7 @@ def test_the_solution_passes_and_the_stub_does_not(name, capsys):
     assert not printed[1].endswith(": right") and printed[2] == f"{name}: not attempted yet"
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_an_attempt_that_raises_stops_nothing(name, capsys):
     def broken(*args, **kwargs):
         raise ZeroDivisionError("division by zero")
@@ -32,21 +32,21 @@ def test_an_attempt_that_raises_stops_nothing(name, capsys):
     assert "not yet: it raises ZeroDivisionError" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_the_notebook_shows_it(name):
     """Header, a stub with its check in one cell, and the folded solution, as the library has them."""
-    one = EVERY[name]
-    cells = nbformat.read(NOTEBOOKS / f"{one.notebook}.ipynb", as_version=4).cells
+    exercise = EXERCISES[name]
+    cells = nbformat.read(NOTEBOOKS / f"{exercise.notebook}.ipynb", as_version=4).cells
     text = [cell.source for cell in cells if cell.cell_type == "markdown"]
     code = [cell.source for cell in cells if cell.cell_type == "code" and f'check("{name}", {name})' in cell.source]
     assert len(code) == 1 and f"def {name}(" in code[0] and "    ..." in code[0]
-    assert any(one.header() in source for source in text) and any(one.folded() in source for source in text)
+    assert any(exercise.header() in source for source in text) and any(exercise.folded() in source for source in text)
 
 
 def test_two_exercises_a_notebook():
     for path in NOTEBOOKS.glob("*.ipynb"):
-        own = [one for one in EVERY.values() if one.notebook == path.stem]
-        assert len(own) >= 2 and any(one.difficulty == "easy" for one in own), path.name
+        own = [exercise for exercise in EXERCISES.values() if exercise.notebook == path.stem]
+        assert len(own) >= 2 and any(exercise.difficulty == "easy" for exercise in own), path.name
 
 
 def test_an_unknown_exercise_is_named():

@@ -55,8 +55,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("name", "attempt", "hint"), MISTAKES)
 def test_a_usual_mistake_gets_its_hint(name, attempt, hint):
-    said = exercises.verdict(exercises.every()[name], attempt)
-    assert said.startswith("not yet: ") and hint in said
+    verdict = exercises.load_all()[name].verdict(attempt)
+    assert verdict.startswith("not yet: ") and hint in verdict
 
 
 def test_another_way_to_write_it_is_right():
@@ -69,5 +69,5 @@ def test_another_way_to_write_it_is_right():
         powers = scores(query, key).exp() * seen
         return powers / powers.sum(-1, keepdim=True)
 
-    assert exercises.verdict(exercises.every()["top_k"], by_sorting) == "right"
-    assert exercises.verdict(exercises.every()["head_weights"], lower_triangle) == "right"
+    assert exercises.load_all()["top_k"].verdict(by_sorting) == "right"
+    assert exercises.load_all()["head_weights"].verdict(lower_triangle) == "right"

@@ -4,7 +4,7 @@ from math import exp
 
 import pytest
 
-from llmcourse.lessons.exercises import every, verdict
+from llmcourse.lessons.exercises import load_all
 
 
 def share(found):
@@ -25,8 +25,8 @@ RECALL = [
 
 @pytest.mark.parametrize(("attempt", "hint"), RECALL, ids=range(len(RECALL)))
 def test_mistakes_in_recall_at(attempt, hint):
-    said = verdict(every()["recall_at"], attempt)
-    assert said.startswith("not yet") and hint in said
+    verdict = load_all()["recall_at"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
 
 
 def mean(values):
@@ -52,5 +52,5 @@ PERPLEXITY = [
 
 @pytest.mark.parametrize(("attempt", "hint"), PERPLEXITY, ids=range(len(PERPLEXITY)))
 def test_mistakes_in_perplexity_of(attempt, hint):
-    said = verdict(every()["perplexity_of"], attempt)
-    assert said.startswith("not yet") and hint in said
+    verdict = load_all()["perplexity_of"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict

@@ -7,7 +7,7 @@ from llmcourse.lessons import exercises
 
 
 def verdict(name, attempt):
-    return exercises.verdict(exercises.every()[name], attempt)
+    return exercises.load_all()[name].verdict(attempt)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_solution_is_the_library():
     from llmcourse.lessons.fromscratch import nf4
     from llmcourse.lessons.fromscratch.lora import count
 
-    known = exercises.every()
+    known = exercises.load_all()
     assert known["count_lora"].solution([(4096, 4096), (1024, 4096)], 8) == count([(4096, 4096), (1024, 4096)], 8)
     block, levels = torch.randn(64, generator=torch.Generator().manual_seed(1)), nf4.nf4_levels()
     ours = known["round_block"].solution(block, levels)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from llmcourse.lessons.exercises import every, verdict
+from llmcourse.lessons.exercises import load_all
 
 
 def normal(text):
@@ -46,8 +46,8 @@ SHARED = [
 
 @pytest.mark.parametrize(("attempt", "hint"), SHARED, ids=[hint for _, hint in SHARED])
 def test_mistakes_in_shared_rows(attempt, hint):
-    said = verdict(every()["shared_rows"], attempt)
-    assert said.startswith("not yet") and hint in said
+    verdict = load_all()["shared_rows"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
 
 
 def smallest(table, share):
@@ -69,8 +69,8 @@ WEAKEST = [
 
 @pytest.mark.parametrize(("attempt", "hint"), WEAKEST, ids=[hint for _, hint in WEAKEST])
 def test_mistakes_in_weakest_label(attempt, hint):
-    said = verdict(every()["weakest_label"], attempt)
-    assert said.startswith("not yet") and hint in said
+    verdict = load_all()["weakest_label"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
 
 
 def test_another_right_way_is_right():
@@ -85,4 +85,5 @@ def test_another_right_way_is_right():
         known = [re.sub(r"\s+", " ", text).strip().casefold() for text in train]
         return np.sum([re.sub(r"\s+", " ", text).strip().casefold() in known for text in test])
 
-    assert verdict(every()["weakest_label"], weakest) == "right" and verdict(every()["shared_rows"], shared) == "right"
+    assert load_all()["weakest_label"].verdict(weakest) == "right"
+    assert load_all()["shared_rows"].verdict(shared) == "right"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llmcourse.lessons.exercises import every, verdict
+from llmcourse.lessons.exercises import load_all
 
 LABELS = ("Sarcasm", "Not Sarcasm")
 
@@ -27,8 +27,8 @@ CALIBRATE = [
 
 @pytest.mark.parametrize(("attempt", "hint"), CALIBRATE, ids=[hint for _, hint in CALIBRATE])
 def test_mistakes_in_calibrate(attempt, hint):
-    said = verdict(every()["calibrate"], attempt)
-    assert said.startswith("not yet") and hint in said
+    verdict = load_all()["calibrate"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
 
 
 def first_that_is_in(text, labels):
@@ -67,7 +67,7 @@ PARSE = [
     (longest_that_it_begins_with, "Sarcasmus"),
     (exact_in_any_case, "they count"),
     (
-        lambda text, labels: every()["parse_first_label"].solution(text, LABELS),
+        lambda text, labels: load_all()["parse_first_label"].solution(text, LABELS),
         "labels of this task only",
     ),
 ]
@@ -75,8 +75,8 @@ PARSE = [
 
 @pytest.mark.parametrize(("attempt", "hint"), PARSE, ids=[hint for _, hint in PARSE])
 def test_mistakes_in_parse_first_label(attempt, hint):
-    said = verdict(every()["parse_first_label"], attempt)
-    assert said.startswith("not yet") and hint in said
+    verdict = load_all()["parse_first_label"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
 
 
 def test_another_right_way_is_right():
@@ -87,4 +87,4 @@ def test_another_right_way_is_right():
         found = re.match("|".join(rf"{re.escape(word)}\b" for word in words), text.strip(), re.IGNORECASE)
         return next(i for i, w in enumerate(labels) if w.lower() == found.group().lower()) if found else None
 
-    assert verdict(every()["parse_first_label"], parse) == "right"
+    assert load_all()["parse_first_label"].verdict(parse) == "right"

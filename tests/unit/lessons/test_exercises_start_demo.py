@@ -36,11 +36,11 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("name", "attempt", "hint"), MISTAKES)
 def test_a_usual_mistake_gets_its_hint(name, attempt, hint):
-    said = exercises.verdict(exercises.every()[name], attempt)
-    assert said.startswith("not yet: ") and hint in said
+    verdict = exercises.load_all()[name].verdict(attempt)
+    assert verdict.startswith("not yet: ") and hint in verdict
 
 
 def test_the_talks_report_read_between_its_lines():
     """45 right of about 80 that could be read: little better than guessing, and some 20 without an answer."""
-    read, right = exercises.every()["on_parsed_answers"].solution((0.16, 0.74), (0.67, 0.54), (50, 50))
+    read, right = exercises.load_all()["on_parsed_answers"].solution((0.16, 0.74), (0.67, 0.54), (50, 50))
     assert (round(read), round(right, 2)) == (80, 0.56)

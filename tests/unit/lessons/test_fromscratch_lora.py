@@ -49,8 +49,8 @@ def test_forward_gradients_and_merge_are_those_of_peft(inputs, outputs, r, alpha
     ours, theirs = both(nn.Linear(inputs, outputs, bias, dtype=dtype), r, alpha, seed)
     x = torch.randn(*lead, inputs, dtype=dtype, requires_grad=True)
     x2 = x.detach().clone().requires_grad_()
-    # in bfloat16 the two may round a few times more or less, each time by up to 1/256, scaled by alpha / r; where the frozen
-    # layer's and the adapter's outputs nearly cancel, that is much of what is left
+    # in bfloat16 the two may round a few times more or less, each time by up to 1/256, scaled by alpha / r. Where the
+    # outputs of the frozen layer and of the adapter nearly cancel, that is a large part of the sum
     near = 1e-4 if dtype != torch.bfloat16 else 1 / 16
 
     def close(mine, other):

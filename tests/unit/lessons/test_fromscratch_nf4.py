@@ -1,4 +1,4 @@
-"""NF4 from scratch gives bitsandbytes' codes and values, bit for bit, and its double-quantised scales to within one code."""
+"""NF4 from scratch gives the codes and values of bitsandbytes, bit for bit, and nearly its double-quantised scales."""
 
 import bitsandbytes.functional as bnb
 import pytest
@@ -32,15 +32,16 @@ def test_the_levels_are_theirs():
     seed=st.integers(0, 10_000),
 )
 def test_codes_and_values_are_theirs_bit_for_bit(rows, length, dtype, block, scale, seed):
-    # rows of whole blocks, as models have them, or of odd lengths. In between, bitsandbytes 0.50.2's kernel for CPUs with AVX-512 gives
-    # other weights than its own codes say (2 rows of 112 in blocks of 128, for instance); its plain code does not
+    # rows of whole blocks, as models have them, or of odd lengths. In between (for instance 2 rows of 112 in blocks of
+    # 128) the kernel of bitsandbytes 0.50.2 for CPUs with AVX-512 gives other weights than its own codes say
     columns = block * length if length <= 6 else length | 1
     w = weights((rows, columns), dtype, seed, scale)
     packed, state = bnb.quantize_4bit(w, blocksize=block, quant_type="nf4")
     ours = nf4.quantise(w, block=block)
     codes = nf4.pack(ours.codes)
     assert torch.equal(ours.scales, state.absmax) and len(codes) == len(packed)
-    # whole blocks to the bit; an unfinished last one bitsandbytes divides by its scale instead of multiplying, so that a tie may fall otherwise
+    # whole blocks agree to the bit; bitsandbytes divides an unfinished last block by its scale instead of multiplying,
+    # so that a tie may be rounded differently
     whole = w.numel() // block * block
     assert torch.equal(codes[: whole // 2], packed.flatten()[: whole // 2])
     assert (codes != packed.flatten()).sum() <= 1
@@ -61,7 +62,7 @@ def test_a_block_of_zeros_stays_zero():
 @settings(max_examples=15, deadline=None)
 @given(blocks=st.integers(2, 3000), seed=st.integers(0, 10_000))
 def test_double_quantised_scales_are_theirs_but_for_a_few_that_are_not_nearest(blocks, seed):
-    """bitsandbytes' search now and then ends a code beside the nearest, near 0 two or three; ours is never further off."""
+    """The search in bitsandbytes sometimes ends a code beside the nearest, near 0 two or three; ours is never worse."""
     w = weights(blocks * 64, seed=seed, scale=0.03)
     _, state = bnb.quantize_4bit(w, blocksize=64, quant_type="nf4", compress_statistics=True)
     q = nf4.quantise(w)

@@ -34,7 +34,7 @@ def test_temperature_and_top_p_are_those_of_transformers(shape, dtype, temperatu
     expected = TemperatureLogitsWarper(temperature)(None, scores.float()).softmax(-1)
     probs = sampling.probabilities(scores, temperature)
     assert probs.dtype == torch.float32 and torch.allclose(probs, expected, atol=1e-6)
-    # scores that are equal, as they often are in 16 bits, may be kept or dropped in another order: rank by what is different
+    # equal scores, which are frequent in 16 bits, may be kept or dropped in any order, so make all scores different
     scores = scores.float() + torch.linspace(0, 1e-3, shape[1])
     plain = sampling.probabilities(scores)
     edge = (plain.sort(-1, descending=True).values.cumsum(-1) - p).abs().min()
