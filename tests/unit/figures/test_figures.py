@@ -26,7 +26,7 @@ MADE = {
         ),
         "a: 3 wrong. “costs $5 &",
     ),
-    "ai_map": (figures.ai_map, "artificial intelligence holds machine learning"),
+    "ai_map": (figures.ai_map, "artificial intelligence contains machine learning"),
     "networks": (figures.networks, "one with 1 hidden layer, a deep one with 4"),
     "token_bars": (
         lambda: figures.token_bars(["a", "b"], {"p": [0.75, 0.25]}, "x"),
