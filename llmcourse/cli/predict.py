@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     if options.text != "-":
         print(f"before finetuning: {_describe(task, before)}\nafter finetuning:  {_describe(task, after)}")
         return
-    _write_table(shards.head(task) + shards.lines(task, rows, before, after), len(rows), options.out)
+    _write_table(shards.table_header(task) + shards.table_lines(task, rows, before, after), len(rows), options.out)
 
 
 def _read_rows(options: argparse.Namespace, task: "Task") -> list[dict[str, Any]]:

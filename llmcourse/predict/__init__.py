@@ -3,22 +3,17 @@
 from llmcourse.predict import answers, retrieval
 from llmcourse.predict.asking import (
     SPARE_TOKENS,
-    Generated,
-    Predictions,
-    Scored,
     Way,
     before_and_after,
     check_adapter,
-    encode,
-    encode_text,
     fill_journal,
     generate,
-    label_choices,
-    label_tokens,
-    render,
     rows_to_ask,
     score,
 )
+from llmcourse.predict.encoding import encode, encode_text, label_tokens, render
+from llmcourse.predict.labels import label_choices
+from llmcourse.predict.predictions import Generated, Predictions, Scored
 from llmcourse.predict.prompts import Prompt, few_shots, parse_answer
 
 __all__ = [

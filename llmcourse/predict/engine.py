@@ -1,51 +1,61 @@
-"""Prompts as tokens in, batches out of which each has only the rows' own tokens left to compute.
+"""Prompts as tokens -> batches in which everything that the prompts share is already computed.
 
-Prompts repeat each other: all begin with the same instruction, many with the same examples, replies to one post with that post. What
-several prompts begin with goes through the model once. The prompts form a tree, of which each node holds the tokens that the rows below it share; nodes of
-similar length are computed in one batch, on top of the keys and values of the nodes above them. Shorter nodes are padded on
-the left, between their parent and themselves, and the padding is masked and takes no position: every row sees exactly the tokens and
-the positions that it would see alone, and all rows of a batch end at the same column.
+Prompts repeat each other. All begin with the same instruction and examples, and replies to one post also repeat the
+post. Such a shared beginning goes through the model once. The prompts form a tree whose nodes hold the tokens that the
+rows below them share. Nodes of similar length are computed in one batch, on top of the keys and values of their
+parents.
+
+Shorter nodes are padded on the left, between parent and node. Padding is masked and takes no position. Each row
+therefore sees exactly the tokens and positions that it would see alone, and all rows of a batch end at the same column.
 """
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llmcourse.models import LoadedModel
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import DynamicCache, PreTrainedTokenizerBase
+
 POSITIONS_AT_ONCE = 6144
-"""Most positions of keys and values (columns times rows) that one batch holds; bounds memory, not results."""
+"""Most positions of keys and values (rows times columns) that one batch holds. Bounds memory, not results."""
 
 TOKENS_AT_ONCE = 1024
-"""Most tokens (rows times their padded length) that go through the model at once."""
+"""Most tokens (rows times padded length) that go through the model at once."""
 
 WORTH_SHARING = 8
-"""Fewest tokens that get a node of their own: a shorter one costs a pass through the model and saves nearly nothing."""
+"""Fewest tokens that get a node of their own. A shorter node costs a forward pass and saves almost nothing."""
 
 WORTH_COPYING = 1 / 32
-"""Fewest tokens of a node for each token above it, whose keys and values are copied for the node's pass. Measured on a CPU: with 280
-tokens above, sharing 25 of 46 tokens by two rows gains 7 %; with 920 above it loses 10 %."""
+"""Fewest tokens of a node for each token above it, whose keys and values are copied for the node's pass. Measured on a
+CPU: with 280 tokens above, sharing 25 of 46 tokens between two rows gains 7 %; with 920 above it loses 10 %."""
 
-DEPTH = 3
-"""Most nodes above a row (instruction, examples, context); each level keeps keys and values while the levels below it are computed."""
+DEPTH = 2
+"""Most nodes above a row: instruction with examples, then a post with several replies. Tokens through the model for the
+200 bundled sarcasm rows with 4 examples: 64,562 without sharing, 9,439 with one level, 7,047 with two and also with
+three. A third level saved nothing on the bundled tasks with 0, 4, 8 or 16 examples, raw or in the chat format."""
 
 
 @dataclass
 class Batch:
-    """Rows whose keys and values are known but for their own last tokens."""
+    """Rows whose keys and values are computed, except for those of their own last tokens."""
 
     rows: list[int]
-    """Indices of the rows; of a node that they share, indices of nothing."""
-    tokens: Any
-    """Whole prompts with the padding between their parts: (rows, columns)."""
-    mask: Any
-    """1 for a token, 0 for padding: (rows, columns)."""
+    """Indices of the rows. Empty for shared nodes."""
+    tokens: torch.Tensor
+    """Whole prompts with the padding between their parts: (rows, columns), int64."""
+    mask: torch.Tensor
+    """1 for a token, 0 for padding: (rows, columns), int64."""
     cached: int
     """How many of the columns are in the cache; the others are the rows' own."""
-    cache: Any
-    """Keys and values of the cached columns. It grows with each forward pass, and belongs to this batch alone."""
+    cache: DynamicCache
+    """Keys and values of the cached columns. Each forward pass extends it, and it belongs to this batch alone."""
 
 
 @dataclass
@@ -54,65 +64,78 @@ class _Node:
 
     tokens: list[int]
     row: int | None = None
-    children: list["_Node"] = field(default_factory=list)
-    line: int = 0
-    """Where its parent lies in the batch that computed it."""
+    children: list[_Node] = field(default_factory=list)
+    parent: int = 0
+    """Index of the parent in the batch that computed it."""
 
 
-def batches(loaded: LoadedModel, prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> Iterator[Batch]:
-    """These rows of `prompts` (token ids, each at least one) in batches of similar length, what they share computed once.
+# -- the tree --------------------------------------------------------------------------------------------------------
 
-    Call inside `torch.inference_mode()`, with the model in evaluation mode.
+
+def tree(prompts: Sequence[list[int]], rows: Sequence[int]) -> list[_Node]:
+    """Return the rows as trees: each inner node is a beginning that all rows below it share.
+
+    It has at least `WORTH_SHARING` tokens, and there are at most `DEPTH` of them above a row.
     """
-    from transformers import DynamicCache
-
-    top = Batch([], _tensor(loaded, [[]]), _tensor(loaded, [[]]), 0, DynamicCache(config=loaded.model.config))
-    yield from _below(loaded, tree(prompts, rows), top, _counts_columns(loaded, prompts))
-
-
-def tree(prompts: Sequence[Sequence[int]], rows: Sequence[int]) -> list[_Node]:
-    """The rows as trees: each node is a beginning, of at least `WORTH_SHARING` tokens, that all rows below it have in common."""
     roots: list[_Node] = []
-    # rows that share their first `at` tokens, of which those from `start` on have no node yet
-    pending = [(roots, sorted(rows, key=prompts.__getitem__), 0, 0, DEPTH)]
+    # rows that share their first `end` tokens, of which those from `start` on belong to no node yet
+    pending = [(roots, sorted(rows, key=lambda row: prompts[row]), 0, 0, DEPTH)]
     while pending:
-        siblings, rows, start, at, depth = pending.pop()
-        for _, group in groupby(rows, key=lambda row: prompts[row][at]):
-            group = list(group)
+        siblings, sharing, start, end, levels = pending.pop()
+        for _, run in groupby(sharing, key=lambda row: prompts[row][end]):
+            group = list(run)
             shortest = min(len(prompts[row]) for row in group)
-            end = min(_common(prompts[group[0]], prompts[group[-1]]), shortest - 1)
-            if len(group) == 1 or end <= at:
-                siblings += [_Node(list(prompts[row][start:]), row) for row in group]
-            elif depth and end - start >= max(WORTH_SHARING, WORTH_COPYING * start):
-                node = _Node(list(prompts[group[0]][start:end]))
+            shared = min(_common_length(prompts[group[0]], prompts[group[-1]]), shortest - 1)
+            if len(group) == 1 or shared <= end:
+                siblings += [_Node(prompts[row][start:], row) for row in group]
+            elif levels and shared - start >= max(WORTH_SHARING, WORTH_COPYING * start):
+                node = _Node(prompts[group[0]][start:shared])
                 siblings.append(node)
-                pending.append((node.children, group, end, end, depth - 1))
+                pending.append((node.children, group, shared, shared, levels - 1))
             else:
-                pending.append((siblings, group, start, end, depth))
+                pending.append((siblings, group, start, shared, levels))
     return roots
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two prompts have in common at their beginning."""
+def _common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many tokens two prompts share at their beginning."""
     return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _below(loaded: LoadedModel, nodes: list[_Node], above: Batch, exact: bool) -> Iterator[Batch]:
-    """The batches of all rows below `nodes`, whose parents are computed in `above`."""
-    for bundle in _bundles(nodes, above.tokens.shape[1], exact):
-        batch = _laid_out(loaded, bundle, above)
-        if bundle[0].row is not None:
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batches(loaded: LoadedModel, prompts: Sequence[list[int]], rows: Sequence[int]) -> Iterator[Batch]:
+    """Yield these rows of `prompts` (token ids, at least one each) in batches of similar length.
+
+    What rows share is computed once. Call this inside `torch.inference_mode()`, with the model in evaluation mode.
+    """
+    from transformers import DynamicCache
+
+    empty = _token_tensor(loaded, [[]])
+    top = Batch([], empty, empty, 0, DynamicCache(config=loaded.model.config))
+    yield from _batches_below(loaded, tree(prompts, rows), top, _padding_fills_window(loaded, prompts))
+
+
+def _batches_below(loaded: LoadedModel, nodes: list[_Node], parents: Batch, same_length: bool) -> Iterator[Batch]:
+    """Yield the batches of all rows below `nodes`, whose parents are computed in the batch `parents`."""
+    for group in _group_by_length(nodes, parents.tokens.shape[1], same_length):
+        batch = _lay_out(loaded, group, parents)
+        if group[0].row is not None:
             yield batch
             continue
         next_logits(loaded, batch)
-        for line, node in enumerate(bundle):
+        for index, node in enumerate(group):
             for child in node.children:
-                child.line = line
-        yield from _below(loaded, [child for node in bundle for child in node.children], batch, exact)
+                child.parent = index
+        yield from _batches_below(loaded, [child for node in group for child in node.children], batch, same_length)
 
 
-def _bundles(nodes: list[_Node], columns: int, exact: bool) -> Iterator[list[_Node]]:
-    """Nodes that go through the model together: leaves or others, of similar length (`exact`: of the same), shortest first."""
+def _group_by_length(nodes: list[_Node], columns: int, same_length: bool) -> Iterator[list[_Node]]:
+    """Yield the nodes that go through the model together, shortest first: either leaves or shared nodes.
+
+    Their lengths are similar, or equal if `same_length`. `columns` is the length of what stands before them.
+    """
     order = sorted(nodes, key=lambda node: (node.row is not None, len(node.tokens)))
     while order:
         size, shortest, leaf = 0, len(order[0].tokens), order[0].row is not None
@@ -122,7 +145,7 @@ def _bundles(nodes: list[_Node], columns: int, exact: bool) -> Iterator[list[_No
                 (node.row is not None) != leaf
                 or rows * length > TOKENS_AT_ONCE
                 or rows * (columns + length) > POSITIONS_AT_ONCE
-                or length > (shortest if exact else 1.25 * shortest + 4)
+                or length > (shortest if same_length else 1.25 * shortest + 4)
             ):
                 break
             size = rows
@@ -130,27 +153,40 @@ def _bundles(nodes: list[_Node], columns: int, exact: bool) -> Iterator[list[_No
         order = order[size:]
 
 
-def _laid_out(loaded: LoadedModel, nodes: list[_Node], above: Batch) -> Batch:
-    """Nodes as a batch, each behind its parent's tokens, keys and values."""
+def _lay_out(loaded: LoadedModel, nodes: list[_Node], parents: Batch) -> Batch:
+    """Return nodes as a batch, each behind its parent's tokens, keys and values."""
     import torch
 
     pad = pad_token(loaded)
     longest = max(len(node.tokens) for node in nodes)
-    own = _tensor(loaded, [[pad] * (longest - len(node.tokens)) + node.tokens for node in nodes])
-    lengths = _tensor(loaded, [len(node.tokens) for node in nodes])
-    seen = (torch.arange(longest, device=own.device) >= longest - lengths[:, None]).long()
-    lines = _tensor(loaded, [node.line for node in nodes])
+    own = _token_tensor(loaded, [[pad] * (longest - len(node.tokens)) + node.tokens for node in nodes])
+    lengths = _token_tensor(loaded, [len(node.tokens) for node in nodes])
+    own_mask = (torch.arange(longest, device=own.device) >= longest - lengths[:, None]).long()
+    indices = _token_tensor(loaded, [node.parent for node in nodes])
     return Batch(
         [node.row for node in nodes if node.row is not None],
-        torch.cat([above.tokens[lines], own], dim=1),
-        torch.cat([above.mask[lines], seen], dim=1),
-        above.tokens.shape[1],
-        grown(above.cache, lines),
+        torch.cat([parents.tokens[indices], own], dim=1),
+        torch.cat([parents.mask[indices], own_mask], dim=1),
+        parents.tokens.shape[1],
+        fork_cache(parents.cache, indices),
     )
 
 
-def next_logits(loaded: LoadedModel, batch: Batch):
-    """Logits of what follows each row, (rows, vocabulary), in float32. The batch's cache grows by the rows' own tokens."""
+def _padding_fills_window(loaded: LoadedModel, prompts: Sequence[list[int]]) -> bool:
+    """Return whether padding could push tokens out of a sliding window, which counts columns instead of tokens."""
+    window = getattr(loaded.model.config, "sliding_window", None)
+    # the longest answer is far shorter than 64 tokens
+    return window is not None and max(map(len, prompts), default=0) * 1.25 + 64 > window
+
+
+# -- forward passes --------------------------------------------------------------------------------------------------
+
+
+def next_logits(loaded: LoadedModel, batch: Batch) -> torch.Tensor:
+    """Return the logits of the token after each row, (rows, vocabulary) in float32.
+
+    The batch's cache is extended by the rows' own tokens.
+    """
     positions = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, batch.cached :]
     out = loaded.model(
         batch.tokens[:, batch.cached :],
@@ -164,138 +200,149 @@ def next_logits(loaded: LoadedModel, batch: Batch):
     return out.logits[:, -1].float()
 
 
-def followed_by(loaded: LoadedModel, batch: Batch, tokens: Sequence[int]) -> Batch:
-    """A computed batch with the same tokens behind every row; the batch itself stays as it is."""
-    more = _tensor(loaded, [list(tokens)]).expand(len(batch.rows), -1)
-    return Batch(batch.rows, *_joined(batch, slice(None), more), batch.cached, grown(batch.cache))
+def extend_batch(loaded: LoadedModel, batch: Batch, tokens: Sequence[int]) -> Batch:
+    """Return a computed batch with the same tokens after every row. The batch itself stays as it is."""
+    more = _token_tensor(loaded, [list(tokens)]).expand(len(batch.rows), -1)
+    return Batch(batch.rows, *_append(batch, slice(None), more), batch.cached, fork_cache(batch.cache))
 
 
 def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[Sequence[int]] = ()) -> list[str]:
-    """What the model writes behind each row: greedy, at most so many tokens, and no further than the first line with text.
+    """Return what the model generates after each row: greedy, up to `new_tokens` tokens or the end of the first line.
 
-    `likely` are answers (as tokens) that many rows are expected to give. A row that begins like one of them has the whole
-    answer checked in one pass, instead of writing it token by token (Leviathan et al. 2023, arXiv:2211.17192, with the
-    labels in the place of a draft model); the text is the same.
+    `likely` are answers (as tokens) that many rows are expected to give. If a row begins like one of them, the whole
+    answer is verified in one forward pass instead of being generated token by token. This is speculative decoding
+    (Leviathan et al. 2023, arXiv:2211.17192) with the labels in place of a draft model; the text is the same.
     """
-    first = next_logits(loaded, batch).argmax(dim=-1)
-    texts = [_ended(loaded, [token]) for token in first.tolist()]
-    drafts = {tokens[0]: list(tokens) for tokens in reversed(likely) if len(tokens) < new_tokens}
-    drafted = [line for line, token in enumerate(first.tolist()) if texts[line] is None and token in drafts]
-    if drafted:
-        answers = [drafts[int(first[line])] for line in drafted]
-        for line, text in zip(drafted, _checked(loaded, batch, drafted, answers), strict=True):
-            texts[line] = text
-    missing = [line for line, text in enumerate(texts) if text is None]
+    # 1. The first token of each row, which may already end its text
+    logits = next_logits(loaded, batch)
+    first = logits.argmax(dim=-1)
+    texts: dict[int, str] = {}
+    drafts: dict[int, list[int]] = {}
+    by_first_token = {tokens[0]: list(tokens) for tokens in reversed(likely) if len(tokens) < new_tokens}
+    for index, token in enumerate(first.tolist()):
+        text = _finished_text(loaded, [token])
+        if text is not None:
+            texts[index] = text
+        elif token in by_first_token:
+            drafts[index] = by_first_token[token]
+    # 2. Expected answers, verified in one pass
+    if drafts:
+        texts |= _verify_drafts(loaded, batch, drafts)
+    # 3. The other rows, token by token
+    missing = [index for index in range(len(first)) if index not in texts]
     if missing:
-        lines = _tensor(loaded, missing)
-        ids, mask = _joined(batch, lines, first[lines, None])
+        indices = _token_tensor(loaded, missing)
+        tokens, mask = _append(batch, indices, first[indices, None])
         out = loaded.model.generate(
-            input_ids=ids,
+            input_ids=tokens,
             attention_mask=mask,
-            past_key_values=grown(batch.cache, lines),
+            past_key_values=fork_cache(batch.cache, indices),
             max_new_tokens=new_tokens - 1,
             do_sample=False,
             stopping_criteria=[_LineEnd(loaded.tokenizer, batch.cached)],
             pad_token_id=pad_token(loaded),
         )
         written = loaded.tokenizer.batch_decode(out[:, batch.cached :], skip_special_tokens=True)
-        for line, text in zip(missing, written, strict=True):
-            texts[line] = text
-    return texts
+        texts |= dict(zip(missing, written, strict=True))
+    return [texts[index] for index in range(len(first))]
 
 
-def _checked(loaded: LoadedModel, batch: Batch, lines: list[int], answers: list[list[int]]) -> list[str | None]:
-    """For each of these lines the answer's text if the model would write just that, and then end the line; else None."""
-    pad, longest = pad_token(loaded), max(map(len, answers))
-    places = _tensor(loaded, lines)
-    more = _tensor(loaded, [tokens + [pad] * (longest - len(tokens)) for tokens in answers])
-    mask = _joined(batch, places, more)[1]
+def _verify_drafts(loaded: LoadedModel, batch: Batch, drafts: Mapping[int, list[int]]) -> dict[int, str]:
+    """Return the texts of those rows (by index in the batch) that the model would answer exactly with their draft."""
+    pad, longest = pad_token(loaded), max(map(len, drafts.values()))
+    indices = _token_tensor(loaded, list(drafts))
+    more = _token_tensor(loaded, [draft + [pad] * (longest - len(draft)) for draft in drafts.values()])
+    mask = _append(batch, indices, more)[1]
     out = loaded.model(
         more,
         attention_mask=mask,
         position_ids=(mask.cumsum(dim=1) - 1)[:, batch.cached :],
-        past_key_values=grown(batch.cache, places),
+        past_key_values=fork_cache(batch.cache, indices),
         use_cache=True,
         logits_to_keep=longest,
     )
-    return [
-        _ended(loaded, [*tokens, following[len(tokens) - 1]]) if following[: len(tokens) - 1] == tokens[1:] else None
-        for tokens, following in zip(answers, out.logits.argmax(dim=-1).tolist(), strict=True)
-    ]
+    texts = {}
+    for (index, draft), following in zip(drafts.items(), out.logits.argmax(dim=-1).tolist(), strict=True):
+        last = len(draft) - 1
+        if following[:last] == draft[1:]:
+            text = _finished_text(loaded, [*draft, following[last]])
+            if text is not None:
+                texts[index] = text
+    return texts
 
 
-def _ended(loaded: LoadedModel, tokens: list[int]) -> str | None:
-    """The text of these written tokens if the last of them ends it (with the end of text, or of a line), else None."""
+# -- where a generated text ends -------------------------------------------------------------------------------------
+
+
+def _finished_text(loaded: LoadedModel, tokens: list[int]) -> str | None:
+    """Return the text of generated tokens if the last one ends the text or its first line, else None."""
     ends = loaded.model.generation_config.eos_token_id
     text = loaded.tokenizer.decode(tokens, skip_special_tokens=True)
-    return text if tokens[-1] in (ends if isinstance(ends, list) else [ends]) or _line_ended(text) else None
-
-
-def _joined(batch: Batch, lines, more):
-    """Tokens and mask of some lines of a computed batch with `more` (lines, columns) behind them."""
-    import torch
-
-    ids = torch.cat([batch.tokens[lines], more], dim=1)
-    return ids, torch.cat([batch.mask[lines], torch.ones_like(more)], dim=1)
+    return text if tokens[-1] in (ends if isinstance(ends, list) else [ends]) or _has_whole_line(text) else None
 
 
 class _LineEnd:
-    """Stops a row of a generation after its first line that is not empty: what follows is not read."""
+    """A stopping criterion: ends a row after its first line that is not empty, because nothing else is read."""
 
-    def __init__(self, tokenizer, prompt_length: int):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int):
         self.tokenizer, self.prompt_length = tokenizer, prompt_length
 
-    def __call__(self, input_ids, scores, **kwargs):
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         import torch
 
         texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_length :])
-        return torch.tensor([_line_ended(text) for text in texts], device=input_ids.device)
+        return torch.tensor([_has_whole_line(text) for text in texts], device=input_ids.device)
 
 
 def first_line(text: str) -> str:
-    """What is read of a written text: its first line that is not empty."""
+    """Return the first line of a generated text that is not empty: all that is read of it."""
     return text.strip().partition("\n")[0].strip()
 
 
-def _line_ended(text: str) -> bool:
+def _has_whole_line(text: str) -> bool:
     return "\n" in text.lstrip()
 
 
-def grown(cache, lines=None):
-    """A cache that begins as `cache` and may grow on its own; `lines` (a tensor) chooses and repeats its rows.
+# -- tokens, masks and caches ----------------------------------------------------------------------------------------
 
-    Growing a dynamic cache makes new tensors, so the original keeps its length. Nothing is copied where a single row is repeated, or
-    all are taken as they are.
+
+def _append(batch: Batch, indices: torch.Tensor | slice, more: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens and mask of some rows of a computed batch, with `more` (rows, columns) after them."""
+    import torch
+
+    tokens = torch.cat([batch.tokens[indices], more], dim=1)
+    return tokens, torch.cat([batch.mask[indices], torch.ones_like(more)], dim=1)
+
+
+def fork_cache(cache: DynamicCache, indices: torch.Tensor | None = None) -> DynamicCache:
+    """Return a cache that begins as `cache` and can be extended without changing it.
+
+    `indices` chooses and repeats its rows. Extending a dynamic cache makes new tensors, so the original keeps its
+    length. Nothing is copied if all rows are taken as they are, or a single row is repeated.
     """
-    twin = copy.copy(cache)
-    twin.layers = [copy.copy(layer) for layer in cache.layers]
-    filled = [layer for layer in twin.layers if getattr(layer, "keys", None) is not None and layer.keys.numel()]
-    if lines is None or not filled:
-        return twin
+    fork = copy.copy(cache)
+    fork.layers = [copy.copy(layer) for layer in cache.layers]
+    layers: list[Any] = fork.layers
+    filled = [layer for layer in layers if layer.keys is not None and layer.keys.numel()]
+    if indices is None or not filled:
+        return fork
     rows = len(filled[0].keys)
-    if rows > 1 and lines.tolist() == list(range(rows)):
-        return twin
+    if rows > 1 and indices.tolist() == list(range(rows)):
+        return fork
     for layer in filled:
         for name in ("keys", "values"):
-            kept = getattr(layer, name)
-            setattr(layer, name, kept.expand(len(lines), -1, -1, -1) if rows == 1 else kept[lines])
-    return twin
+            states = getattr(layer, name)
+            setattr(layer, name, states.expand(len(indices), -1, -1, -1) if rows == 1 else states[indices])
+    return fork
 
 
 def pad_token(loaded: LoadedModel) -> int:
-    """The token that fills up a batch; it is masked, so any will do."""
+    """Return the token that fills up a batch. It is masked, so any token will do."""
     tokenizer = loaded.tokenizer
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return cast(int, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
 
-def _counts_columns(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> bool:
-    """Whether padding would push tokens out of a sliding window, which counts columns, not tokens."""
-    window = getattr(loaded.model.config, "sliding_window", None)
-    # the longest answer is far shorter than 64 tokens
-    return bool(window) and max(map(len, prompts), default=0) * 1.25 + 64 > window
-
-
-def _tensor(loaded: LoadedModel, ids):
+def _token_tensor(loaded: LoadedModel, ids: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:
     import torch
 
     return torch.tensor(ids, dtype=torch.long, device=loaded.model.device)

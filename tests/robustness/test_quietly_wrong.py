@@ -148,7 +148,7 @@ def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
         spoil(loaded)
         return card
 
-    for module in (experiment, predict):
+    for module in (experiment.experiment, predict.asking):
         monkeypatch.setattr(module, "put_adapter", put)
     with pytest.raises(CourseError, match="The adapter changes nothing"):
         study.adapter_arm(folder)
@@ -185,7 +185,7 @@ def test_no_rows_say_nothing_of_an_adapter(study):
 def test_two_beginnings_of_a_prompt_are_refused(tiny, monkeypatch):
     real = predict.encode_text
     doubled = lambda *args: [[START, START, *ids] for ids in real(*args)]  # noqa: E731
-    monkeypatch.setattr(predict.asking, "encode_text", doubled)
+    monkeypatch.setattr(predict.encoding, "encode_text", doubled)
     with pytest.raises(CourseError, match="A prompt begins with two beginning-of-text tokens"):
         predict.score(tiny, Prompt(SARCASM), TRAINING_ROWS[:2])
 

@@ -2,12 +2,13 @@
 
 import re
 
+import pytest
 from hostile_texts import any_texts, quick
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmcourse import CourseError
-from llmcourse.data.texts import one_line
+from llmcourse.data.texts import MAX_CHARACTERS, one_line
 
 
 @settings(quick, max_examples=200)
@@ -24,3 +25,9 @@ def test_no_text_leaves_its_line_or_becomes_a_control_token(tokenizer, parts):
     assert len(line.splitlines()) <= 1
     assert re.sub(r"\s", "", line) == re.sub(r"\s", "", text)
     assert not set(tokenizer(line, add_special_tokens=False).input_ids) & set(tokenizer.get_added_vocab().values())
+
+
+def test_a_text_that_is_too_long_is_refused():
+    one_line("x" * MAX_CHARACTERS)
+    with pytest.raises(CourseError, match=r"50,000 characters.*at most 4,000"):
+        one_line("x" * 50_000)

@@ -42,8 +42,8 @@ def test_a_prompt_holds_what_is_asked_and_ends_where_the_answer_begins(tokenizer
 
 def test_rows_together_answer_as_rows_alone(tiny):
     prompts = [f"Number {'and ' * n}{n}" for n in range(13)]  # different lengths, more than one batch
-    together = answers.written(tiny, prompts, tokens=5)
-    assert together == [answers.written(tiny, [prompt], tokens=5)[0] for prompt in prompts]
+    together = answers.generate_lines(tiny, prompts, tokens=5)
+    assert together == [answers.generate_lines(tiny, [prompt], tokens=5)[0] for prompt in prompts]
 
 
 def test_counts_add_up(tiny):

@@ -1,7 +1,7 @@
-"""What prompts share is computed once, and nothing else changes: against one whole forward pass, or one `generate`, a row.
+"""What prompts share is computed once, and every row gets what one whole forward pass, or one `generate`, gives it.
 
-Random prompts with random beginnings in common, on the attention and cache of each architecture of the catalogue, in float32 and
-NF4, with and without an adapter.
+Random prompts with random shared beginnings, on the attention and cache of each architecture of the catalogue, in
+float32 and NF4, with and without an adapter.
 """
 
 import pytest
@@ -71,7 +71,7 @@ def make(shape: str, nf4: bool, adapter: bool, tokenizer) -> LoadedModel:
 
 @pytest.fixture(scope="module", autouse=True)
 def plain_nf4():
-    """NF4 computed in float32: on some CPUs bitsandbytes has a kernel in bfloat16, whose results depend on the number of rows."""
+    """Compute NF4 in float32: results of bitsandbytes' bfloat16 kernel for some CPUs depend on the number of rows."""
     import bitsandbytes.nn.modules
 
     with pytest.MonkeyPatch.context() as patch:
@@ -139,8 +139,8 @@ def test_logits_equal_those_of_each_prompt_alone(shape, nf4, adapter, loaded_mod
         patch.setattr(engine, "TOKENS_AT_ONCE", limit)
         for batch in engine.batches(loaded, prompts, range(len(prompts))):
             first = engine.next_logits(loaded, batch)
-            further = engine.next_logits(loaded, engine.followed_by(loaded, batch, path))
-            again = engine.next_logits(loaded, engine.followed_by(loaded, batch, path))
+            further = engine.next_logits(loaded, engine.extend_batch(loaded, batch, path))
+            again = engine.next_logits(loaded, engine.extend_batch(loaded, batch, path))
             assert torch.equal(further, again)  # going on from a batch leaves it as it was
             for row, here, there in zip(batch.rows, first, further, strict=True):
                 torch.testing.assert_close(here, next_logits_alone(loaded, prompts[row]), atol=1e-4, rtol=1e-4)
@@ -169,7 +169,7 @@ def test_text_equals_that_of_one_generate_a_row(shape, nf4, adapter, loaded_mode
 
 
 def until_line_end(tokenizer, written: list[int]) -> str:
-    """What `write` returns of these tokens: with the first token after which a line with text has ended, and no further."""
+    """Return what `write` makes of these tokens: it stops after the token that ends the first line with text."""
     for count in range(1, len(written) + 1):
         if "\n" in tokenizer.decode(written[:count]).lstrip():
             return tokenizer.decode(written[:count], skip_special_tokens=True)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from llmcourse import CourseError
 from llmcourse.data.tasks import SARCASM, Task
-from llmcourse.data.texts import MAX_CHARACTERS, one_line
 from llmcourse.predict.prompts import Prompt, few_shots, parse_answer
 
 ROW = {"parent_comment": "The train is late.", "comment": "What a surprise.", "label": 1}
@@ -69,19 +68,6 @@ def test_a_right_answer_is_read_whatever_follows_on_other_lines(noise, label):
     assert parse_answer(f" {SARCASM.labels[label]}\n{noise}", SARCASM) == label
 
 
-@given(st.text(max_size=300))
-def test_a_text_cannot_imitate_the_prompt(text):
-    folded = one_line(text)
-    assert len(folded.splitlines()) <= 1
-    assert "<|" not in folded and "|>" not in folded and "<s>" not in folded and "[INST]" not in folded
-
-
-def test_a_text_that_is_too_long_is_refused():
-    one_line("x" * MAX_CHARACTERS)
-    with pytest.raises(CourseError, match=r"50,000 characters.*at most 4,000"):
-        one_line("x" * 50_000)
-
-
 def test_shots_are_balanced_and_seeded():
     rows = [{"parent_comment": str(i), "comment": str(i), "label": i % 2} for i in range(40)]
     shots = few_shots(SARCASM, rows, 6, seed=3)
@@ -89,5 +75,5 @@ def test_shots_are_balanced_and_seeded():
     assert shots == few_shots(SARCASM, rows, 6, seed=3) != few_shots(SARCASM, rows, 6, seed=4)
     assert {abs(sum(s["label"] for s in few_shots(SARCASM, rows, 3, n)) - 1.5) for n in range(9)} == {0.5}
     assert few_shots(SARCASM, rows, 0) == ()
-    with pytest.raises(CourseError, match="are wanted; there are 20"):
+    with pytest.raises(CourseError, match=r"60 examples need 30 rows .* there are 20"):
         few_shots(SARCASM, rows, 60)

@@ -1,4 +1,4 @@
-"""A file of any length is predicted shard by shard: bounded memory, nothing asked twice after a stop, nothing taken that belongs elsewhere."""
+"""Rows of any number are predicted shard by shard: bounded memory, nothing asked twice, nothing outdated used."""
 
 import csv
 import math
@@ -55,10 +55,10 @@ def small_shards(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def run(model, source="in.csv", out="out.csv", belongs=ADAPTER, columns=None):
-    said = []
-    count = shards.predict_file(TASK, source, model.load, out, belongs, columns, said.append)
-    return count, "".join(said)
+def run(model, source="in.csv", out="out.csv", depends_on=ADAPTER, columns=None):
+    messages = []
+    count = shards.predict_file(TASK, source, model.load, out, depends_on, columns, messages.append)
+    return count, "".join(messages)
 
 
 def table(path="out.csv"):
@@ -78,9 +78,9 @@ def test_a_stopped_run_goes_on_after_its_last_whole_shard(tmp_path):
     first = stopped(after=2)
     assert first.asked == list(range(1, 21)) and not (tmp_path / "out.csv").exists()
     second = Model()
-    count, said = run(second)
+    count, messages = run(second)
     assert second.asked == list(range(21, 36)) and count == 35
-    assert "Going on after row 20 of 35: 2 parts" in said
+    assert "Going on after row 20 of 35, with" in messages
     lines = table()
     assert [line["row"] for line in lines] == [str(n) for n in range(1, 36)]
     assert [line["after"] for line in lines] == [TASK.labels[n % 2] for n in range(1, 36)]
@@ -108,39 +108,56 @@ def test_the_same_as_in_one_go(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda: {"belongs": {"adapter": "two"}},
+        lambda: {"depends_on": {"adapter": "two"}},
         lambda: written("in.csv", prefix="other") and {},
-        lambda: written("in.csv", n=36) and {},
-        lambda: {"columns": {"text": "text"}},
+        lambda: {"columns": {"text": "other"}},
     ],
-    ids=["adapter", "texts", "rows", "columns"],
+    ids=["adapter", "texts", "columns"],
 )
-def test_parts_that_belong_elsewhere_are_not_taken(change):
-    written("in.csv")
+def test_what_was_kept_for_something_else_is_not_used(change):
+    with open("in.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "other"], *([f"text {i}", f"other {i}"] for i in range(35))])
     stopped(after=2)
     model = Model()
-    count, said = run(model, **change())
-    assert model.asked == list(range(1, count + 1)) and "belongs to another" in said and len(table()) == count
+    count, messages = run(model, **change())
+    assert model.asked == list(range(1, count + 1)) and "belongs to another" in messages and len(table()) == count
 
 
-def test_a_part_that_has_changed_is_asked_again(tmp_path):
+def test_a_file_that_has_grown_is_predicted_from_its_first_new_shard_on():
+    written("in.csv")
+    stopped(after=2)
+    written("in.csv", n=36)
+    model = Model()
+    assert run(model)[0] == 36 and model.asked == list(range(21, 37))
+
+
+@pytest.mark.parametrize("change", [lambda line: line.replace(b"yes", b"no"), lambda line: b"[" * 100_000 + b"\n"])
+def test_a_shard_that_has_changed_is_asked_again(tmp_path, change):
     written("in.csv")
     stopped(after=3)
-    second = sorted((tmp_path / ".out.csv.parts").glob("*.csv"))[1]
-    second.write_bytes(second.read_bytes().replace(b"yes", b"no"))
+    path = tmp_path / ".out.csv.partial" / "predictions.jsonl"
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + change(second) + third)
     model = Model()
-    run(model)
+    with pytest.warns(files.Damaged, match="line 2 has changed"):
+        run(model)
     assert model.asked == list(range(11, 36))
     assert [line["after"] for line in table()] == [TASK.labels[n % 2] for n in range(1, 36)]
 
 
-def test_a_mark_that_cannot_be_read_belongs_elsewhere(tmp_path):
-    written("in.csv")
-    stopped(after=1)
-    (tmp_path / ".out.csv.parts" / "belongs.json").write_bytes(b"[" * 100_000)
-    model = Model()
-    run(model)
-    assert len(model.asked) == 35
+def test_rows_that_come_from_a_pipe_go_on_too(tmp_path):
+    """No file, no count: rows as an iterator, which a second run hands over again."""
+
+    def rows(n):
+        return ({"row": i, "text": f"text {i}"} for i in range(1, n + 1))
+
+    first, second = Model(stop_after=2), Model()
+    with pytest.raises(KeyboardInterrupt):
+        shards.predict_rows(TASK, rows(35), first.load, tmp_path / "out.csv", ADAPTER, print)
+    messages = []
+    count = shards.predict_rows(TASK, rows(35), second.load, tmp_path / "out.csv", ADAPTER, messages.append)
+    assert count == 35 and second.asked == list(range(21, 36)) and "Going on after row 20, with" in messages[0]
+    assert [line["row"] for line in table()] == [str(n) for n in range(1, 36)]
 
 
 def test_no_model_is_loaded_for_a_bad_row_or_for_nothing(tmp_path, monkeypatch):
@@ -151,8 +168,8 @@ def test_no_model_is_loaded_for_a_bad_row_or_for_nothing(tmp_path, monkeypatch):
         run(model)
     assert model.loads == 0 and [path.name for path in tmp_path.iterdir()] == ["in.csv"]
     written("in.csv")
-    with monkeypatch.context() as patch:  # stopped when all is answered and only the joining is left
-        patch.setattr(shards, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with monkeypatch.context() as patch:  # stopped when all is answered and only the renaming is left
+        patch.setattr(shards.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(Model())
     run(model)
@@ -175,9 +192,8 @@ def test_a_file_that_changes_under_our_hands_is_refused(tmp_path):
 
 def test_two_commands_do_not_write_one_file(tmp_path):
     written("in.csv")
-    (tmp_path / ".out.csv.parts").mkdir()
     program = (
-        "import sys\nfrom llmcourse._base import files\nwith files.lock('.out.csv.parts/writing'):\n"
+        "import sys\nfrom llmcourse._base import files\nwith files.lock('.out.csv.partial/predictions.jsonl'):\n"
         "    print('held', flush=True)\n    sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -193,7 +209,7 @@ def test_two_commands_do_not_write_one_file(tmp_path):
 def test_the_table_is_safe_in_a_spreadsheet():
     odd = Task("odd", "Sort it.", {"=field": "text"}, ("+1", "-1"))
     rows = [{"row": 1, "=field": "=1+1"}, {"row": 2, "=field": "plain"}]
-    text = shards.head(odd) + shards.lines(odd, rows, *answers(rows))
+    text = shards.table_header(odd) + shards.table_lines(odd, rows, *answers(rows))
     cells = list(csv.reader(text.splitlines()))
     assert cells[0][-1] == "'=field" and cells[1] == ["1", "'+1", "0.2500", "'-1", "0.7500", "'=1+1"]
     assert cells[2][-1] == "plain"
@@ -202,7 +218,7 @@ def test_the_table_is_safe_in_a_spreadsheet():
 @pytest.mark.trust
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_is_bounded_whatever_the_length(tmp_path, measured):
-    """A file of 430 MB in place of 43: what DuckDB buffers grows to its bound, the rows never stand in memory together."""
+    """With 430 MB in place of 43, DuckDB's buffers grow to their limit, but the rows are never all in memory."""
     program = """
 import sys
 from llmcourse.predict import shards
@@ -238,13 +254,8 @@ print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
     assert peaks[300_000] < peaks[30_000] + 200, peaks
 
 
-def test_parts_are_named_by_what_they_hold():
-    assert shards._part_name(0, "a") == f"000001-{files.short_hash('a')}.csv"
-    assert shards._part_name(0, "a") != shards._part_name(0, "b")
-
-
 def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
-    """As a user sees it: stopped with 130, taken up by the same command, the adapter's task and columns of one's own."""
+    """The command stops with 130 and continues when it is repeated, with the adapter's task and the user's columns."""
     with open("in.csv", "w", newline="") as file:
         csv.writer(file).writerows([["body", "above"], *([f"=text {i}", "p"] for i in range(25))])
     model = Model(stop_after=2)
@@ -257,7 +268,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     model.left = None
     assert cli.main([*command, "--out", "out.csv"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"Going on after row 20 of 25: 2 parts were kept in {Path('.out.csv.parts')}.",
+        f"Going on after row 20 of 25, with what {Path('.out.csv.partial')} holds.",
         "25 predictions: out.csv",
     ]
     assert model.asked == list(range(1, 26)) and table()[24]["comment"] == "'=text 24"
@@ -266,7 +277,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
 
 
 def test_the_result_takes_the_place_of_nothing_else(tmp_path):
-    """The rows themselves were replaced by their predictions; and a folder was found to be one when all was answered."""
+    """Once the rows were replaced by their predictions, and a folder as --out was noticed only at the end."""
     written("in.csv")
     before = (tmp_path / "in.csv").read_bytes()
     (tmp_path / "results").mkdir()
