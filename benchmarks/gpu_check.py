@@ -20,6 +20,7 @@ from llmcourse.data.tasks import SARCASM
 from llmcourse.models import catalogue
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.training import finetuning, planner
+from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import TALK, THOROUGH, WORKSHOP
 
 RESULTS = Path(__file__).parent / "results" / "gpu_check.json"
@@ -68,7 +69,7 @@ def check(base: catalogue.Base, steps: int, prompts: int) -> dict:
     for recipe in (TALK, THOROUGH, WORKSHOP):
         wanted = recipe.changed(epochs=1)
         train = list(rows.train)[: steps * recipe.batch_rows]
-        examples, _ = finetuning.training_rows(loaded, SARCASM, train, wanted)
+        examples, _ = training_rows(loaded, SARCASM, train, wanted)
         lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
         if cuda:
             torch.cuda.reset_peak_memory_stats()

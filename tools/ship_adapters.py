@@ -13,7 +13,7 @@ from llmcourse._base import files
 from llmcourse.data import tasks
 from llmcourse.data.tasks import Task
 from llmcourse.experiment import Experiment, adapter_readme, metrics
-from llmcourse.training import finetuning, recipes
+from llmcourse.training import configs, recipes
 from llmcourse.training.recipes import Recipe
 
 SHIPPED = {"sarcasm": recipes.QUICK, "support": recipes.FEW}
@@ -36,7 +36,7 @@ def ship(task: Task, recipe: Recipe, runs: Path = Path("runs")) -> Path:
             parameter.data = parameter.data.half().float()
 
     # 3. Measure
-    answers = predict.generate(experiment.loaded, finetuning.training_prompt(task, recipe), experiment.test_rows())
+    answers = predict.generate(experiment.loaded, configs.training_prompt(task, recipe), experiment.test_rows())
     score = metrics.evaluate(experiment.gold(), answers.labels, task.labels)
 
     # 4. Store

@@ -11,25 +11,24 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from llmcourse._base import __version__, files, processes, redact
+from llmcourse._base import __version__, files, redact
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEAR_VARIABLE
-from llmcourse.cli import compare, demo, evaluate, finetune, models, predict, preflight
+from llmcourse.cli import compare, demo, evaluate, finetune, models, predict, preflight, processes
 
 COMMANDS = (demo, finetune, evaluate, predict, compare, preflight, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Return 0 for success, 2 for bad input, 130 after Ctrl-C."""
-    with processes.beginning():
+    with processes.muted(errors=True):
         options = build_parser().parse_args(arguments)
     quiet_libraries()
     sys.excepthook = redact.excepthook
     if getattr(options, "gear", None):
         os.environ[GEAR_VARIABLE] = options.gear
     try:
-        with processes.session():
-            processes.check(options.command)
+        with processes.session(options.command):
             options.run(options)
         return 0
     except CourseError as error:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from llmcourse.cli import shared
+from llmcourse.cli import processes, shared
 
 
 def add_parser(commands: shared.Commands) -> None:
@@ -35,19 +35,16 @@ def add_parser(commands: shared.Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Answer the test rows, or find the answers of an earlier run, and print the classification report."""
-    from llmcourse.experiment import metrics
-
     experiment = shared.experiment_of(options)
     if options.adapter:
-        arm = experiment.adapter_arm(options.adapter, options.way)
+        question = experiment.adapter_question(options.adapter, options.way)
     else:
-        prompt = experiment.prompt(options.shots, chat=options.chat)
-        if options.way == "generated":
-            arm = experiment.generated(prompt)
-        else:
-            arm = experiment.scored(prompt, calibrate=options.way == "calibrated")
+        question = experiment.question(experiment.prompt(options.shots, chat=options.chat), options.way)
+    arm = processes.evaluate(experiment, question)
+    if arm is None:  # the main process prints
+        return
     print(f"{arm.name}, {arm.score.n} rows (test set {experiment.rows.test_id})\n")
-    print(metrics.report(experiment.gold(), arm.predictions.labels, experiment.task.labels))
+    print(experiment.report(arm))
     low, high = arm.score.accuracy_ci95
     print(
         f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%};"

@@ -4,9 +4,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from llmcourse._base import files, processes
+from llmcourse._base import files
 from llmcourse._base.errors import CourseError
-from llmcourse.cli import shared
+from llmcourse.cli import processes, shared
 
 
 def add_parser(commands: shared.Commands) -> None:
@@ -21,14 +21,18 @@ def add_parser(commands: shared.Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train an adapter, or find the one that an earlier run trained, and copy it to --out."""
+    from llmcourse.models import read_card
+
     recipe = shared.recipe_of(options)
     if options.out:
         _check_out(options.out)
     experiment = shared.experiment_of(options)
     print(shared.describe(experiment), flush=True)
-    folder, training = experiment.train(recipe, options.resume)
-    if options.out:
-        processes.from_main(lambda: _copy(folder, options.out))
+    folder = processes.finetune(experiment, recipe, options.resume)
+    training = read_card(folder)["training"]
+    if options.out and processes.is_main():
+        with files.folder_aside(options.out) as aside:
+            shutil.copytree(folder, aside, dirs_exist_ok=True)
     print(
         f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}."
         f" Adapter: {options.out or folder}"
@@ -45,8 +49,3 @@ def _check_out(out: Path) -> None:
     others = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else [out.name]
     if others:
         raise CourseError(f"--out {out} contains {others[0]}, which would be lost. Name a new folder.")
-
-
-def _copy(folder: Path, out: Path) -> None:
-    with files.folder_aside(out) as aside:
-        shutil.copytree(folder, aside, dirs_exist_ok=True)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from llmcourse._base import files, processes
+from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEARS
+from llmcourse.cli import processes
 
 if TYPE_CHECKING:
     from llmcourse.data.tasks import Task
@@ -154,8 +155,8 @@ def experiment_of(options: argparse.Namespace) -> "Experiment":
     task, gear = task_of(options), gears.gear()
     # the gear's sizes belong to the gear's sources; a source that the user names is used whole
     n_train, n_test = (None, None) if options.data else (gear.n_train, gear.n_test)
-    rows = processes.from_main(
-        lambda: data.load_first(
+    with processes.main_first():
+        rows = data.load_first(
             task,
             [options.data] if options.data else gear.sources_of(task),
             test=options.test,
@@ -164,8 +165,8 @@ def experiment_of(options: argparse.Namespace) -> "Experiment":
             columns=columns_of(options.column),
             seed=options.seed,
         )
-    )
-    return Experiment(rows, models.load(options.model or gear.model), options.runs, options.seed)
+        loaded = models.load(options.model or gear.model)
+        return Experiment(rows, loaded, options.runs, options.seed, quiet=not processes.is_main())
 
 
 def report_folder(options: argparse.Namespace, experiment: "Experiment") -> Path:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from llmcourse.experiment.experiment import Arm, Experiment
+from llmcourse.experiment.arms import Arm
+from llmcourse.experiment.experiment import Experiment
 from llmcourse.training.recipes import Recipe
 
 SHOTS = 4

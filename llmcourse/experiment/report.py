@@ -1,6 +1,5 @@
 """The comparison as one HTML file with its figures inside. It has no script and loads nothing from elsewhere."""
 
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from llmcourse import figures
 from llmcourse._base import files
 from llmcourse.data import screen
 from llmcourse.experiment import metrics
-from llmcourse.experiment.experiment import Arm, Experiment
+from llmcourse.experiment.experiment import Experiment
 
 
 def write(experiment: Experiment, folder: str | Path, peak_memory_gib: float | None = None) -> Path:
@@ -32,11 +31,10 @@ def render(experiment: Experiment, results: dict[str, Any]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_show_directions
     )
     template = resources.files("llmcourse.experiment").joinpath("report.html.j2").read_text(encoding="utf-8")
-    labels, gold = experiment.task.labels, experiment.gold()
     finetuned = [arm for arm in experiment.arms if arm.kind == "finetuned"]
     losses = [arm.training["losses"] for arm in finetuned if arm.training]
-    compared = [*best_prompted(experiment.arms), *finetuned[-1:]]
-    tables = {arm.name: metrics.confusion(gold, arm.predictions.labels, labels) for arm in compared}
+    best = experiment.best_prompted()
+    compared = [*([best] if best else []), *finetuned[-1:]]
     return environment.from_string(template).render(
         results=results,
         task=experiment.task,
@@ -44,28 +42,22 @@ def render(experiment: Experiment, results: dict[str, Any]) -> str:
             {
                 **entry,
                 "example": arm.example or "",
-                "report": metrics.report(gold, arm.predictions.labels, labels),
+                "report": experiment.report(arm),
             }
             for entry, arm in zip(results["arms"], experiment.arms, strict=True)
         ],
         example=experiment.task.example,
         tests=notable_tests(results),
         p_text=metrics.p_text,
-        waterfall=figures.svg(figures.waterfall(results["arms"], 1 / len(labels))),
+        waterfall=figures.svg(experiment.waterfall()),
         loss=figures.svg(figures.loss_curve(losses[-1])) if losses else None,
-        confusions=figures.svg(figures.confusions(tables, labels)) if tables else None,
+        confusions=figures.svg(experiment.confusions(*compared)) if compared else None,
     )
 
 
 def _show_directions(value: object) -> object:
     """Return a value as the template writes it: in a text, and in the markup of a figure, direction becomes visible."""
     return type(value)(screen.directions_shown(value)) if isinstance(value, str) else value
-
-
-def best_prompted(arms: Sequence[Arm]) -> list[Arm]:
-    """Return the prompted arm with the highest accuracy (a list of one, or none)."""
-    prompted = [arm for arm in arms if arm.kind == "prompted"]
-    return [max(prompted, key=lambda arm: arm.score.accuracy)] if prompted else []
 
 
 def notable_tests(results: dict[str, Any]) -> list[dict[str, Any]]:

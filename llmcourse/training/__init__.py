@@ -1,7 +1,9 @@
-"""Adapters: recipes, finetuning with TRL, memory planning."""
+"""Adapters: recipes, finetuning with TRL, the label loss, memory planning, checkpoints."""
 
 from llmcourse.training import planner
-from llmcourse.training.finetuning import TrainingRun, finetune, lora_config, sft_config, training_prompt, training_rows
+from llmcourse.training.configs import lora_config, sft_config, training_prompt
+from llmcourse.training.examples import training_rows
+from llmcourse.training.finetuning import TrainingRun, finetune
 from llmcourse.training.recipes import ALL_LINEAR, FEW, QUICK, RECIPES, TALK, THOROUGH, WORKSHOP, Recipe
 
 __all__ = [

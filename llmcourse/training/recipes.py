@@ -1,107 +1,111 @@
 """Every number of a finetuning run, with its unit and its reason. A recipe is plain data: it is hashed, printed and kept.
 
-Presets: `QUICK` is what this course trains on a laptop, `FEW` the same for a few hundred rows, `TALK` holds the talk's own numbers, `THOROUGH` and `WORKSHOP` are for a free T4.
+Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK` holds the talk's own numbers, `THOROUGH` and
+`WORKSHOP` are for a free T4.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven matrices of a Llama or Mistral layer: four of attention, three of the feed-forward block."""
 
+Number = int | float
+"""Kept as it was written: 3 stays 3, because a recipe's hash names its adapter."""
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
 class Recipe:
-    """One finetuning run with LoRA. Raises CourseError for numbers that cannot work."""
+    """One finetuning run with LoRA. Raises CourseError for a value of the wrong type or out of range."""
 
     name: str
-    r: int = 16
+    r: Count = 16
     """Rank of the two added matrices (Hu et al. 2021, arXiv:2106.09685, section 4.1)."""
-    alpha: int = 32
+    alpha: Count = 32
     """The added product is scaled by alpha / r."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Share of the adapter's inputs set to zero during training."""
     target_modules: tuple[str, ...] = ALL_LINEAR
     """Names of the matrices that get an adapter."""
-    upper_layers: int | None = None
-    """Adapters on the last so many layers only; None for all. What lies below them is then the same in every epoch, and is
-    computed once."""
-    learning_rate: float = 2e-4
-    scheduler: str = "linear"
-    """How the learning rate goes on after warm-up: "linear" (down to zero), "constant", "cosine"."""
-    warmup: float = 0.05
+    upper_layers: Count | None = None
+    """Put adapters on the last so many layers only; None is all. The layers below then give the same output in every epoch, so they
+    are computed once."""
+    learning_rate: Positive = 2e-4
+    scheduler: Literal["linear", "constant", "cosine"] = "linear"
+    """How the learning rate changes after warm-up: "linear" falls to zero."""
+    warmup: Share = 0.05
     """Share of the steps during which the learning rate rises."""
-    beta2: float = 0.999
-    """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps 0.999 never
+    beta2: Share = 0.999
+    """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps, 0.999 never
     forgets the large gradients of the first ones, while the model learns the answer's format."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0
     optimizer: str = "adamw_torch"
-    epochs: float = 3
-    """Times that each row is seen."""
-    batch_rows: int = 16
-    """Rows an optimiser step, however they are spread over micro-batches."""
-    micro_batch_tokens: int = 1200
-    """Most padded tokens that go through the model at once; bounds memory, not results."""
-    max_length: int = 512
-    """Longest prompt and answer in tokens; longer texts are cut at their end, never the answer."""
+    epochs: Positive = 3
+    """How often each row is seen."""
+    batch_rows: Count = 16
+    """Rows in an optimiser step, however they are spread over micro-batches."""
+    micro_batch_tokens: Count = 1200
+    """Most padded tokens that go through the model at once. Bounds memory and does not change results."""
+    max_length: Count = 512
+    """Longest prompt and answer, in tokens. Longer texts are cut at their end. The answer is never cut."""
     instruction: bool = False
     """Whether the training prompt repeats the task's instruction for every row."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: a third slower, much less memory."""
-    save_steps: int = 25
+    save_steps: Count = 25
     """Optimiser steps between two checkpoints."""
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0)] = 42
     """Draws the first A matrices, the order of the rows and the dropout."""
 
-    def __post_init__(self):
-        for part in fields(self):
-            value = getattr(self, part.name)
-            fits = {
-                int: lambda v: type(v) is int,
-                float: lambda v: type(v) in (int, float),
-                bool: lambda v: type(v) is bool,
-                str: lambda v: type(v) is str,
-                int | None: lambda v: v is None or type(v) is int,
-            }.get(part.type, lambda v: isinstance(v, tuple) and all(type(item) is str for item in v))
-            if not fits(value):
-                kind = part.type.__name__ if isinstance(part.type, type) else part.type
-                raise CourseError(f"Recipe {self.name!r}: {part.name}={value!r} does not fit; {kind} is needed.")
-        for name in (
-            "r",
-            "alpha",
-            "learning_rate",
-            "epochs",
-            "batch_rows",
-            "micro_batch_tokens",
-            "max_length",
-            "save_steps",
-        ):
-            if getattr(self, name) <= 0:
-                raise CourseError(f"Recipe {self.name!r}: {name} is {getattr(self, name)}; it must be more than 0.")
-        if self.upper_layers is not None and self.upper_layers < 1:
-            raise CourseError(
-                f"Recipe {self.name!r}: upper_layers is {self.upper_layers}; it must be 1 or more, or None for all."
-            )
-        for name in ("dropout", "warmup", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise CourseError(
-                    f"Recipe {self.name!r}: {name} is {getattr(self, name)}; it must be from 0 to below 1."
-                )
-        if self.scheduler not in ("linear", "constant", "cosine"):
-            raise CourseError(
-                f"Recipe {self.name!r}: unknown scheduler {self.scheduler!r}; use linear, constant or cosine."
-            )
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: Any) -> Any:
+        """Say in the course's words what pydantic refuses."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            name = (values.kwargs or {}).get("name", *(values.args or ())[:1])
+            raise CourseError(f"Recipe {name!r}: {_explain(error)}") from None
 
-    def changed(self, **values) -> "Recipe":
-        """The same recipe with other values: `QUICK.changed(r=4)`. Raises CourseError for a name that no recipe has."""
-        unknown = set(values) - set(asdict(self))
+    def changed(self, **values: Any) -> "Recipe":
+        """Return the same recipe with other values: `QUICK.changed(r=4)`. Raises CourseError for a name that no recipe has."""
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(values) - set(known))
         if unknown:
-            raise CourseError(f"A recipe has no {sorted(unknown)[0]!r}. It has: {', '.join(asdict(self))}.")
+            raise CourseError(f"A recipe has no {unknown[0]!r}. It has: {', '.join(known)}.")
         return replace(self, **values)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values as JSON can hold them, for hashes and cards."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def _explain(error: ValidationError) -> str:
+    """Return what is wrong with the first value that pydantic refuses, as a sentence."""
+    first = error.errors()[0]
+    name, value = first["loc"][0], first["input"]
+    limits = {"greater_than": "more than {gt}", "greater_than_equal": "{ge} or more", "less_than": "less than {lt}"}
+    if first["type"] in limits:
+        if name == "upper_layers":
+            return f"upper_layers is {value}; it must be 1 or more, or None for all."
+        return f"{name} is {value}; it must be {limits[first['type']].format(**first['ctx'])}."
+    if first["type"] == "finite_number":
+        return f"{name} is {value}; it must be a finite number."
+    if first["type"] == "literal_error":
+        return f"unknown {name} {value!r}; use {first['ctx']['expected'].replace(chr(39), '')}."
+    if first["type"] == "missing":
+        return f"{name} is missing."
+    kind = str(get_type_hints(Recipe)[str(name)]).removeprefix("<class '").removesuffix("'>")
+    kind = kind.replace("typing.Optional[int]", "int | None")
+    return f"{name}={value!r} does not fit; {kind} is needed."
 
 
 QUICK = Recipe(

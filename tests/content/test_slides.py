@@ -17,6 +17,7 @@ import content  # noqa: E402
 import make  # noqa: E402
 
 from llmcourse.data.tasks import SARCASM  # noqa: E402
+from llmcourse.training.examples import training_rows  # noqa: E402
 
 TEMPLATE = make.DECK.read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -213,13 +214,13 @@ def test_the_default_of_4_bits_is_as_the_slide_says():
 def test_training_on_the_slide_runs_and_lm_head_is_refused(make_tiny, bundled, tmp_path, monkeypatch):
     from datasets import Dataset
 
-    from llmcourse.training import finetuning, recipes
+    from llmcourse.training import recipes
 
     monkeypatch.chdir(tmp_path)
     lora = run("LoRA on every matrix")["lora"]
     assert set(lora.target_modules) == set(recipes.ALL_LINEAR) and (lora.r, lora.lora_alpha) == (8, 16)
     tiny = make_tiny()
-    rows, _ = finetuning.training_rows(tiny, SARCASM, list(bundled.train)[:8], recipes.WORKSHOP)
+    rows, _ = training_rows(tiny, SARCASM, list(bundled.train)[:8], recipes.WORKSHOP)
     given = {"model": tiny.model, "tokenizer": tiny.tokenizer, "examples": Dataset.from_list(rows), "gpu": False}
     trainer = run("Train", lora=lora, **given)["trainer"]
     assert trainer.state.global_step == 1 and trainer.state.log_history[-1]["train_loss"] > 0

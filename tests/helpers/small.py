@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import LoadedModel
+from llmcourse.training import configs
+from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -89,14 +91,13 @@ def trainer_for(
     """Make the trainer that finetuning would use for these rows, without starting it."""
     from datasets import Dataset
 
-    from llmcourse.training import finetuning
     from llmcourse.training.trainer import LabelTrainer
 
-    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, recipe)
+    examples, _ = training_rows(loaded, SARCASM, rows, recipe)
     return LabelTrainer(
         model=loaded.model,
-        args=finetuning.sft_config(recipe, folder),
+        args=configs.sft_config(recipe, folder),
         train_dataset=Dataset.from_list(examples),
         processing_class=loaded.tokenizer,
-        peft_config=finetuning.lora_config(recipe),
+        peft_config=configs.lora_config(recipe),
     )

@@ -24,10 +24,10 @@ from small import ONE_EPOCH, some_rows
 
 from llmcourse import cli, experiment
 from llmcourse._base import files
-from llmcourse.experiment import Experiment, report
+from llmcourse.experiment import Experiment, report, runner
 from llmcourse.models import embedded
 from llmcourse.predict.journal import Journal
-from llmcourse.training import finetuning
+from llmcourse.training import checkpoints, finetuning
 
 JOB = Path(whole_job.__file__)
 KILLS = 20
@@ -224,7 +224,7 @@ def test_a_full_disk(small_disk, make_tiny, undisturbed, monkeypatch, capsys, pr
         work(make_tiny(5), disk)
     assert "training" in caught.value.filename
     (training,) = [path for path in (disk / "training").iterdir() if path.is_dir()]
-    assert [path.name for path in finetuning.checkpoints(training)] == ["checkpoint-2"]
+    assert [path.name for path in checkpoints.find_checkpoints(training)] == ["checkpoint-2"]
 
     def full(options):
         raise caught.value
@@ -353,10 +353,10 @@ def test_a_changed_checkpoint_gives_way_to_the_one_before(way, make_tiny, tmp_pa
 
     real = finetuning.finetune
     with pytest.raises(finetuning.Interrupted), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment.experiment.finetuning, "finetune", lambda *a: real(*a[:6], stop))
+        patch.setattr(runner.finetuning, "finetune", lambda *a: real(*a[:6], stop))
         job.train(LONG)
     (training,) = [path for path in (tmp_path / "training").iterdir() if path.is_dir()]
-    newest, before = finetuning.checkpoints(training)
+    newest, before = checkpoints.find_checkpoints(training)
     assert (newest.name, before.name) == ("checkpoint-8", "checkpoint-6")
     path = luck.choice(sorted(path for path in newest.iterdir() if path.is_file()))
     path.write_bytes(changed(path.read_bytes(), luck, way))
@@ -399,7 +399,7 @@ def test_a_backup_brings_back_what_is_damaged_and_not_what_is_damaged_there(make
     wanted = outcome(tmp_path / "runs")
     for folder, name in ((arm.folder, "predictions.csv"), (adapter, "adapter_model.safetensors")):
         (folder / name).write_bytes(b"lost")
-    monkeypatch.setattr(experiment.experiment.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(runner.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(experiment.experiment.baselines, "majority", lambda *_: pytest.fail("asked again"))
     with pytest.warns(files.Damaged) as said:
         again = study(make_tiny(5), tmp_path / "runs")

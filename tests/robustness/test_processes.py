@@ -16,12 +16,13 @@ import tiny_course
 import torch
 
 from llmcourse import CourseError, cli, experiment, models, predict
-from llmcourse._base import processes
+from llmcourse.cli import processes
 from llmcourse.data.tasks import SARCASM
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.prompts import Prompt
 from llmcourse.training import finetuning, recipes
-from llmcourse.training.finetuning import accumulation_steps, last_checkpoint
+from llmcourse.training.batches import accumulation_steps, rows_per_process
+from llmcourse.training.checkpoints import last_checkpoint
 from llmcourse.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,8 @@ def one_of_two(monkeypatch):
     """This process is told that it is one of two: `one_of_two(rank)`. What needs the other one is not there."""
 
     def be(rank: int) -> None:
-        monkeypatch.setattr(processes, "_count", 2)
-        monkeypatch.setattr(processes, "_rank", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", str(rank))
 
     return be
 
@@ -71,8 +72,7 @@ def test_two_processes_are_dealt_the_groups_of_one(one_of_two, tmp_path):
     for groups in ours[: 204 // 8]:
         assert sum(map(len, groups)) == 8
         assert max(len(group) * max(lengths[i] for i in group) for group in groups) <= RECIPE.micro_batch_tokens
-    config = finetuning.sft_config(RECIPE, tmp_path, beside)
-    assert config.per_device_train_batch_size * config.gradient_accumulation_steps * 2 == RECIPE.batch_rows
+    assert rows_per_process(RECIPE) * 2 == RECIPE.batch_rows and rows_per_process(RECIPE) % beside == 0
 
 
 def test_a_step_that_cannot_be_divided_is_refused(one_of_two):
@@ -114,22 +114,6 @@ def test_gradients_of_two_processes_average_to_those_of_one(tiny, tmp_path, monk
         assert alone[name].abs().max() > 1e-4
 
 
-def test_frozen_states_come_from_all_processes(tiny, one_of_two, monkeypatch):
-    """Each process computes every second batch, and the other's states are as good as its own."""
-    from llmcourse.training import trainer
-
-    rows = [[5 + i] * (3 + i % 7) for i in range(40)]
-    alone = trainer.FrozenLayers(tiny.model, 1, rows, "cpu", tokens_at_once=40)
-    parts = []
-    for rank in (0, 1):
-        one_of_two(rank)
-        monkeypatch.setattr(processes, "gather", lambda value: [value])  # of its own only
-        parts.append(trainer.FrozenLayers(tiny.model, 1, rows, "cpu", tokens_at_once=40).kept)
-    assert not set(parts[0]) & set(parts[1]) and set(parts[0]) | set(parts[1]) == set(alone.kept)
-    assert all(torch.equal(state, alone.kept[row]) for part in parts for row, state in part.items())
-    assert abs(len(parts[0]) - len(parts[1])) <= 10
-
-
 # -- evaluation ------------------------------------------------------------------------------------------------------
 
 
@@ -141,13 +125,13 @@ def test_each_row_is_asked_in_one_process(luck=random.Random(0)):  # noqa: B008
         ]
         rows = luck.sample(range(len(prompts)), luck.randint(0, len(prompts)))
         for count in (1, 2, 3, 5):
-            parts = [predict.share(prompts, rows, count, part) for part in range(count)]
+            parts = [processes.share(prompts, rows, count, part) for part in range(count)]
             assert sorted(row for part in parts for row in part) == sorted(rows)
             tokens = [sum(len(prompts[row]) for row in part) for part in parts]
             assert not rows or max(tokens) - min(tokens) <= 2 * max(map(len, prompts))
     # what begins alike stays together
     prompts = [[post, post, reply] for reply in range(3) for post in range(4)]
-    assert {prompts[row][0] for row in predict.share(prompts, range(12), 2, 0)} == {0, 1}
+    assert {prompts[row][0] for row in processes.share(prompts, range(12), 2, 0)} == {0, 1}
 
 
 @pytest.fixture
@@ -172,19 +156,18 @@ def asked(monkeypatch):
 def test_answers_of_every_process_are_known_to_any_number(tiny, rows, tmp_path, monkeypatch, asked):
     """Two processes left their journals; two others know all of them, and so does one."""
     whole = experiment.Experiment(rows, tiny, tmp_path / "whole", quiet=True).scored(Prompt(SARCASM))
-    assert asked.pop() == list(range(13))  # 12, and the task's example
+    assert asked == [list(range(12)), [0]]  # the test rows, and the task's example
     again = experiment.Experiment(rows, tiny, tmp_path / "again", quiet=True)
     arm = tmp_path / "again" / "arms" / whole.folder.name
-    logprobs = [*whole.predictions.logprobs, [-0.5, -1.0]]
+    logprobs = whole.predictions.logprobs
     Journal(arm.with_name(f"{arm.name}.partial.jsonl")).add({index: logprobs[index] for index in (0, 3, 4)}, 1.0)
-    Journal(arm.with_name(f"{arm.name}.partial.1.jsonl")).add({index: logprobs[index] for index in (7, 12)}, 2.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(processes, "_rank", 1)
-        journal = again._journal(arm)
-        assert set(journal.answers) == {0, 3, 4, 7, 12} and journal.path.name.endswith(".partial.1.jsonl")
+    Journal(arm.with_name(f"{arm.name}.partial.1.jsonl")).add({index: logprobs[index] for index in (7, 11)}, 2.0)
+    journal = again.store.journal(whole.spec, process=1)
+    assert set(journal.answers) == {0, 3, 4, 7, 11} and journal.path.name.endswith(".partial.1.jsonl")
     found = again.scored(Prompt(SARCASM))
-    assert asked.pop() == [1, 2, 5, 6, 8, 9, 10, 11]
+    assert asked[-2:] == [[1, 2, 5, 6, 8, 9, 10], [0]]
     assert found.predictions.labels == whole.predictions.labels and found.predictions.seconds > 1.8
+    assert found.answered["processes"] == 2
     assert not list((tmp_path / "again" / "arms").glob("*.partial*"))
 
 
@@ -193,9 +176,8 @@ def test_answers_of_every_process_are_known_to_any_number(tiny, rows, tmp_path, 
 
 def test_a_process_alone_pays_nothing():
     program = (
-        "import sys\nfrom llmcourse._base import processes\nwith processes.session():\n"
-        "    assert processes.from_main(lambda: 3) == 3 and processes.gather(4) == [4] and processes.is_main()\n"
-        "print(*sys.modules)"
+        "import sys\nfrom llmcourse.cli import processes\nwith processes.session('finetune'), processes.main_first():\n"
+        "    assert processes.is_main()\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {name.split(".")[0] for name in done.stdout.split()} & {"torch", "accelerate", "transformers"}
@@ -226,34 +208,6 @@ def test_what_the_main_process_finds_or_raises_reaches_all(one_of_two, monkeypat
         processes.from_main(never)
 
 
-def test_the_main_process_holds_the_lock_and_does_not_wait_in_silence(one_of_two, monkeypatch, tmp_path):
-    """While another run has it, the others hear at intervals that it is waited for: no collective call lasts longer."""
-    from llmcourse._base import files
-
-    code = f"from llmcourse._base import files\nwith files.lock({str(tmp_path / 'x')!r}):\n    print('held', flush=True)\n    input()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "held\n"
-    one_of_two(0)
-    heard = []
-
-    def from_main(work):
-        heard.append(work())
-        if len(heard) == 2:
-            other.communicate("\n")
-        return heard[-1]
-
-    monkeypatch.setattr(processes, "from_main", from_main)
-    monkeypatch.setattr(processes, "PATIENCE_S", 0.1)
-    guard = files.lock(tmp_path / "x")  # the one object of this path
-    with processes.lock(tmp_path / "x"):
-        assert guard.is_locked
-    assert heard[:2] == [False, False] and heard[-1] and not guard.is_locked
-    one_of_two(1)
-    monkeypatch.setattr(processes, "from_main", lambda work: True)
-    with processes.lock(tmp_path / "x"):
-        assert not guard.is_locked
-
-
 LOST = "[enforce fail at gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:2000"
 
 
@@ -270,16 +224,15 @@ def test_a_session_prints_once_and_ends_when_another_ends(one_of_two, monkeypatc
         def destroy_process_group(self):
             print("left")
 
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    for rank, printed in ((0, "hello\nleft\n"), (1, "left\n")):
-        monkeypatch.setattr(processes, "_join", lambda rank=rank: one_of_two(rank) or State())
-        with processes.session():
+    monkeypatch.setattr(processes, "_join", State)
+    for rank, printed in ((0, "hello\nleft\n"), (1, "")):
+        one_of_two(rank)
+        with processes.session("finetune"):
             print("hello")
         assert capsys.readouterr().out == printed
-        with pytest.raises(CourseError, match=r"has ended.*What was finished is kept"), processes.session():
+        with pytest.raises(CourseError, match=r"has ended.*What was finished is kept"), processes.session("finetune"):
             raise RuntimeError(LOST)
-        with pytest.raises(CourseError, match="has ended"), processes.session():
+        with pytest.raises(CourseError, match="has ended"), processes.session("finetune"):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
             pytest.fail("SIGTERM of the launcher was not heard")
@@ -304,16 +257,16 @@ def test_what_is_wrong_is_said_by_the_first(one_of_two, monkeypatch, capsys):
 
 
 def test_the_end_of_another_process_says_what_is_kept(one_of_two, sigterm):
-    with pytest.raises(RuntimeError, match="gloo"), processes.keeping(lambda: "never asked"):
+    with pytest.raises(RuntimeError, match="gloo"), processes.noticing_the_end(lambda: "never asked"):
         raise RuntimeError(LOST)  # of a process alone it is no business
     one_of_two(1)
-    said = r"another of the 2 processes has ended.*Step 3 is kept. Start the same"
-    for error in (RuntimeError(LOST), processes._Told()):
-        with pytest.raises(CourseError, match=said), processes.keeping(lambda: "Step 3 is kept."):
+    said = r"another of the 2 processes has ended.*Step 3 is kept. Run the same"
+    for error in (RuntimeError(LOST), processes._Ended()):
+        with pytest.raises(CourseError, match=said), processes.noticing_the_end(lambda: "Step 3 is kept."):
             raise error
     # the launcher's SIGTERM must not come between
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
-    with pytest.raises(RuntimeError, match="shapes"), processes.keeping(lambda: "never asked"):
+    with pytest.raises(RuntimeError, match="shapes"), processes.noticing_the_end(lambda: "never asked"):
         raise RuntimeError("shapes do not fit")
 
 
@@ -332,7 +285,7 @@ def test_memory_that_ends_in_one_process_ends_all(one_of_two):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(CourseError, match=r"with 4 rows at once in each process.*micro_batch_tokens=150"):
-        finetuning.together(attempt, RECIPE, 4)
+        finetuning.fit_memory(attempt, RECIPE, 4, [], "smollm2-135m", 100)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.yaml")), ids=lambda path: path.name)
@@ -344,16 +297,10 @@ def test_launch_files_are_accelerates(path):
     config = load_config_from_file(str(path))
     assert config.num_processes == 2 and config.num_machines == 1 and config.mixed_precision == "no"
     parser = launch_command_parser()
-    known = {action.dest for action in parser._actions}
-    assert set(config.fsdp_config) <= known
     options = parser.parse_args(["--config_file", str(path), "-m", "llmcourse", "finetune"])
     options, _, _ = _validate_launch_command(options)
-    sharded = path.name.startswith("fsdp")
-    assert (options.multi_gpu, options.use_fsdp) == (not sharded, sharded) and options.module
+    assert options.multi_gpu and not options.use_fsdp and options.module
     assert (ROOT / "launch" / "README.md").read_text(encoding="utf-8").count(f"launch/{path.name}") >= 1
-    if sharded:  # what PEFT's documentation asks for
-        wanted = {"fsdp_use_orig_params": False, "fsdp_offload_params": True, "fsdp_cpu_ram_efficient_loading": True}
-        assert wanted.items() <= config.fsdp_config.items()
 
 
 def test_unknown_keys_are_not_read_over(tmp_path):
@@ -364,6 +311,17 @@ def test_unknown_keys_are_not_read_over(tmp_path):
     (tmp_path / "more.yaml").write_text(text + "num_threads: 2\n")
     with pytest.raises(ValueError, match="num_threads"):
         load_config_from_file(str(tmp_path / "more.yaml"))
+
+
+def test_what_several_processes_cannot_do_is_refused(one_of_two, monkeypatch, capsys):
+    one_of_two(0)
+    for command in processes.COMMANDS:
+        processes.check(command)
+    assert cli.main(["models"]) == 2
+    assert "`llmcourse models` works in one process" in capsys.readouterr().err
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(CourseError, match="FSDP is not supported"):
+        processes.check("finetune")
 
 
 # -- two processes ---------------------------------------------------------------------------------------------------
@@ -521,7 +479,7 @@ def test_a_process_killed_in_training_ends_all_and_the_run_goes_on(course, train
     (folder,) = (path for path in course.glob(f"{runs}/training/*") if path.is_dir())
     step = last_checkpoint(folder).name.rsplit("-", 1)[1]
     assert seconds < SOON_S and err.count("llmcourse: ") == 1
-    assert f"The checkpoint of step {step} is kept. Start the same command again" in err
+    assert f"The checkpoint of step {step} is kept. Run the same command again" in err
     if victim:
         in_one(course, monkeypatch, *arguments)
     else:

@@ -4,6 +4,8 @@ Leaks between test rows, training rows and shots: test_experiment.test_leaks_are
 nothing: test_finetune.test_training_that_learns_nothing_or_breaks_down_is_refused.
 """
 
+import sys
+
 import pytest
 import torch
 from small import TRAINING_ROWS, TWO_EPOCHS, some_rows
@@ -100,7 +102,7 @@ def all_frozen(made):
     [
         (each_row(end_is_not_labelled), "row 0 does not end with a labelled end-of-text token"),
         (each_row(cut_at_max_length), "row 0 does not end with a labelled end-of-text token"),
-        (each_row(another_label), "row 0 would teach .*; its label is 'Not Sarcasm'"),
+        (each_row(another_label), "row 0 would teach .*, but its label is 'Not Sarcasm'"),
         (each_row(two_starts), "row 0 begins with two beginning-of-text tokens"),
         (one_row_less, "Of 8 training rows TRL kept 7"),
         (collated(end_taken_for_padding), "the end-of-text token is not labelled.*taken for padding"),
@@ -148,8 +150,8 @@ def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
         spoil(loaded)
         return card
 
-    for module in (experiment.experiment, predict.asking):
-        monkeypatch.setattr(module, "put_adapter", put)
+    for function in (Experiment.adapter_arm, predict.before_and_after):
+        monkeypatch.setattr(sys.modules[function.__module__], "put_adapter", put)
     with pytest.raises(CourseError, match="The adapter changes nothing"):
         study.adapter_arm(folder)
     with pytest.raises(CourseError, match="The adapter changes nothing"):
@@ -185,7 +187,7 @@ def test_no_rows_say_nothing_of_an_adapter(study):
 def test_two_beginnings_of_a_prompt_are_refused(tiny, monkeypatch):
     real = predict.encode_text
     doubled = lambda *args: [[START, START, *ids] for ids in real(*args)]  # noqa: E731
-    monkeypatch.setattr(predict.encoding, "encode_text", doubled)
+    monkeypatch.setattr(predict.asking, "encode_text", doubled)
     with pytest.raises(CourseError, match="A prompt begins with two beginning-of-text tokens"):
         predict.score(tiny, Prompt(SARCASM), TRAINING_ROWS[:2])
 

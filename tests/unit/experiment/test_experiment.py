@@ -16,7 +16,7 @@ from llmcourse import CourseError, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
-from llmcourse.experiment import Experiment, report
+from llmcourse.experiment import Experiment, report, runner
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.setup import gears
 
@@ -33,7 +33,7 @@ def no_work(monkeypatch):
     def start():
         for name in ("generate", "score", "put_adapter"):
             monkeypatch.setattr(experiment.experiment, name, lambda *_, **__: pytest.fail("work was done again"))
-        monkeypatch.setattr(experiment.experiment.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
+        monkeypatch.setattr(runner.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
 
     return start
 
@@ -97,7 +97,7 @@ def test_a_changed_value_in_notebook_05_adds_an_arm_beside_the_old_one(tiny, tmp
         return found
 
     names = {"experiment": study, "SARCASM": SARCASM, "model": study.loaded, "rows": study.rows, "recipe": ONE_EPOCH}
-    names |= {"gear": gears.GEARS["cpu"]}
+    names |= {"gear": gears.GEARS["cpu"], "models": models}
 
     def run(*cells):
         for source in cells:

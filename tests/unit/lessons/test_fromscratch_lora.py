@@ -12,7 +12,7 @@ from llmcourse import CourseError, models
 from llmcourse.lessons.fromscratch import lora
 from llmcourse.models import catalogue
 from llmcourse.training import planner
-from llmcourse.training.finetuning import lora_config
+from llmcourse.training.configs import lora_config
 from llmcourse.training.recipes import ALL_LINEAR, THOROUGH
 
 

@@ -16,8 +16,10 @@ from small import TRAINING_ROWS, TWO_EPOCHS, trainer_for
 from llmcourse import CourseError, predict
 from llmcourse._base import files
 from llmcourse.data.tasks import SARCASM
-from llmcourse.training import finetuning
-from llmcourse.training.finetuning import accumulation_steps, last_checkpoint, training_rows
+from llmcourse.training import configs, finetuning
+from llmcourse.training.batches import accumulation_steps
+from llmcourse.training.checkpoints import last_checkpoint
+from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import QUICK
 from llmcourse.training.trainer import LabelTrainer, row_losses
 
@@ -183,7 +185,7 @@ def test_training_changes_the_adapter_and_nothing_else(tiny, tmp_path):
     assert run.steps == 12 and [step for step, *_ in steps] == list(range(13)) and len(run.losses) == 12
     assert sum(run.losses[-3:]) < sum(run.losses[:3])
     assert tiny.has_adapter and not tiny.model.training and "forward" not in tiny.model.get_base_model().__dict__
-    prompt = finetuning.training_prompt(SARCASM, TWO_EPOCHS)
+    prompt = configs.training_prompt(SARCASM, TWO_EPOCHS)
     tuned = predict.score(tiny, prompt, TRAINING_ROWS).logprobs
     with tiny.without_adapter():
         base = predict.score(tiny, prompt, TRAINING_ROWS).logprobs
@@ -272,7 +274,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_used(tmp_path):
             files.seal(folder)
     assert last_checkpoint(tmp_path).name == "checkpoint-4"
     (tmp_path / "checkpoint-4" / "adapter_model.safetensors").write_bytes(b"whale")
-    with pytest.warns(files.Damaged, match=r"checkpoint-4 is damaged: adapter_model.safetensors has changed.*goes on"):
+    with pytest.warns(files.Damaged, match=r"checkpoint-4 is damaged: adapter_model.safetensors has changed.*resumes"):
         assert last_checkpoint(tmp_path).name == "checkpoint-2"
     assert (tmp_path / "damaged-checkpoint-4").is_dir()
     assert last_checkpoint(tmp_path / "nowhere") is None

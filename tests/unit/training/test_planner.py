@@ -8,7 +8,7 @@ import torch
 
 from llmcourse import CourseError, models
 from llmcourse.models import catalogue
-from llmcourse.training import finetuning, planner
+from llmcourse.training import configs, planner
 from llmcourse.training.recipes import ALL_LINEAR, QUICK, TALK, Recipe
 
 RECIPE = Recipe("plan", r=8, alpha=16)
@@ -22,7 +22,7 @@ def on_meta(model, recipe=None):
 
     with torch.device("meta"):
         made = AutoModelForCausalLM.from_config(models.config_of(model))
-        return get_peft_model(made, finetuning.lora_config(recipe, made.config)) if recipe else made
+        return get_peft_model(made, configs.lora_config(recipe, made.config)) if recipe else made
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,7 +96,7 @@ def test_adapter_and_optimiser_within_5_percent_of_what_is_allocated(optimizer):
     )
     recipe = RECIPE.changed(r=16, optimizer=optimizer)
     made = AutoModelForCausalLM.from_config(models.config_of(small))
-    made = get_peft_model(made, finetuning.lora_config(recipe, made.config))
+    made = get_peft_model(made, configs.lora_config(recipe, made.config))
     trained = [p for p in made.parameters() if p.requires_grad]
     assert 4 * planner.adapter_parameters(small, recipe) == sum(p.untyped_storage().nbytes() for p in trained)
     adam = {"adamw_torch": torch.optim.AdamW, "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit}[optimizer](trained)

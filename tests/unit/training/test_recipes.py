@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from llmcourse import CourseError
-from llmcourse.training import finetuning, recipes
+from llmcourse.training import configs, recipes
 from llmcourse.training.recipes import QUICK, TALK, TALK_NOTES
 
 
@@ -33,9 +33,9 @@ def test_nonsense_is_refused(change):
 
 
 def test_configs_hold_the_recipes_numbers(tmp_path):
-    lora = finetuning.lora_config(TALK)
+    lora = configs.lora_config(TALK)
     assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules) == (8, 16, 0.05, set(recipes.ALL_LINEAR))
-    sft = finetuning.sft_config(TALK, tmp_path, accumulation=8)
+    sft = configs.sft_config(TALK, tmp_path, accumulation=8)
     assert (sft.per_device_train_batch_size, sft.gradient_accumulation_steps, sft.learning_rate) == (1, 8, 2e-5)
     assert not sft.bf16 and not sft.fp16 and sft.logging_nan_inf_filter is False
 
@@ -43,7 +43,7 @@ def test_configs_hold_the_recipes_numbers(tmp_path):
 def test_lm_head_is_refused():
     """That TRL refuses it too is shown in tests/unit/training/test_t4.py."""
     with pytest.raises(CourseError, match="lm_head is no target here"):
-        finetuning.lora_config(TALK.changed(target_modules=(*recipes.ALL_LINEAR, "lm_head")))
+        configs.lora_config(TALK.changed(target_modules=(*recipes.ALL_LINEAR, "lm_head")))
     assert "refused" in TALK_NOTES["target_modules: lm_head"]
 
 

@@ -13,7 +13,7 @@ from llmcourse import CourseError, models, predict
 from llmcourse._base import hardware
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import attention, catalogue
-from llmcourse.training import finetuning
+from llmcourse.training import configs, finetuning
 from llmcourse.training.recipes import QUICK, TALK, Recipe
 from llmcourse.training.trainer import LabelTrainer
 
@@ -32,7 +32,7 @@ def lm_head_is_refused(load, folder):
 
 def training_is_in_float16(load, folder):
     """SFTConfig left alone takes bfloat16, because torch calls it supported where it is emulated."""
-    config = finetuning.sft_config(RECIPE, folder)
+    config = configs.sft_config(RECIPE, folder)
     assert (config.fp16, config.bf16) == (True, False)
 
 
@@ -98,7 +98,7 @@ def everything_computes_in_float16(load, folder):
 
 
 def without_refusal(patch):
-    patch.setattr(finetuning, "refuse_lm_head", lambda recipe: None)
+    patch.setattr(configs, "refuse_lm_head", lambda recipe: None)
 
 
 def dtype_as_torch_answers_on_a_t4(patch):
@@ -163,7 +163,7 @@ def test_canary_trl_refuses_lm_head(tiny, tmp_path):
     with pytest.raises(ValueError, match="lm_head"):
         SFTTrainer(
             model=tiny.model,
-            args=finetuning.sft_config(QUICK, tmp_path),
+            args=configs.sft_config(QUICK, tmp_path),
             train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b"}]),
             processing_class=tiny.tokenizer,
             peft_config=LoraConfig(target_modules=["lm_head"]),
@@ -222,7 +222,7 @@ def test_each_architecture_learns_in_nf4(name, hub, t4, tmp_path):
     )
     adapted = {n.split(".")[-4] for n, p in loaded.model.named_parameters() if "lora_B" in n and p.abs().max() > 0}
     assert adapted == set(catalogue.base(name).linear()) and run.losses[-1] < run.losses[0]
-    prompt = finetuning.training_prompt(SARCASM, TALK)
+    prompt = configs.training_prompt(SARCASM, TALK)
     tuned = predict.score(loaded, prompt, ROWS).logprobs
     with loaded.without_adapter():
         switched_off = predict.score(loaded, prompt, ROWS).logprobs

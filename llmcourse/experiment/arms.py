@@ -1,0 +1,70 @@
+"""An arm: one method that answered the test rows, with its answers and how good they are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmcourse.experiment.metrics import Score
+from llmcourse.predict import Predictions
+
+
+@dataclass
+class Arm:
+    """A method that answered the test rows: what it was, what it answered, and how well."""
+
+    name: str
+    kind: str
+    """"baseline", "prompted" or "finetuned"."""
+    spec: dict[str, Any]
+    """All that decided the answers."""
+    predictions: Predictions
+    score: Score
+    example: str | None = None
+    """The answer to the task's example row, in words."""
+    training: dict[str, Any] | None = None
+    """Seconds, steps, losses and trained parameters (finetuned arms)."""
+    adapter: Path | None = None
+    folder: Path | None = None
+    """Where the arm is kept."""
+    answered: dict[str, Any] | None = None
+    """When, on which machine and with which versions the answers were given."""
+
+    def __str__(self) -> str:
+        low, high = self.score.accuracy_ci95
+        invalid = f", {self.score.invalid} invalid" if self.score.invalid else ""
+        return f"{self.name:<32} {self.score.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}{invalid}"
+
+    @property
+    def seconds_per_row(self) -> float:
+        return self.predictions.seconds / self.score.n
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the arm's entry in results.json."""
+        entry = {
+            "name": self.name,
+            "kind": self.kind,
+            **self.score.as_dict(),
+            "seconds_per_row": round(self.seconds_per_row, 5),
+            "answered": self.answered,
+        }
+        if self.training:
+            entry["training_seconds"] = round(self.training["seconds"], 1)
+            entry["trained_parameters"] = self.training["trainable"]
+        return entry
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two arms on the same rows, and the exact McNemar test between them."""
+
+    arm: Arm
+    against: Arm
+    p: float
+    """Probability of a difference at least this large if both arms were right equally often."""
+
+    def __str__(self) -> str:
+        return f"{self.arm.name} against {self.against.name:<32} p = {self.p:.2g}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the test's entry in results.json."""
+        return {"a": self.arm.name, "b": self.against.name, "p": self.p}

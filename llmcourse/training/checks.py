@@ -1,0 +1,66 @@
+"""The silent errors of finetuning: each raises nothing by itself, and leaves a useless adapter. They are refused here."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmcourse._base.errors import CourseError
+from llmcourse.data.tasks import Task
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_rows(dataset: Any, tokenizer: Any, task: Task, rows: Sequence[Mapping]) -> None:
+    """Raise CourseError for rows from which nothing, or the wrong thing, would be learned.
+
+    `dataset` is what TRL made of the rows: `input_ids` and `labels` for each of them.
+    """
+    if len(dataset) != len(rows):
+        raise CourseError(f"Of {len(rows)} training rows TRL kept {len(dataset)}.")
+    for number, (row, ids, labels) in enumerate(zip(rows, dataset["input_ids"], dataset["labels"], strict=True)):
+        learned = [token for token in labels if token != -100]
+        check_end(learned, tokenizer.eos_token_id, number)
+        check_label(tokenizer.decode(learned[:-1]).strip(), task.labels[row["label"]], number)
+        check_beginning(ids, tokenizer.bos_token_id, number)
+
+
+def check_end(learned: Sequence[int], end: int, number: int) -> None:
+    """Raise CourseError unless the last learned token is the end of the text."""
+    if not learned or learned[-1] != end:
+        raise CourseError(
+            f"Training row {number} does not end with a labelled end-of-text token, so the model would never learn to stop."
+        )
+
+
+def check_label(text: str, label: str, number: int) -> None:
+    """Raise CourseError unless the row teaches its own label."""
+    if text != label:
+        raise CourseError(f"Training row {number} would teach {text!r}, but its label is {label!r}.")
+
+
+def check_beginning(ids: Sequence[int], bos: int | None, number: int) -> None:
+    """Raise CourseError for two beginning-of-text tokens."""
+    if bos is not None and list(ids[:2]) == [bos, bos]:
+        raise CourseError(f"Training row {number} begins with two beginning-of-text tokens. The model knows one.")
+
+
+def check_trainable(parameters: int) -> None:
+    """Raise CourseError when no parameter takes gradients."""
+    if not parameters:
+        raise CourseError("Nothing would be trained: no part of the adapter takes gradients.")
+
+
+def check_learned(weights: "Mapping[str, torch.Tensor]") -> None:
+    """Raise CourseError if training changed nothing, or only a part.
+
+    The adapter's B matrices start at zero, and none may still be zero after training.
+    """
+    second = {name: weight for name, weight in weights.items() if "lora_B" in name}
+    zero = [name for name, weight in second.items() if not bool(weight.detach().abs().max() > 0)]
+    if second and len(zero) == len(second):
+        raise CourseError("The adapter is still zero after training, so it changes nothing. Is the learning rate 0?")
+    if zero:
+        raise CourseError(
+            f"{len(zero)} of the adapter's {len(second)} matrices B are still zero after training, first {zero[0]}: no gradient"
+            " reached them. Leave these target_modules out."
+        )

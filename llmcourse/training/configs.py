@@ -1,0 +1,102 @@
+"""PEFT's and TRL's own configurations, filled with a recipe's numbers.
+
+Learners see the real objects: `lora_config` and `sft_config` return what they would write themselves.
+"""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmcourse._base import hardware
+from llmcourse._base.errors import CourseError
+from llmcourse.data.tasks import Task
+from llmcourse.models.catalogue import lora_targets
+from llmcourse.predict.prompts import Prompt
+from llmcourse.training.batches import process_count
+from llmcourse.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PretrainedConfig
+    from trl import SFTConfig
+
+
+def training_prompt(task: Task, recipe: Recipe) -> Prompt:
+    """Return the prompt on which the recipe trains, and which its adapter expects."""
+    return Prompt(task, instruction=recipe.instruction)
+
+
+def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "LoraConfig":
+    """Return PEFT's LoraConfig with the recipe's numbers, for a model with this transformers `config`.
+
+    The model's config decides the names of fused matrices (Phi-3) and which layers are the upper ones.
+    Raises CourseError for lm_head, and for more upper layers than the model has.
+    """
+    from peft import LoraConfig
+
+    refuse_lm_head(recipe)
+    upper = None
+    if recipe.upper_layers is not None:
+        layers = config.num_hidden_layers if config else 0
+        if recipe.upper_layers > layers:
+            raise CourseError(f"upper_layers={recipe.upper_layers}, but the model has {layers} layers.")
+        upper = list(range(layers - recipe.upper_layers, layers))
+    return LoraConfig(
+        layers_to_transform=upper,
+        r=recipe.r,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=lora_targets(config.model_type if config else "llama", recipe.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def refuse_lm_head(recipe: Recipe) -> None:
+    """Raise CourseError for a recipe that puts an adapter on the output matrix, as the talk's did."""
+    if "lm_head" in recipe.target_modules:
+        raise CourseError(
+            "lm_head is no target here: TRL computes the loss from its weight, so an adapter on it would never be trained,"
+            " and every checkpoint would hold the whole matrix. Leave it out of target_modules."
+        )
+
+
+def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1) -> "SFTConfig":
+    """Return TRL's SFTConfig with the recipe's numbers, for this machine.
+
+    `accumulation` micro-batches in each process make one optimiser step (see `batches.accumulation_steps`).
+    """
+    from trl import SFTConfig
+
+    machine = hardware.detect()
+    schedule = "constant_with_warmup" if recipe.scheduler == "constant" and recipe.warmup else recipe.scheduler
+    with warnings.catch_warnings():
+        # gradient_checkpointing has a new name in transformers 5.23, which 5.15 (on Colab) does not know yet
+        warnings.simplefilter("ignore", FutureWarning)
+        return SFTConfig(
+            output_dir=str(output_dir),
+            num_train_epochs=recipe.epochs,
+            per_device_train_batch_size=recipe.batch_rows // (accumulation * process_count()),
+            gradient_accumulation_steps=accumulation,
+            train_sampling_strategy="batch_rebalance",  # similar lengths together; resumes exactly
+            learning_rate=recipe.learning_rate,
+            lr_scheduler_type=schedule,
+            warmup_steps=recipe.warmup,  # below 1 it is a share of all steps
+            adam_beta2=recipe.beta2,
+            weight_decay=recipe.weight_decay,
+            optim=recipe.optimizer,
+            use_cpu=machine.device == "cpu",
+            bf16=machine.dtype == "bfloat16",  # left alone, TRL takes bf16 wherever torch emulates it
+            fp16=machine.dtype == "float16",
+            gradient_checkpointing=recipe.checkpointing,
+            max_length=None,  # rows are cut before: TRL would cut the label, or drop the row silently
+            logging_steps=1,
+            logging_nan_inf_filter=False,  # show a loss that is not a number
+            save_steps=recipe.save_steps,
+            save_total_limit=2,
+            disable_tqdm=True,
+            ddp_find_unused_parameters=False,  # every adapter is part of every step
+            ddp_broadcast_buffers=False,  # training changes no buffers
+            dataloader_pin_memory=machine.device != "cpu",
+            seed=recipe.seed,
+        )
