@@ -30,7 +30,8 @@ from llmcourse import CourseError, data, models
 from llmcourse._base import files
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import LoadedModel, embedded
-from llmcourse.training import finetuning
+from llmcourse.training import configs, finetuning
+from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import ALL_LINEAR, QUICK, TALK, Recipe
 
 TALKS_ADAPTER = QUICK.changed(
@@ -78,8 +79,8 @@ def trl(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str, micr
         activation_checkpointing=False,
         **_on_a_cpu(recipe),
     )
-    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, recipe)
-    return _trainer(loaded, config, examples, finetuning.lora_config(recipe, loaded.model.config))
+    examples, _ = training_rows(loaded, SARCASM, rows, recipe)
+    return _trainer(loaded, config, examples, configs.lora_config(recipe, loaded.model.config))
 
 
 def trl_as_in_the_talk(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str):
@@ -98,7 +99,7 @@ def trl_as_in_the_talk(loaded: LoadedModel, rows: list[dict], recipe: Recipe, fo
         optim=TALK.optimizer,
         **_on_a_cpu(recipe),
     )
-    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, recipe)
+    examples, _ = training_rows(loaded, SARCASM, rows, recipe)
     texts = [{"text": example["prompt"] + example["completion"]} for example in examples]
     lora = LoraConfig(
         r=TALK.r,
@@ -269,14 +270,14 @@ def side(name: str, count: int) -> dict[str, Any]:
 
 def token_counts(loaded: LoadedModel, rows: list[dict]) -> list[int]:
     """Return the number of tokens of each training text, with its end and without padding."""
-    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, QUICK)
+    examples, _ = training_rows(loaded, SARCASM, rows, QUICK)
     return [len(loaded.tokenizer(example["prompt"] + example["completion"]).input_ids) + 1 for example in examples]
 
 
 def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]:
     """Measure litgpt in its own environment, on the same texts, with the talk's adapter and no dropout."""
-    examples, _ = finetuning.training_rows(loaded, SARCASM, rows, QUICK)
-    check, _ = finetuning.training_rows(loaded, SARCASM, one_label(rows), QUICK)
+    examples, _ = training_rows(loaded, SARCASM, rows, QUICK)
+    check, _ = training_rows(loaded, SARCASM, one_label(rows), QUICK)
     with tempfile.TemporaryDirectory() as folder:
         work = {
             "checkpoint": str(embedded.ensure_embedded()),

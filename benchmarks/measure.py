@@ -23,7 +23,7 @@ from llmcourse.data.tasks import SARCASM, Task
 from llmcourse.experiment import metrics
 from llmcourse.models import LoadedModel
 from llmcourse.predict.prompts import Prompt, few_shots
-from llmcourse.training import finetuning
+from llmcourse.training import configs
 from llmcourse.training.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results"
@@ -180,7 +180,7 @@ def finish(name: str, results: dict[str, Any], chosen: argparse.Namespace) -> di
 
 def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Mapping]) -> dict[str, Any]:
     """Score rows, and return accuracy and mean log-probability of the right label."""
-    answers = predict.score(loaded, finetuning.training_prompt(task, recipe), rows)
+    answers = predict.score(loaded, configs.training_prompt(task, recipe), rows)
     gold = [row["label"] for row in rows]
     score = metrics.evaluate(gold, answers.labels, task.labels)
     right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]

@@ -24,6 +24,7 @@ from llmcourse.lessons import adaptation, recorded
 from llmcourse.models import LoadedModel
 from llmcourse.predict.prompts import few_shots
 from llmcourse.training import finetuning
+from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import FEW, Recipe
 
 VALIDATION = 60
@@ -53,7 +54,7 @@ def labelled(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], recipe: R
 
     Only the answer and the end of the text are learned.
     """
-    examples, _ = finetuning.training_rows(loaded, task, rows, recipe)
+    examples, _ = training_rows(loaded, task, rows, recipe)
     result = []
     for example in examples:
         prompt = loaded.tokenizer(example["prompt"]).input_ids

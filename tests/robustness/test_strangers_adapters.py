@@ -211,8 +211,14 @@ CARDS = {
     "a training in words": ({"training": "long"}, "'training' must be facts"),
     "no words for a base": ({"base": {"name": 1}}, "'base' must be a model's name and hash"),
     "a base that is none": ({"base": ["tiny"]}, "'base' must be .* and is \\['tiny'\\]"),
-    "a prompt with shots": ({"prompt": {"shots": [{"label": 0}]}}, "'prompt' must be true or false for instruction, fallback and chat"),
-    "a prompt of words": ({"prompt": {"chat": "yes"}}, "'prompt' must be true or false for instruction, fallback and chat"),
+    "a prompt with shots": (
+        {"prompt": {"shots": [{"label": 0}]}},
+        "'prompt' must be true or false for instruction, fallback and chat",
+    ),
+    "a prompt of words": (
+        {"prompt": {"chat": "yes"}},
+        "'prompt' must be true or false for instruction, fallback and chat",
+    ),
     "groups of numbers": ({"groups": [1]}, "'groups' must be a list of hashes"),
     "one label": ({"task": SARCASM.as_dict() | {"labels": ["Sarcasm"]}}, "two or more"),
     "labels in a text": ({"task": SARCASM.as_dict() | {"labels": "ab"}}, "labels="),

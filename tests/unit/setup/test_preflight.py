@@ -55,7 +55,9 @@ ON_T4 = Facts(
     cache="/content/hub",
     cache_free_gib=70,
 )
-ON_LAPTOP = replace(ON_T4, machine=LAPTOP, gear="cpu", gpus=0, cuda=None, notebook=False, access=Access(), cached_gib=0.5)
+ON_LAPTOP = replace(
+    ON_T4, machine=LAPTOP, gear="cpu", gpus=0, cuda=None, notebook=False, access=Access(), cached_gib=0.5
+)
 
 SMALL = Needs("smollm2-135m", download_gib=0.5, ram_gib=2, minutes=(("prompt", 4), ("train", 8)))
 BIG = Needs("mistral-7b-4bit", "unsloth/mistral-7b-bnb-4bit", False, None, 3.9, 6, 7, (("prompt", 10), ("train", 20)))
@@ -244,7 +246,10 @@ def test_the_disk_must_hold_what_will_be_downloaded():
     needs = replace(ORIGINAL, fallback="unsloth/mistral-7b-bnb-4bit", fallback_gib=3.9)
     found = {one.name: one for one in preflight.findings(*on_t4(needs, access=Access("closed"), cache_free_gib=12.0))}
     assert (found["model"].level, found["disk"].level) == ("note", "ok") and "3.9 to come" in found["disk"].what
-    found = {one.name: one for one in preflight.findings(*on_t4(needs, access=Access("open", token=True), cache_free_gib=12.0))}
+    found = {
+        one.name: one
+        for one in preflight.findings(*on_t4(needs, access=Access("open", token=True), cache_free_gib=12.0))
+    }
     assert found["disk"].level == "stop" and "13.5 to come" in found["disk"].what
 
 
