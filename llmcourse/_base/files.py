@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written aside, flushed, then renamed into place; folders sealed by the hashes of their files.
+"""Write files and folders whole or not at all, and notice later damage.
 
-Every result that the course keeps goes through here, so a kill, a full disk or a closed laptop leaves the old file or
-the new one, never half of either; and what a disk lost or changed afterwards is noticed before it is used.
+A file is written under another name, flushed, then renamed. A folder is also sealed with the hashes of its files. Every
+result of the course is written here. A kill, a full disk or a closed laptop leaves the old file or the new one, never
+half of either, and a file that the disk lost or changed later is noticed before it is used.
 """
 
 import contextlib
@@ -16,32 +17,33 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
 SEAL = "complete.json"
-"""Written last into a folder: the SHA-256 of each of its files."""
+"""The file that is written last into a folder, with the SHA-256 of each of its files."""
 
 ASIDE = ".aside"
-"""How the names of half-written files and folders end."""
+"""The ending of half-written files and folders."""
 
 LEFTOVER_S = 3600
-"""A half-written file that is older than this was left by a process that was killed."""
+"""Age in seconds above which a half-written file was left by a killed process."""
 
 
 class Damaged(UserWarning):
-    """Something on the disk is not what was written there. The message says what, and what is done instead."""
+    """A file on the disk is not what was written there. The message names it and says what happens instead."""
 
 
 def cache_dir() -> Path:
-    """The course's own folder in the user's cache; the environment variable LLMCOURSE_CACHE moves it."""
+    """Return the course's own folder in the user's cache. The environment variable LLMCOURSE_CACHE moves it."""
     return Path(os.environ.get("LLMCOURSE_CACHE") or user_cache_dir("llmcourse"))
 
 
 @contextlib.contextmanager
-def full_disk_told(path: str | Path) -> Iterator[None]:
-    """A full disk is an OSError with the path in it, also where a library says it otherwise (safetensors: an Exception in words)."""
+def report_full_disk(path: str | Path) -> Iterator[None]:
+    """Raise OSError with this path when the disk is full, whatever a library raises. safetensors has its own error."""
     try:
         yield
     except Exception as error:
@@ -52,7 +54,7 @@ def full_disk_told(path: str | Path) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write `text` (UTF-8) to `path`, whole or not at all."""
+    """Write `text` (UTF-8) to `path`, whole or not at all. Return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{ASIDE}"):
@@ -61,7 +63,7 @@ def write_text(path: str | Path, text: str) -> Path:
                 leftover.unlink()
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE)
     try:
-        with full_disk_told(path), open(handle, "w", encoding="utf-8", newline="") as file:
+        with report_full_disk(path), open(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -73,25 +75,25 @@ def write_text(path: str | Path, text: str) -> Path:
     return path
 
 
-def write_json(path: str | Path, value) -> Path:
-    """Write `value` as indented JSON, whole or not at all. NaN is refused: it is not JSON, and never a result."""
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write `value` as indented JSON, whole or not at all. Raises ValueError for NaN, which is not JSON."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def folder_aside(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; when the block ends without an error it is sealed and becomes `path`.
+    """Yield an empty folder beside `path`. When the block ends without an error, it is sealed and becomes `path`.
 
-    A folder that stood at `path` is replaced. Two processes may do this at once: a lock lets one go first. What a killed
-    process left half written is removed.
+    An existing folder at `path` is replaced. If two processes do this at once, one waits. Half-written folders of
+    killed processes are removed.
     """
     path = Path(path)
     with lock(path):
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{ASIDE}"):
-            shutil.rmtree(leftover, ignore_errors=True)  # whoever made it had the lock, and is gone
+            shutil.rmtree(leftover, ignore_errors=True)  # its process held the lock, so it no longer runs
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
         try:
-            with full_disk_told(path):
+            with report_full_disk(path):
                 yield aside
                 seal(aside)
             _replace_folder(aside, path)
@@ -99,16 +101,16 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def seal(folder: str | Path, **more) -> None:
-    """Write down the hashes of a folder's files, with `more` to say of it: from now on `damage` notices any change."""
+def seal(folder: str | Path, **more: Any) -> None:
+    """Record the hashes of a folder's files, and `more` facts, so that `find_damage` notices any change."""
     folder = Path(folder)
-    found = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL)
-    content = {**more, "sha256": {file.relative_to(folder).as_posix(): sha256_of_file(file) for file in found}}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SEAL)
+    content = {**more, "sha256": {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in paths}}
     write_json(folder / SEAL, {**content, "check": short_hash(content)})
 
 
-def sealed(folder: str | Path) -> dict:
-    """What the seal of a folder says. Raises ValueError, in a few words, if it is not there or not as it was written."""
+def read_seal(folder: str | Path) -> dict[str, Any]:
+    """Return what was recorded when a folder was sealed. Raises ValueError if the seal is missing or has changed."""
     try:
         content = json.loads((Path(folder) / SEAL).read_text(encoding="utf-8"))
         check = content.pop("check")
@@ -121,13 +123,13 @@ def sealed(folder: str | Path) -> dict:
     return content
 
 
-def damage(folder: str | Path) -> str:
-    """What is wrong with a sealed folder, in a few words; empty if every file is as it was written. Reads every byte."""
+def find_damage(folder: str | Path) -> str:
+    """Return what is wrong with a sealed folder, in a few words; empty if nothing is. Reads every byte."""
     folder = Path(folder)
     try:
-        for name, digest in sealed(folder)["sha256"].items():
+        for name, digest in read_seal(folder)["sha256"].items():
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                return f"{SEAL} names a file outside of the folder"  # whoever made it may be a stranger
+                return f"{SEAL} names a file outside the folder"  # the folder may come from a stranger
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if sha256_of_file(folder / name) != digest:
@@ -138,7 +140,7 @@ def damage(folder: str | Path) -> str:
 
 
 def set_aside(path: Path, why: str, instead: str) -> None:
-    """Rename what is damaged to `damaged-NAME`, for whoever wants to look into it, and say so and what is done `instead`."""
+    """Rename a damaged file or folder to `damaged-NAME` and warn, with the reason and what happens `instead`."""
     target = path.with_name(f"damaged-{path.name}")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(path, target)
@@ -148,7 +150,7 @@ def set_aside(path: Path, why: str, instead: str) -> None:
 def _replace_folder(aside: Path, path: Path) -> None:
     os.chmod(aside, 0o777 & ~_umask())
     if path.exists():
-        # rename() cannot replace a folder that is not empty: the old one steps aside first
+        # rename() cannot replace a folder with content, so the old one is moved away first
         old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=ASIDE))
         os.replace(path, old)
         try:
@@ -162,21 +164,21 @@ def _replace_folder(aside: Path, path: Path) -> None:
 
 
 def lock(path: str | Path, timeout_s: float = -1) -> FileLock:
-    """A lock between processes that guards `path` (a hidden file beside it); use it as a context manager."""
+    """Return a lock between processes for `path`, a hidden file beside it, to be used as a context manager."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # one object per path and process, so that whoever holds the lock may take it again further in
+    # one object for each path and process, so that a function which holds the lock can call one that takes it again
     return FileLock(path.parent / f".{path.name}.lock", timeout=timeout_s, is_singleton=True)
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
+    """Return the hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def short_hash(value) -> str:
-    """Twelve hexadecimal digits that name a JSON-able value: the same value always gets the same name."""
+def short_hash(value: Any) -> str:
+    """Return twelve hexadecimal digits that depend only on a JSON-able value, not on the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -1,7 +1,7 @@
 """What this machine can do. Devices, memory, disk and Colab are asked about here only.
 
-The number type depends on the compute capability, not on `torch.cuda.is_bf16_supported()`, which also returns True where
-bfloat16 is only emulated, as on a T4.
+The number type depends on the compute capability, not on `torch.cuda.is_bf16_supported()`, which also returns True
+where bfloat16 is only emulated, as on a T4.
 """
 
 import os
@@ -74,7 +74,7 @@ class Hardware:
         return "gpu" if self.capability >= AMPERE else "t4"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-able description for results files, without what is free now and without names of host or user."""
+        """Return what results files record: JSON-able, without what is free now, without names of host or user."""
         lasting = {key: value for key, value in asdict(self).items() if "free" not in key}
         return {**lasting, "dtype": self.dtype, "system": platform.system(), "python": platform.python_version()}
 
@@ -117,8 +117,8 @@ def detect() -> Hardware:
 def detect_without_torch() -> Hardware:
     """Return this machine as `nvidia-smi` shows it, in a second instead of many: torch is not imported.
 
-    The GPU is the first of those that CUDA_VISIBLE_DEVICES leaves visible. A machine whose `nvidia-smi` is missing or fails
-    counts as one without a GPU.
+    The GPU is the first of those that CUDA_VISIBLE_DEVICES leaves visible. A machine whose `nvidia-smi` is missing or
+    fails counts as one without a GPU.
     """
     query = "name,compute_cap,memory.total,memory.free,driver_version"
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
@@ -182,9 +182,10 @@ def prefer_onednn() -> bool:
     """Have oneDNN compute float32 matrix products on AMD processors with AVX-512. Return whether it does so now.
 
     torch sends its products to Intel's MKL, which reaches about half of an AMD processor's speed or less (measured: 155
-    against 350 billion operations a second on two cores). oneDNN comes with torch too and treats both makers alike, but torch
-    uses it only where less precision than float32 is *allowed*: `torch.set_float32_matmul_precision("medium")`. oneDNN lowers
-    the precision only on AMX units, which AMD processors do not have. We try one product to be sure that it stays in float32.
+    against 350 billion operations a second on two cores). oneDNN comes with torch too and treats both makers alike, but
+    torch uses it only where less precision than float32 is *allowed*: `torch.set_float32_matmul_precision("medium")`.
+    oneDNN lowers the precision only on AMX units, which AMD processors do not have. We try one product to be sure that
+    it stays in float32.
 
     The setting belongs to torch and applies to the whole process. If it was changed before, it stays as it is.
     """
@@ -219,7 +220,7 @@ def prefer_mkl() -> Iterator[None]:
 
 
 class PeakMemory:
-    """Measure the most memory that this process held while the block ran, in GiB: on the GPU if there is one, else in RAM.
+    """Measure this process's peak memory while the block runs, in GiB: on the GPU if there is one, else in RAM.
 
     RAM is the resident size, sampled ten times a second, because a CPU process has no counter that can be reset.
     """

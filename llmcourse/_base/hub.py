@@ -2,9 +2,9 @@
 
 Only this module asks the hub about access. Preflight and `models.load` both act on `Access.standing`.
 
-The cache keeps each file under its hash: `blobs/<SHA-256>` for large files, `blobs/<git's SHA-1>` for small ones, and links to
-them under `snapshots/<commit>/`. We compare the two ourselves because huggingface_hub's `verify_repo_checksums` (2.4, and 1.27 on
-Colab) asks the hub for the hashes, so it fails offline, and it reads every byte again at each call.
+The cache keeps each file under its hash: `blobs/<SHA-256>` for large files, `blobs/<git's SHA-1>` for small ones, and
+links to them under `snapshots/<commit>/`. We compare the two ourselves, because huggingface_hub's
+`verify_repo_checksums` asks the hub for the hashes, so it fails offline, and reads every byte at each call.
 """
 
 import contextlib
@@ -147,9 +147,9 @@ def verify_model(repo: str, commit: str | None) -> int:
 def verify(snapshot: str | Path) -> int:
     """Compare the files of a folder `.../snapshots/<commit>` with their hashes. Return how many were read.
 
-    A file is read again only when its size or time has changed since. Other folders are passed over, and so are files that are
-    not links, as on a Windows without the right to make links: the cache does not keep their hashes. Raises CourseError for a
-    file that differs from its hash.
+    A file is read again only when its size or time has changed since. Other folders are passed over, and so are files
+    that are not links, as on a Windows without the right to make links: the cache does not keep their hashes. Raises
+    CourseError for a file that differs from its hash.
     """
     snapshot = Path(snapshot)
     if snapshot.parent.name != "snapshots" or not _COMMIT.fullmatch(snapshot.name):

@@ -43,7 +43,7 @@ class Backup:
                     name = folder.relative_to(self.there)
                     if not folder.is_dir() or folder.name.startswith(".") or (self.here / name).exists():
                         continue
-                    damage = files.damage(folder)
+                    damage = files.find_damage(folder)
                     if damage:
                         said = f"{folder} is damaged: {damage}. It is not brought back."
                         warnings.warn(said, files.Damaged, stacklevel=3)
@@ -56,7 +56,7 @@ class Backup:
         """Copy a whole folder of the runs folder, and of a run's checkpoints drop all but the last two."""
         if self.there:
             target = self.there / folder.relative_to(self.here)
-            if target.exists() and files.damage(target):
+            if target.exists() and files.find_damage(target):
                 shutil.rmtree(target)
             if not target.exists():
                 _copy(folder, target)

@@ -125,7 +125,7 @@ class ArmStore:
 
         A damaged one is set aside, a warning says so and what is done `instead`, and the backup's copy is brought back if there is one.
         """
-        damage = files.damage(folder) if folder.is_dir() else ""
+        damage = files.find_damage(folder) if folder.is_dir() else ""
         if damage:
             files.set_aside(folder, damage, instead)
             self.backup.restore()

@@ -1,8 +1,8 @@
 """An adapter's folder: how the course writes one, and how it reads one from a stranger.
 
-A folder holds safetensors weights, PEFT's config and the course's card. Reading trusts none of them. Config and card are checked
-against a list of what is allowed, the names and shapes of the weights are compared with the model before anything is built, and
-nothing that could run code (a pickle, a class to import) is opened.
+A folder holds safetensors weights, PEFT's config and the course's card. Reading trusts none of them. Config and card
+are checked against a list of what is allowed, the names and shapes of the weights are compared with the model before
+anything is built, and nothing that could run code (a pickle, a class to import) is opened.
 """
 
 import json
@@ -95,7 +95,7 @@ def save_adapter(
     from safetensors.torch import save_file
 
     lora, required = loaded.model.peft_config["default"], ("peft_type", "task_type")
-    # settings at their defaults are left out: an older PEFT, as on Colab, warns about each setting that it does not know
+    # settings at their defaults are left out: an older PEFT, as on Colab, warns about each one that it does not know
     defaults = type(lora)().to_dict()
     config = {key: value for key, value in lora.to_dict().items() if key in required or value != defaults[key]}
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
@@ -137,29 +137,30 @@ def read_card(folder: str | Path) -> dict[str, Any]:
 
 
 def _check_parts(folder: Path) -> None:
-    """Raise CourseError unless the folder holds an adapter's files, all of them inside, and undamaged if it is sealed."""
+    """Raise CourseError if a file of the adapter is missing, leads out of the folder, or differs from the seal."""
     for part in PARTS:
         if not (folder / part).is_file():
             pickles = sorted(folder.glob("*.bin")) if part == WEIGHTS else []
             if pickles:
                 raise CourseError(
-                    f"{folder} has its weights only as {pickles[0].name}, a pickle. Reading a pickle can run a stranger's"
-                    f" code, so it is not read. Ask for {WEIGHTS}."
+                    f"{folder} has its weights only as {pickles[0].name}, a pickle. Reading a pickle can run a"
+                    f" stranger's code, so it is not read. Ask for {WEIGHTS}."
                 )
             raise CourseError(
                 f"{folder} is not an adapter of this course: {part} is missing. To make one: llmcourse finetune"
             )
         if not (folder / part).resolve().is_relative_to(folder.resolve()):
             raise CourseError(
-                f"{folder / part} is a link to a file outside the folder, and is not followed. Copy the file itself there."
+                f"{folder / part} is a link to a file outside the folder, and is not followed. Copy the file itself"
+                " there."
             )
-    damage = files.damage(folder) if (folder / files.SEAL).is_file() else ""
+    damage = files.find_damage(folder) if (folder / files.SEAL).is_file() else ""
     if damage:
         raise CourseError(f"The adapter in {folder} is damaged: {damage}. Train it again, or download it again.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return a file's JSON object. Raises ValueError for anything else, and for text that could not be written again."""
+    """Return a file's JSON object. Raises ValueError for anything else, and for text that is not valid Unicode."""
     size, largest = path.stat().st_size, MAX_BYTES[path.name]
     if size > largest:
         raise ValueError(f"{path.name} has {size:,} bytes, at most {largest:,} are read")
@@ -194,9 +195,9 @@ def shipped_adapter(task_name: str) -> Path:
 def put_adapter(loaded: "LoadedModel", folder: str | Path) -> dict[str, Any]:
     """Put a saved adapter on a base model and return its card.
 
-    Raises CourseError when the adapter was trained on another base model: its matrices would fit, but its answers would be
-    noise. Raises it, too, for a config that asks for more than plain LoRA, and for weights that do not fit config and model.
-    Both are checked before any layer is built.
+    Raises CourseError when the adapter was trained on another base model: its matrices would fit, but its answers would
+    be noise. Raises it, too, for a config that asks for more than plain LoRA, and for weights that do not fit config
+    and model. Both are checked before any layer is built.
     """
     folder = Path(folder)
     card = read_card(folder)
@@ -244,8 +245,8 @@ def _build(loaded: "LoadedModel", folder: Path) -> None:
 def read_config(folder: str | Path) -> LoraSettings:
     """Return the settings of PEFT's config in an adapter's folder.
 
-    Settings that plain LoRA does not have must be at PEFT's default, and empty if PEFT does not know them. Raises ValueError
-    otherwise.
+    Settings that plain LoRA does not have must be at PEFT's default, and empty if PEFT does not know them. Raises
+    ValueError otherwise.
     """
     from peft import LoraConfig
 

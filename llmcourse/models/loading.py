@@ -1,8 +1,8 @@
 """Load base models by name, in full precision or NF4.
 
-A `LoadedModel` is a base model with its tokenizer, and at most one adapter on top. Prompted and finetuned methods share it:
-`without_adapter()` switches the adapter off, so the base model is loaded once. One base model is in memory at a time. Loading
-another frees it.
+A `LoadedModel` is a base model with its tokenizer, and at most one adapter on top. Prompted and finetuned methods share
+it: `without_adapter()` switches the adapter off, so the base model is loaded once. One base model is in memory at a
+time. Loading another frees it.
 """
 
 import contextlib
@@ -80,11 +80,12 @@ _loaded: LoadedModel | None = None
 def load(name: str = EMBEDDED) -> LoadedModel:
     """Load a base model. A second call with the same name returns the model in memory, without its adapter.
 
-    On a GPU, models from the hub are loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other model in
-    memory is freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says so.
+    On a GPU, models from the hub are loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other
+    model in memory is freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says
+    so.
 
-    Raises CourseError for an unknown name, when the embedded model's wheel is not installed, and when neither the model nor a
-    stand-in is available.
+    Raises CourseError for an unknown name, when the embedded model's wheel is not installed, and when neither the model
+    nor a stand-in is available.
     """
     global _loaded
     base = catalogue.base(name)
@@ -163,7 +164,7 @@ def _refusal(base: Base) -> str:
 
 
 def config_of(base: Base) -> "PretrainedConfig":
-    """Return a transformers config of this shape without asking the hub, to count parameters and build random models."""
+    """Return a transformers config of this shape, for counting and for random models. The hub is not asked."""
     from transformers import AutoConfig
 
     return AutoConfig.for_model(
@@ -188,7 +189,8 @@ def config_of(base: Base) -> "PretrainedConfig":
 def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load model and tokenizer of a repository (or a local folder in its place) at the pinned commit, in NF4 on a GPU.
 
-    Each downloaded file is compared with the hub's hash once. Raises CourseError when a file is missing, unreadable or damaged.
+    Each downloaded file is compared with the hub's hash once. Raises CourseError when a file is missing, unreadable or
+    damaged.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -249,8 +251,8 @@ def quantization_config() -> "BitsAndBytesConfig":
 def settle_dtype(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
     """Convert everything that is not in 4 bits to `dtype`, in place, and compute in it.
 
-    A checkpoint that was quantised elsewhere brings its own settings, and transformers prefers them: bfloat16 on a T4, which
-    only emulates it.
+    A checkpoint that was quantised elsewhere brings its own settings, and transformers prefers them: bfloat16 on a T4,
+    which only emulates it.
     """
     import torch
 
@@ -269,9 +271,9 @@ def settle_dtype(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
 def project_rows_at_once(model: "PreTrainedModel") -> "PreTrainedModel":
     """Make the output matrix multiply the last positions of all rows in one product, in place.
 
-    They are a slice of longer rows. With a frozen output matrix, as under an adapter, torch does not see the slice as one
-    matrix: it repeats the output matrix for each row, and oneDNN copies it, which takes 113 MB a row for the embedded model.
-    A contiguous slice is one matrix.
+    They are a slice of longer rows. With a frozen output matrix, as under an adapter, torch does not see the slice as
+    one matrix: it repeats the output matrix for each row, and oneDNN copies it, which takes 113 MB a row for the
+    embedded model. A contiguous slice is one matrix.
     """
 
     def make_contiguous(module: "torch.nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor]":

@@ -51,7 +51,7 @@ class Log:
         """Write an entry after those that were read; it is on the disk when this returns."""
         line = json.dumps({**entry, "check": files.short_hash(entry)}, allow_nan=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with files.full_disk_told(self.path), open(self.path, "ab") as file:
+        with files.report_full_disk(self.path), open(self.path, "ab") as file:
             if file.tell() > self._end:
                 file.truncate(self._end)
             file.write(line)

@@ -113,7 +113,7 @@ def predict_rows(
     log = Log(folder / "predictions.jsonl")
     try:
         with files.lock(log.path, timeout_s=0):
-            with files.full_disk_told(out), open(folder / "whole.csv", "w", encoding="utf-8", newline="") as whole:
+            with files.report_full_disk(out), open(folder / "whole.csv", "w", encoding="utf-8", newline="") as whole:
                 whole.write(table_header(task))
                 done = _predict_with_log(task, shards, load, log, depends_on, count, whole.write, write)
                 whole.flush()

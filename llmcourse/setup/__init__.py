@@ -1,7 +1,7 @@
 """Will the course run here? Hardware, gears, the check before a download, and what the notebooks' first cell installs.
 
-The first cell imports this package before the dependencies are installed. So only `steps` and `check` are imported at once; the
-other names are imported when they are first used (PEP 562).
+The first cell imports this package before the dependencies are installed. So only `steps` and `check` are imported at
+once; the other names are imported when they are first used (PEP 562).
 """
 
 import importlib

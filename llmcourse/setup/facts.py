@@ -1,4 +1,4 @@
-"""Facts about this machine, its packages and its access, gathered in seconds and without importing torch or transformers."""
+"""Gather facts about this machine, its packages and its access, in seconds: torch and transformers are not imported."""
 
 import os
 import re
@@ -17,20 +17,20 @@ from llmcourse.models import embedded
 from llmcourse.setup import installed
 
 HUB_SECONDS = 3
-"""How long the hub is waited for."""
+"""How long preflight waits for the hub."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a model and the steps with it ask of the machine. Sizes in GiB."""
+    """What a model and the steps with it need from the machine. Sizes in GiB."""
 
     model: str
     repo: str | None = None
     """Repository on the Hugging Face hub; None for the embedded model."""
     gated: bool = False
-    """Whether the hub was seen asking for an account and a click."""
+    """Whether the hub asked for an account and a licence click when we looked."""
     fallback: str | None = None
-    """The model that is loaded when the hub does not hand this one out."""
+    """The model that is loaded when the hub refuses this one."""
     download_gib: float = 0.0
     ram_gib: float = 0.0
     gpu_gib: float = 0.0
@@ -43,7 +43,7 @@ class Needs:
 
     @property
     def cache_variable(self) -> str:
-        """The environment variable that moves the folder in which the model is kept."""
+        """The environment variable that moves the model's cache."""
         return "HF_HOME" if self.repo else "LLMCOURSE_CACHE"
 
 
@@ -54,36 +54,36 @@ class Facts:
     machine: Hardware
     gear: str
     requirements: tuple[Requirement, ...] | None
-    """What the course declares; None when it is not installed."""
+    """What the course declares; None if it is not installed."""
     versions: dict[str, str | None]
-    """Package -> installed version, None where missing."""
+    """Package -> installed version; None if it is missing."""
     tested: dict[str, str] = field(default_factory=dict)
     swaps: tuple[installed.Swap, ...] = ()
     gpus: int = 0
     driver_silent: bool = False
-    """nvidia-smi is there and fails."""
+    """Whether nvidia-smi exists but fails."""
     visible: str | None = None
     """CUDA_VISIBLE_DEVICES."""
     cuda: int | None = None
-    """CUDA's major version in the installed torch; None for a build without."""
+    """CUDA's major version in the installed torch; None for a build without CUDA."""
     torch_loaded: bool = False
     held_gib: float = 0.0
     """GPU memory that this process holds."""
     notebook: bool = False
-    access: hub.Access = hub.Access()
-    """How we stand with the hub about the model; the default for the embedded model."""
+    access: hub.Access = field(default_factory=hub.Access)
+    """How we stand with the hub about the model. The embedded model keeps the default."""
     cache: str = ""
     cache_writable: bool = True
     cache_free_gib: float = 0.0
     cached_gib: float = 0.0
-    """How much of the model is already there."""
+    """How much of the model is already downloaded."""
 
     def pip(self, arguments: str) -> str:
-        """What to type for pip here: a notebook's magic, or a shell's command."""
+        """Return a pip command as it is typed here: a notebook's magic or a shell command."""
         return f"%pip {arguments}" if self.notebook else f"python -m pip {arguments}"
 
     def setting(self, name: str, value: str) -> str:
-        """What to type to set an environment variable."""
+        """Return what to type to set an environment variable."""
         return f"%env {name}={value}" if self.notebook else f"export {name}={value}"
 
     @property
@@ -95,9 +95,9 @@ class Facts:
 
 
 def look(needs: Needs | None = None) -> Facts:
-    """Look at this machine, with what `needs` asks about. The hub is asked only about a model of its own.
+    """Return the facts about this machine that `needs` depends on, in a few seconds at most.
 
-    Takes a few seconds at most. Raises CourseError if LLMCOURSE_GEAR names no gear.
+    The hub is asked only if the model comes from there. Raises CourseError if LLMCOURSE_GEAR names no gear.
     """
     needs = needs or Needs("")
     machine = hardware.detect_without_torch()
@@ -109,7 +109,7 @@ def look(needs: Needs | None = None) -> Facts:
         cached_gib = sum(path.stat().st_size for path in cache.glob(f"{embedded.NAME}-*/*") if path.is_file()) / 2**30
     declared = installed.requirements()
     names = [need.name for need in declared or ()] + ["torch", "torchao", embedded.WHEEL.split("==")[0]]
-    gpus, silent = _gpus()
+    gpus, driver_silent = _gpus()
     return Facts(
         machine=machine,
         gear=machine.gear,
@@ -118,7 +118,7 @@ def look(needs: Needs | None = None) -> Facts:
         tested=installed.tested(machine.colab),
         swaps=tuple(installed.swaps()),
         gpus=gpus,
-        driver_silent=silent,
+        driver_silent=driver_silent,
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         cuda=_cuda(),
         torch_loaded="torch" in sys.modules,
@@ -133,7 +133,7 @@ def look(needs: Needs | None = None) -> Facts:
 
 
 def _gpus() -> tuple[int, bool]:
-    """How many GPUs nvidia-smi lists, and whether it is there and fails."""
+    """Return how many GPUs nvidia-smi lists, and whether it exists but fails."""
     if shutil.which("nvidia-smi") is None:
         return 0, False
     try:
@@ -144,13 +144,13 @@ def _gpus() -> tuple[int, bool]:
 
 
 def _held() -> float:
-    """GiB of GPU memory that this process has taken; 0 where torch has not begun to."""
+    """Return how many GiB of GPU memory this process holds; 0 if torch has not used the GPU yet."""
     torch = sys.modules.get("torch")
     return torch.cuda.memory_reserved() / 2**30 if torch and torch.cuda.is_initialized() else 0.0
 
 
 def _cuda() -> int | None:
-    """CUDA's major version in the installed torch, read from its version (2.11.0+cu128) or from what it requires."""
+    """Return CUDA's major version in the installed torch, from its version (2.11.0+cu128) or from its requirements."""
     from importlib import metadata
 
     try:
@@ -159,13 +159,14 @@ def _cuda() -> int | None:
         return None
     _, _, build = torch.version.partition("+")
     if build:
-        found = re.match(r"cu(\d\d)", build)
+        match = re.match(r"cu(\d\d)", build)
     else:
-        found = re.search(r"nvidia-[a-z-]+-cu(\d\d)", " ".join(torch.requires or ()))
-    return int(found[1]) if found else None
+        match = re.search(r"nvidia-[a-z-]+-cu(\d\d)", " ".join(torch.requires or ()))
+    return int(match[1]) if match else None
 
 
 def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest folder above it that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 

@@ -1,6 +1,6 @@
-"""What each gear chooses: the model, the rows, the recipe. The same code runs on all of them.
+"""The three gears: what each chooses for its kind of machine. The same code runs in all of them.
 
-`hardware` says which gear a machine is in; the environment variable LLMCOURSE_GEAR overrides it.
+`Hardware.gear` is the gear of a machine. The environment variable LLMCOURSE_GEAR overrides it.
 """
 
 from dataclasses import dataclass
@@ -13,35 +13,38 @@ from llmcourse.training import planner
 from llmcourse.training.recipes import QUICK, THOROUGH, WORKSHOP, Recipe
 
 ROW_TOKENS = 80
-"""Padded tokens of a row of SARC in a short prompt, for estimates (the notes of public runs say 60 to 150)."""
+"""Tokens of a SARC row in a short prompt, padding included, for estimates. Public runs report 60 to 150."""
 
 
 @dataclass(frozen=True)
 class Gear:
-    """One way to run the course."""
+    """One way to run the course: model, rows and recipe."""
 
     name: str
     model: str
     sources: tuple[str, ...]
-    """Where the rows come from; the next one is tried when one cannot be reached."""
+    """Where the rows come from. If a source cannot be reached, the next one is tried."""
     n_train: int | None
-    """Training rows in all; None for all there are."""
+    """How many training rows are used; None for all."""
     n_test: int | None
     recipe: Recipe
     minutes: tuple[tuple[str, float], ...]
-    """The steps of a run with the minutes that they should take."""
+    """The steps of a run and the minutes that each should take."""
     ram_gib: float
-    """Main memory that loading and running wants."""
+    """Main memory needed to load the model and run."""
 
     def sources_of(self, task: Task) -> tuple[str, ...]:
-        """Where this gear takes a task's rows from: its own sources as far as the task has them, else all of the task's."""
+        """Return the gear's sources that the task has, or else all of the task's."""
         return tuple(source for source in self.sources if source in task.sources) or tuple(task.sources)
 
     def describe(self) -> str:
-        """The gear in one line."""
+        """Return the gear in one line."""
         rows = f"{self.n_train:,} + {self.n_test:,} rows" if self.n_train else "all rows"
         minutes = sum(minutes for _, minutes in self.minutes)
-        return f"gear {self.name}: {self.model}, {rows} ({self.sources[0]}), recipe {self.recipe.name}, about {minutes:.0f} minutes"
+        return (
+            f"gear {self.name}: {self.model}, {rows} ({self.sources[0]}), recipe {self.recipe.name},"
+            f" about {minutes:.0f} minutes"
+        )
 
 
 def _big(name: str, recipe: Recipe, n_train: int, n_test: int, tflops: float) -> Gear:
@@ -50,7 +53,7 @@ def _big(name: str, recipe: Recipe, n_train: int, n_test: int, tflops: float) ->
     minutes = (
         ("download", round(download, 1)),
         ("load and quantise", 2.0),
-        # five prompted arms share a prefix of some 300 tokens
+        # five prompted methods, each with a shared prefix of about 300 tokens
         ("prompted arms", round(planner.asking_minutes(model, 5 * n_test, ROW_TOKENS, tflops), 1)),
         ("training", round(planner.training_minutes(model, recipe, n_train, ROW_TOKENS, tflops), 1)),
         ("finetuned arm", round(planner.asking_minutes(model, n_test, ROW_TOKENS, tflops), 1)),
@@ -73,15 +76,18 @@ GEARS = {
             ram_gib=3.0,
         ),
         _big("t4", WORKSHOP, n_train=1000, n_test=100, tflops=planner.T4_TFLOPS),
-        # an A100 or newer is some ten times as fast; more test rows make the intervals narrower
+        # an A100 or newer is about ten times as fast; more test rows make the intervals narrower
         _big("gpu", THOROUGH, n_train=1000, n_test=1000, tflops=10 * planner.T4_TFLOPS),
     )
 }
-"""By name. The talk's sizes, 1,000 and 100 rows, on a T4."""
+"""The gears by name. On a T4 the sizes are those of the talk: 1,000 and 100 rows."""
 
 
 def needs(gear: Gear, model_name: str | None = None) -> Needs:
-    """What preflight looks for before this gear starts, with its own model or another one. Raises CourseError for an unknown name."""
+    """Return what this gear needs from a machine, with its own model or another one.
+
+    Raises CourseError for an unknown model name.
+    """
     model = catalogue.base(model_name or gear.model)
     stand_in = catalogue.base(model.stand_in) if model.stand_in else None
     gpu = planner.plan(model, gear.recipe, 1, ROW_TOKENS).gib if model.repo else 0.0

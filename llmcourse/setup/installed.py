@@ -1,4 +1,4 @@
-"""What is installed, against what the course declares and what it was tested with. Imports nothing that it asks about."""
+"""Compare what is installed with what the course declares and was tested with, without importing any of it."""
 
 import re
 import sys
@@ -12,17 +12,17 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 MODULES = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "dateutil": "python-dateutil"}
-"""Modules whose package has another name."""
+"""Module -> package, where their names differ."""
 
 UNTOUCHED = ("torch", "numpy")
 """Never installed from a notebook: other packages are compiled against them, and the kernel has often loaded them."""
 
 TORCHAO = Version("0.16")
-"""PEFT raises an ImportError on any older torchao, wanted or not; Colab brings 0.10."""
+"""PEFT raises ImportError if any older torchao is installed, even if it is not used. Colab brings 0.10."""
 
 
 class Swap(NamedTuple):
-    """A package that was replaced on disk after this process had loaded it: half of each is in use."""
+    """A package that was replaced on disk after this process had loaded it, so that both versions are in use."""
 
     name: str
     loaded: str
@@ -30,7 +30,7 @@ class Swap(NamedTuple):
 
 
 def version(name: str) -> str | None:
-    """The installed version of a package; None if there is none."""
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -38,34 +38,35 @@ def version(name: str) -> str | None:
 
 
 def requirements() -> list[Requirement] | None:
-    """What pyproject.toml declares, extras aside; None when the course lies in a folder without being installed."""
+    """Return what pyproject.toml declares, without extras; None if the course is not installed."""
     return None if version("llmcourse") is None else _requirements("llmcourse")
 
 
 def unmet(needs: Iterable[Requirement], versions: Mapping[str, str | None]) -> list[Requirement]:
-    """Those of `needs` that `versions` (package -> version, None where missing) does not satisfy."""
-    return [
-        need
-        for need in needs
-        if versions.get(need.name) is None or not need.specifier.contains(versions[need.name], prereleases=True)
-    ]
+    """Return those of `needs` that `versions` (package -> version, None if missing) does not satisfy."""
+
+    def satisfied(need: Requirement) -> bool:
+        have = versions.get(need.name)
+        return have is not None and need.specifier.contains(have, prereleases=True)
+
+    return [need for need in needs if not satisfied(need)]
 
 
 def tested(colab: bool = False) -> dict[str, str]:
-    """One set of versions that was tested together: package -> version, names in lower case with dashes.
+    """Return one set of versions that was tested together: package -> version, names in lower case with dashes.
 
-    The list lies beside the package in a clone, and comes with it in a wheel.
+    In a clone the list is beside the package; a wheel carries it. Returns nothing if there is no list.
     """
     name = "constraints-colab.txt" if colab else "constraints.txt"
     path = Path(__file__).parents[2] / name
     if not path.is_file():
         try:
-            found = [file for file in metadata.files("llmcourse") or () if file.name == name]
+            paths = [file for file in metadata.files("llmcourse") or () if file.name == name]
         except metadata.PackageNotFoundError:
-            found = []
-        if not found:
+            paths = []
+        if not paths:
             return {}
-        path = Path(found[0].locate())
+        path = Path(str(paths[0].locate()))
     return dict(pins(path.read_text(encoding="utf-8")))
 
 
@@ -77,39 +78,43 @@ def pins(constraints: str) -> Iterable[tuple[str, str]]:
 
 
 def swaps() -> list[Swap]:
-    """Packages of the course whose loaded version is not the installed one, as after a pip install in a live kernel."""
-    ours, found = closure(), []
+    """Return the course's packages whose loaded version is not the installed one, as after pip in a running kernel."""
+    ours, swapped = closure(), []
     for name, module in sorted(sys.modules.items()):
-        # not getattr(): modules that load their parts on demand would do so now
+        # not getattr(), because modules that load their parts on demand would load them now
         loaded = getattr(module, "__dict__", {}).get("__version__")
         package = canonicalize_name(MODULES.get(name, name))
         if package in ours and isinstance(loaded, str) and (now := version(package)) and not _same(loaded, now):
-            found.append(Swap(package, loaded, now))
-    return found
+            swapped.append(Swap(package, loaded, now))
+    return swapped
 
 
 def closure(name: str = "llmcourse") -> set[str]:
-    """The installed packages that `name` needs, directly or through others; itself included."""
-    found, todo = set(), [name]
+    """Return the installed packages that `name` needs, directly or through others, itself included."""
+    needed: set[str] = set()
+    todo = [name]
     while todo:
         name = canonicalize_name(todo.pop())
-        if name in found or version(name) is None:
+        if name in needed or version(name) is None:
             continue
-        found.add(name)
+        needed.add(name)
         todo += [need.name for need in _requirements(name)]
-    return found
+    return needed
 
 
 def _requirements(name: str) -> list[Requirement]:
-    every = map(Requirement, metadata.requires(name) or ())
-    return [need for need in every if not need.marker or need.marker.evaluate({"extra": ""})]
+    requirements = map(Requirement, metadata.requires(name) or ())
+    return [need for need in requirements if not need.marker or need.marker.evaluate({"extra": ""})]
 
 
-def _same(one: str, other: str) -> bool:
-    """2026.05.20 is 2026.5.20, and 2026.10.19 of a module that forgot that it is 2026.10.19.post1; builds (+cu128, +cpu) are told
-    apart where both name one: PyPI's torch calls itself 2.13.0+cu130 and is installed as 2.13.0."""
+def _same(loaded: str, installed: str) -> bool:
+    """Return whether a module and its package have the same version, however each writes it.
+
+    2026.05.20 is 2026.5.20, and a module may leave out .post1. Builds (+cu128, +cpu) count only if both name one:
+    PyPI's torch calls itself 2.13.0+cu130 and is installed as 2.13.0.
+    """
     try:
-        a, b = Version(one), Version(other)
+        a, b = Version(loaded), Version(installed)
         return Version(a.base_version) == Version(b.base_version) and (a.local == b.local or None in (a.local, b.local))
     except InvalidVersion:
-        return one == other
+        return loaded == installed

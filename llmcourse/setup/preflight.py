@@ -1,7 +1,7 @@
-"""Judges the machine before anything is downloaded, and says what to do about what would fail later.
+"""Check the machine before anything is downloaded, and say how to fix what would fail later.
 
-`facts.look()` gathers, `findings()` judges and does nothing else, so that any situation can be tested. Each kind of
-failure here was seen in public courses; each comes with one line of remedy.
+`facts.look()` gathers facts and `findings()` only judges them, so tests can describe any machine. Users of public
+courses ran into each of these failures. Each comes with one line that fixes it.
 """
 
 from collections.abc import Sequence
@@ -16,62 +16,65 @@ from llmcourse.setup import installed
 from llmcourse.setup.facts import Facts, Needs, look
 
 DRIVERS = {12: 525, 13: 580}
-"""CUDA's major version -> the oldest NVIDIA driver that runs it (NVIDIA, CUDA compatibility)."""
+"""CUDA's major version -> the oldest NVIDIA driver that supports it (NVIDIA, CUDA compatibility)."""
 
 SPARE_GIB = 1.0
-"""Disk that stays free after a download: checkpoints, adapters and the system's own needs."""
+"""Disk that must stay free after a download, for checkpoints, adapters and the system."""
 
 LONG_MINUTES = 60
-"""A Colab session that runs longer than this unwatched may end before it is done."""
+"""Colab may end a session that runs longer than this unattended."""
 
 _MARK = {"ok": "ok", "note": "note", "stop": "STOP"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     level: str
-    """ok, note (goes on, but differently than hoped) or stop."""
+    """ok, note (it runs, but not as planned) or stop."""
     what: str
     remedy: str = ""
-    """The next thing to type or to click; one line, empty if all is well."""
+    """What to type or click next, in one line; empty if all is well."""
 
 
 def findings(facts: Facts, needs: Needs) -> list[Finding]:
-    """Judge the facts: one finding a check that applies, in the order in which to put things right."""
+    """Judge the facts. Return one finding for each check that applies, in the order in which to fix things."""
     packages, machine = (_swaps, _versions, _torchao), (_gear, _driver, _gpus, _gpu_memory, _ram)
     checks = (*packages, *machine, _weights, _access, _cache, _disk, _time)
-    return [found for check in checks if (found := check(facts, needs))]
+    return [finding for check in checks if (finding := check(facts, needs))]
 
 
-def table(found: list[Finding]) -> str:
-    """Findings as aligned text, each remedy under what it is for."""
-    width = max(len(one.name) for one in found)
+def table(results: Sequence[Finding]) -> str:
+    """Return findings as aligned text, each with its remedy on the next line."""
+    width = max(len(finding.name) for finding in results)
     lines = []
-    for one in found:
-        lines.append(f"{_MARK[one.level]:<4}  {one.name:<{width}}  {one.what}")
-        if one.remedy:
-            lines.append(f"{'':<{6 + width}}  -> {one.remedy}")
+    for finding in results:
+        lines.append(f"{_MARK[finding.level]:<4}  {finding.name:<{width}}  {finding.what}")
+        if finding.remedy:
+            lines.append(f"{'':<{6 + width}}  -> {finding.remedy}")
     return "\n".join(lines)
 
 
 def check_machine(needs: Needs, more: Sequence[Finding] = ()) -> list[Finding]:
-    """Look, print the table, with `more` findings at its end, and raise CourseError if something would fail."""
-    found = [*findings(look(needs), needs), *more]
-    print(table(found))
-    stops = [one for one in found if one.level == "stop"]
+    """Check this machine, print the table with `more` findings at its end, and return all findings.
+
+    Raises CourseError if something would fail.
+    """
+    results = [*findings(look(needs), needs), *more]
+    print(table(results))
+    stops = [finding for finding in results if finding.level == "stop"]
     if stops:
-        raise CourseError("Not ready yet." + "".join(f"\n    {one.name}: {one.remedy}" for one in stops))
-    return found
+        raise CourseError("Not ready yet." + "".join(f"\n    {stop.name}: {stop.remedy}" for stop in stops))
+    return results
 
 
 def _swaps(facts: Facts, needs: Needs) -> Finding:
     if not facts.swaps:
         return Finding("kernel", "ok", "every loaded package is the installed one")
     names = ", ".join(f"{swap.name} {swap.loaded} is loaded, {swap.installed} installed" for swap in facts.swaps)
-    return Finding("kernel", "stop", f"swapped under the live kernel: {names}", facts.restart)
+    return Finding("kernel", "stop", f"replaced under the running kernel: {names}", facts.restart)
 
 
 def _versions(facts: Facts, needs: Needs) -> Finding:
@@ -83,15 +86,15 @@ def _versions(facts: Facts, needs: Needs) -> Finding:
         remedy = facts.pip(f"install {install}")
         if facts.machine.colab and {need.name for need in wrong} & set(installed.UNTOUCHED):
             remedy = "Runtime > Disconnect and delete runtime, which puts Colab's own versions back"
-        return Finding("versions", "stop", f"outside what the course admits: {have}", remedy)
-    other = [
-        f"{need.name} {have} ({pin})"
-        for need in facts.requirements
-        if (pin := facts.tested.get(need.name)) and Version(have := facts.versions[need.name]).public != pin
-    ]
-    if other:
-        text = f"admitted, but not those of the tested set: {', '.join(other)}"
-        return Finding("versions", "note", text, "Nothing yet. If a library fails: install the version in brackets")
+        return Finding("versions", "stop", f"outside the ranges of the course: {have}", remedy)
+    untested = []
+    for need in facts.requirements:
+        version, pin = facts.versions.get(need.name), facts.tested.get(need.name)
+        if version and pin and Version(version).public != pin:
+            untested.append(f"{need.name} {version} ({pin})")
+    if untested:
+        what = f"allowed, but not the tested versions: {', '.join(untested)}"
+        return Finding("versions", "note", what, "Nothing yet. If a library fails: install the version in brackets")
     return Finding("versions", "ok", f"{len(facts.requirements)} libraries in the ranges of the course")
 
 
@@ -111,7 +114,7 @@ def _gear(facts: Facts, needs: Needs) -> Finding:
         what = f"{needs.model} in the {facts.gear} gear needs a GPU, and {cause}"
         instead = "leave --model out" if facts.gear == "cpu" else facts.setting(hardware.GEAR_VARIABLE, "cpu")
         return Finding("gear", "stop", what, f"{click}; or {instead}")
-    if facts.gear == "gpu" and machine.capability < hardware.AMPERE:
+    if facts.gear == "gpu" and machine.capability and machine.capability < hardware.AMPERE:
         what = f"the gpu gear is for Ampere and newer; {machine.name} only emulates bfloat16"
         return Finding("gear", "note", what, facts.setting(hardware.GEAR_VARIABLE, "t4"))
     size = f", {machine.gpu_gib:.1f} GiB" if machine.gpu_gib else f", {machine.cores} cores"
@@ -226,7 +229,8 @@ def _disk(facts: Facts, needs: Needs) -> Finding:
     missing = needs.fallback_gib if stands_in else max(0.0, needs.download_gib - facts.cached_gib)
     what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
     if missing and facts.cache_free_gib < missing + SPARE_GIB:
-        move = f"free {missing + SPARE_GIB - facts.cache_free_gib:.1f} GiB, or {facts.setting(needs.cache_variable, '/another/folder')}"
+        elsewhere = facts.setting(needs.cache_variable, "/another/folder")
+        move = f"free {missing + SPARE_GIB - facts.cache_free_gib:.1f} GiB, or {elsewhere}"
         fresh = "Runtime > Disconnect and delete runtime gives a fresh disk"
         return Finding("disk", "stop", what, fresh if facts.machine.colab else move)
     return Finding("disk", "ok", what)

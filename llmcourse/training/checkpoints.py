@@ -27,7 +27,7 @@ def last_checkpoint(folder: str | Path) -> Path | None:
     A damaged one is set aside, and a files.Damaged warning says so.
     """
     for path in find_checkpoints(folder):
-        damage = files.damage(path)
+        damage = files.find_damage(path)
         if not damage:
             return path
         files.set_aside(
@@ -45,7 +45,7 @@ def resume_from(folder: Path) -> Path | None:
 
 def seconds_before(checkpoint: Path | None) -> float:
     """Return the training time up to a checkpoint, as its seal says; 0 without a checkpoint."""
-    return files.sealed(checkpoint)["seconds"] if checkpoint else 0.0
+    return files.read_seal(checkpoint)["seconds"] if checkpoint else 0.0
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -93,7 +93,7 @@ class _Job:
             trainable = sum(p.numel() for p in trainer.adapted.parameters() if p.requires_grad)
             checks.check_trainable(trainable)
             # 3. Train
-            with files.full_disk_told(self.folder):
+            with files.report_full_disk(self.folder):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             state = trainer.state
             if self.stop.is_set() and state.global_step < state.max_steps:

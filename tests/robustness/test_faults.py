@@ -290,7 +290,7 @@ def test_a_read_only_cache(tmp_path):
         said = tried()
         assert "it can be written" not in said
         assert re.search(
-            r"cannot be kept in .*cache: Permission denied.*LLMCOURSE_CACHE=/another/folder moves it", said
+            r"cannot be kept in .*cache: Permission denied.*set LLMCOURSE_CACHE=/another/folder", said
         )
         cache.chmod(0o755)
         shutil.copytree(model, cache / model.name)
@@ -419,7 +419,7 @@ def test_a_backup_brings_back_what_is_damaged_and_not_what_is_damaged_there(make
     monkeypatch.setenv("LLMCOURSE_BACKUP", str(tmp_path / "drive"))
     with pytest.warns(files.Damaged, match="It is not brought back"):
         study(make_tiny(5), tmp_path / "runs").majority()
-    assert not files.damage(tmp_path / "drive" / "arms" / arm.folder.name)
+    assert not files.find_damage(tmp_path / "drive" / "arms" / arm.folder.name)
 
 
 def test_a_changed_model_is_noticed(tmp_path, monkeypatch):
@@ -436,7 +436,7 @@ def test_a_changed_model_is_noticed(tmp_path, monkeypatch):
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 1]))
-    with pytest.warns(files.Damaged, match=r"model.safetensors has changed. The model is converted anew"):
+    with pytest.warns(files.Damaged, match=r"model.safetensors has changed. The model is converted again"):
         embedded.ensure_embedded()
     os.truncate(copy / "model.safetensors", 1000)
     with pytest.warns(files.Damaged, match=r"model.safetensors has changed"):

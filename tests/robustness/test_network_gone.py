@@ -1,4 +1,5 @@
-"""The network goes away in the middle of a download: an error that says what to do, nothing half taken for whole, and then the rows."""
+"""The network goes away in the middle of a download: an error that says what to do, nothing half taken for whole, and
+then the rows."""
 
 import dataclasses
 import hashlib

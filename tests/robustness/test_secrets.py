@@ -1,4 +1,5 @@
-"""No access token is written anywhere: planted ones are searched for in messages, tracebacks, results, adapters, reports, notebooks."""
+"""No access token is written anywhere: planted ones are searched for in messages, tracebacks, results, adapters,
+reports, notebooks."""
 
 import dataclasses
 import os

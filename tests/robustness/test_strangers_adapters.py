@@ -1,4 +1,5 @@
-"""A stranger's adapter: plain LoRA in safetensors that fits the base, or a refusal that says why; nothing is built, nothing runs."""
+"""A stranger's adapter: plain LoRA in safetensors that fits the base, or a refusal that says why; nothing is built,
+nothing runs."""
 
 import json
 import pickle
@@ -140,7 +141,7 @@ def test_a_config_that_asks_for_more_is_refused(case, stranger):
 WEIGHT = {
     "another shape": (lambda w: w | {(k := first(w, "lora_A")): torch.zeros(R + 1, w[k].shape[1])}, r"is \(3, 32\)"),
     "turned": (lambda w: w | {(k := first(w, "lora_B")): w[k].T}, "by its config and the model it would be"),
-    "one too many": (lambda w: w | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, "have 'base_model.model.lm_head"),
+    "one too many": (lambda w: w | {"base_model.model.lm_head.weight": torch.zeros(2, 2)}, "have 'base_model.model.lm"),
     "one too few": (lambda w: {k: v for k, v in w.items() if k != first(w, "lora_A")}, "lack 'base_model"),
     "another name": (lambda w: {k.replace("layers.0", "layers.9"): v for k, v in w.items()}, "unlike its config"),
     "not a number": (lambda w: w | {(k := first(w, "lora_A")): torch.full_like(w[k], torch.nan)}, "not a number"),
@@ -159,14 +160,19 @@ def test_weights_that_do_not_fit_are_refused(case, stranger):
 
 
 def test_an_enormous_rank_allocates_nothing(stranger):
-    """Its tensors would be announced, too, in a header that a file of a few bytes can hold: the file's length gives it away."""
+    """Its tensors would be announced, too, in a header that a file of a few bytes can hold: the file's length gives it
+    away."""
     loaded, folder = stranger
     said(folder, r=1_000_000)
     names = list(load_file(folder / WEIGHTS))
     header = {
-        name: {"dtype": "F32", "shape": [1_000_000, 32] if "_A" in name else [32, 1_000_000], "data_offsets": [0, 128_000_000]}
+        name: {
+            "dtype": "F32",
+            "shape": [1_000_000, 32] if "_A" in name else [32, 1_000_000],
+            "data_offsets": [0, 128_000_000],
+        }
         for name in names
-    }  # fmt: skip
+    }
     text = json.dumps(header).encode()
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text)
     refused(loaded, folder, "cannot be loaded")

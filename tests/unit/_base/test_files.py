@@ -47,7 +47,7 @@ def test_folder_appears_at_the_end_only(tmp_path):
         with files.folder_aside(folder) as aside:
             (aside / content).write_text("x")
             assert not (folder / content).exists()
-    assert {p.name for p in folder.iterdir()} == {"second", files.SEAL} and not files.damage(folder)
+    assert {p.name for p in folder.iterdir()} == {"second", files.SEAL} and not files.find_damage(folder)
 
 
 def test_short_hash_ignores_the_order_of_keys():
@@ -76,7 +76,7 @@ def test_a_seal_notices_every_change(tmp_path):
     for name in ("a.bin", "below/b.bin"):
         (folder / name).write_bytes(bytes(range(256)))
     files.seal(folder, seconds=1.5)
-    assert files.damage(folder) == "" and files.sealed(folder)["seconds"] == 1.5
+    assert files.find_damage(folder) == "" and files.read_seal(folder)["seconds"] == 1.5
     whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     luck = random.Random(0)
     for path, content in whole.items():
@@ -85,11 +85,11 @@ def test_a_seal_notices_every_change(tmp_path):
             flipped = content[:place] + bytes([content[place] ^ 1 << luck.randrange(8)]) + content[place + 1 :]
             for changed in (flipped, content[:place]):
                 path.write_bytes(changed)
-                assert files.damage(folder), (path.name, place)
+                assert files.find_damage(folder), (path.name, place)
         path.unlink()
-        assert files.damage(folder)
+        assert files.find_damage(folder)
         path.write_bytes(content)
-    assert files.damage(folder) == ""
+    assert files.find_damage(folder) == ""
 
 
 def test_a_seal_does_not_reach_outside(tmp_path):
@@ -98,7 +98,7 @@ def test_a_seal_does_not_reach_outside(tmp_path):
     for name in ("/dev/zero", "../other"):
         content = {"sha256": {name: "0"}}
         files.write_json(tmp_path / "kept" / files.SEAL, {**content, "check": files.short_hash(content)})
-        assert files.damage(tmp_path / "kept") == "complete.json names a file outside of the folder"
+        assert files.find_damage(tmp_path / "kept") == "complete.json names a file outside the folder"
 
 
 def test_what_is_damaged_is_set_aside_and_said(tmp_path):

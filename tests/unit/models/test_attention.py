@@ -1,4 +1,4 @@
-"""The attentions of our own are the same attention: logits and gradients, with padding, a cache, grouped heads and windows."""
+"""Our attentions compute what SDPA does: logits and gradients, with padding, a cache, grouped heads and windows."""
 
 import pytest
 import torch
@@ -36,8 +36,8 @@ def allowed():
 @pytest.fixture(params=CONFIGS)
 def model(request):
     torch.manual_seed(1)
-    # In float64, because "medium" rounds float32 products to bfloat16 on processors with AMX: there the last bit of a sum
-    # decides about the eighth bit of the next product, and two correct kernels give different numbers.
+    # In float64, because on processors with AMX "medium" rounds the inputs of float32 products to bfloat16. There a sum
+    # that differs in its last bit may round the other way, and two correct kernels give different numbers.
     return AutoModelForCausalLM.from_config(CONFIGS[request.param]).eval().double()
 
 
@@ -57,7 +57,7 @@ def test_logits_are_the_same(name, padding, model):
     mask = torch.ones_like(ids)
     mask[0, :padding] = 0
     expected = asked(model, ids, mask)
-    model.set_attn_implementation(attention._known(name, FUNCTIONS[name]))
+    model.set_attn_implementation(attention.register(name, FUNCTIONS[name]))
     torch.testing.assert_close(asked(model, ids, mask), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -73,7 +73,7 @@ def test_gradients_are_the_same(length, model):
         return [parameter.grad.clone() for parameter in model.parameters()]
 
     expected = gradients()
-    model.set_attn_implementation(attention._known(attention.BESIDE_ONEDNN, attention.beside_onednn))
+    model.set_attn_implementation(attention.register(attention.BESIDE_ONEDNN, attention.beside_onednn))
     for mine, theirs in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
 

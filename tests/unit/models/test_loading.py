@@ -38,7 +38,8 @@ def live_tensors_of(width: int) -> int:
 
 
 def test_a_gate_gives_way_to_the_stand_in(hub, t4, monkeypatch):
-    """Whether the hub hands a model out is asked when it is loaded; if not, the ungated 4-bit copy takes its place, aloud."""
+    """Whether the hub hands a model out is asked when it is loaded; if not, the ungated 4-bit copy takes its place,
+    aloud."""
     hub("mistral-7b-4bit", prequantised=True)
 
     def answers(answer, cached=False):

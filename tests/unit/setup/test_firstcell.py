@@ -1,4 +1,5 @@
-"""The notebooks' first cell: the same everywhere, told from one place, and really run in an environment without the course."""
+"""The notebooks' first cell: the same everywhere, told from one place, and really run in an environment without the
+course."""
 
 import os
 import shutil
@@ -143,7 +144,8 @@ InteractiveShell.instance().run_cell(open(sys.argv[1]).read()).raise_error()
 
 
 class Colab:
-    """A new environment that sees this one's packages, all but the course and gguf, and has a google.colab and a torchao."""
+    """A new environment that sees this one's packages, all but the course and gguf, and has a google.colab and a
+    torchao."""
 
     def __init__(self, folder: Path, wheels: Path):
         self.folder, self.beside = folder, folder / "notebooks"

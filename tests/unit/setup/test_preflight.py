@@ -1,4 +1,5 @@
-"""Preflight: the incidents that users of public courses reported, each reproduced as facts, with the remedy it must give."""
+"""Preflight: the incidents that users of public courses reported, each reproduced as facts, with the remedy it must
+give."""
 
 from dataclasses import replace
 
