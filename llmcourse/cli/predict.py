@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.cli import shared
 
@@ -33,8 +32,8 @@ def add_parser(commands: shared.Commands) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write a table of predictions to this CSV file (default: standard output); with --file, the same command"
-        " resumes a stopped run",
+        help="write a table of predictions to this CSV file (default: standard output); the same command resumes a"
+        " stopped run",
     )
     parser.set_defaults(run=run)
 
@@ -42,26 +41,25 @@ def add_parser(commands: shared.Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print two lines for a text, or write a table of predictions for a file or standard input."""
     from llmcourse import models
-    from llmcourse.models import adapters
     from llmcourse.predict import shards
 
     if options.file and options.text is not None:
         raise CourseError("Both a text and --file were given. Give one of them.")
     if options.out and not options.file and options.text != "-":
         raise CourseError("--out works with --file or with - for standard input. A single text is printed.")
-    folder = options.adapter or models.shipped_adapter(shared.task_of(options).name)
+    judge = shards.judge_of(options.adapter or models.shipped_adapter(shared.task_of(options).name))
     if options.file:
-        count = shared.predict_file(folder, options.file, options.out, shared.columns_of(options.column))
-        if options.out:
-            print(f"{count:,} predictions: {options.out}")
-        return
-    task = adapters.task_of(models.read_card(folder))
-    rows = _read_rows(options, task)
-    before, after = shared.load_judge(folder)(rows)
-    if options.text != "-":
-        print(f"before finetuning: {_describe(task, before)}\nafter finetuning:  {_describe(task, after)}")
-        return
-    _write_table(shards.table_header(task) + shards.table_lines(task, rows, before, after), len(rows), options.out)
+        count = shards.ask_file(judge, options.file, options.out, shared.columns_of(options.column))
+    else:
+        rows = _read_rows(options, judge.task)
+        if options.text != "-":
+            before, after = judge.load()(rows)
+            print(f"before finetuning: {_describe(judge.task, before)}")
+            print(f"after finetuning:  {_describe(judge.task, after)}")
+            return
+        count = shards.ask_rows(judge, rows, options.out, count=len(rows))
+    if options.out:
+        print(f"{count:,} predictions: {options.out}")
 
 
 def _read_rows(options: argparse.Namespace, task: "Task") -> list[dict[str, Any]]:
@@ -82,14 +80,6 @@ def _read_rows(options: argparse.Namespace, task: "Task") -> list[dict[str, Any]
         {"row": number, **dict.fromkeys(task.columns, options.parent), task.columns[-1]: text}
         for number, text in enumerate(texts, 1)
     ]
-
-
-def _write_table(table: str, count: int, out: Path | None) -> None:
-    if out:
-        files.write_text(out, table)
-        print(f"{count:,} predictions: {out}")
-    else:
-        sys.stdout.write(table)
 
 
 def _describe(task: "Task", predictions: "Scored") -> str:

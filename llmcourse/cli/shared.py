@@ -3,12 +3,10 @@
 import argparse
 import ast
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEARS
 from llmcourse.cli import processes
@@ -16,7 +14,6 @@ from llmcourse.cli import processes
 if TYPE_CHECKING:
     from llmcourse.data.tasks import Task
     from llmcourse.experiment import Experiment
-    from llmcourse.predict.shards import Ask
     from llmcourse.training.recipes import Recipe
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -172,32 +169,6 @@ def experiment_of(options: argparse.Namespace) -> "Experiment":
 def report_folder(options: argparse.Namespace, experiment: "Experiment") -> Path:
     """Return the folder of the experiment's report."""
     return options.runs / f"{experiment.task.name}-{experiment.rows.test_id}"
-
-
-def load_judge(adapter: str | Path) -> "Ask":
-    """Load the adapter's base model. Return a function: rows -> predictions before and after finetuning."""
-    from llmcourse import models, predict
-    from llmcourse.models import adapters, catalogue
-
-    card = models.read_card(adapter)
-    task, loaded = adapters.task_of(card), models.load(catalogue.of_adapter(card["base"]["name"]))
-    return lambda rows: predict.before_and_after(loaded, task, adapter, rows)
-
-
-def predict_file(
-    adapter: str | Path, path: str | Path, out: str | Path | None = None, columns: Mapping[str, str] | None = None
-) -> int:
-    """Predict a file's rows before and after finetuning, and return their number.
-
-    The table goes to the CSV file `out`, or to standard output. The task is the one that the adapter was trained for.
-    """
-    from llmcourse import models
-    from llmcourse.models import adapters
-    from llmcourse.predict import shards
-
-    task = adapters.task_of(models.read_card(adapter))
-    belongs = {part: files.sha256_of_file(Path(adapter) / part) for part in adapters.PARTS}
-    return shards.predict_file(task, path, lambda: load_judge(adapter), out, belongs, columns, sys.stdout.write)
 
 
 # -- what is printed -------------------------------------------------------------------------------------------------

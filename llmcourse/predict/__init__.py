@@ -15,6 +15,7 @@ from llmcourse.predict.encoding import encode, encode_text, label_tokens, render
 from llmcourse.predict.labels import label_choices
 from llmcourse.predict.predictions import Generated, Predictions, Scored
 from llmcourse.predict.prompts import Prompt, few_shots, parse_answer
+from llmcourse.predict.shards import predict_file
 
 __all__ = [
     "SPARE_TOKENS",
@@ -34,6 +35,7 @@ __all__ = [
     "label_choices",
     "label_tokens",
     "parse_answer",
+    "predict_file",
     "render",
     "retrieval",
     "rows_to_ask",

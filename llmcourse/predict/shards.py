@@ -7,6 +7,7 @@ and of what else the answers depend on, such as the adapter. Those of other rows
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 from filelock import Timeout
 from tqdm import tqdm
 
-from llmcourse import data
+from llmcourse import data, models
 from llmcourse._base import __version__, files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.spreadsheet import table
 from llmcourse.data.tasks import Task
+from llmcourse.models.adapters import PARTS
+from llmcourse.predict.asking import before_and_after
 from llmcourse.predict.journal import Log
 from llmcourse.predict.predictions import Scored
 
@@ -30,6 +33,21 @@ Ask = Callable[[list[dict]], tuple[Scored, Scored]]
 """Rows -> predictions before and after finetuning (`predict.before_and_after`)."""
 
 Write = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model before and after finetuning, which predicts rows of a task."""
+
+    task: Task
+    load: Callable[[], Ask]
+    """Loads the model, and returns the function that predicts rows."""
+    depends_on: Mapping[str, Any]
+    """What the predictions depend on besides the rows, such as the adapter's hashes."""
+
+
+def _print(text: str) -> None:
+    print(text, end="")
 
 
 def table_header(task: Task) -> str:
@@ -52,15 +70,37 @@ def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scor
 
 
 def predict_file(
-    task: Task,
-    path: str | Path,
-    load: Callable[[], Ask],
-    out: str | Path | None,
-    depends_on: Mapping[str, Any],
-    columns: Mapping[str, str] | None,
-    write: Write,
+    adapter: str | Path, path: str | Path, out: str | Path | None = None, columns: Mapping[str, str] | None = None
 ) -> int:
-    """Predict every row of a file as `predict_rows` does, and return the number of rows.
+    """Predict every row of a CSV, JSONL or Parquet file before and after finetuning, and return the number of rows.
+
+    `adapter` is the folder of a saved adapter, which also names the task and the base model. The table goes to the CSV
+    file `out`, or to standard output; `columns` maps the task's columns to the file's. Raises CourseError as `ask_file`
+    and `judge_of` do.
+    """
+    return ask_file(judge_of(adapter), path, out, columns)
+
+
+def judge_of(adapter: str | Path) -> Judge:
+    """Return the judge of a saved adapter. Raises CourseError if the folder is not an adapter."""
+    card = models.read_card(adapter)
+    task = models.task_of(card)
+
+    def load() -> Ask:
+        loaded = models.load(models.catalogue.of_adapter(card["base"]["name"]))
+        return lambda rows: before_and_after(loaded, task, adapter, rows)
+
+    return Judge(task, load, {part: files.sha256_of_file(Path(adapter) / part) for part in PARTS})
+
+
+def ask_file(
+    judge: Judge,
+    path: str | Path,
+    out: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    write: Write = _print,
+) -> int:
+    """Predict every row of a file as `ask_rows` does, and return the number of rows.
 
     The whole file is read once before a model is loaded. Raises CourseError, as `data.read_all`, for the first row that
     cannot be used, for a result that would replace the file itself, and for a file that changes meanwhile.
@@ -68,54 +108,50 @@ def predict_file(
     path = Path(path)
     if not path.is_file():
         raise CourseError(f"There is no file {path}.")
-    if out is not None:
-        out = Path(out)
-        if out.is_dir() or not out.name:
-            raise CourseError(f"--out {out} is a folder. Name a file.")
-        if out.exists() and out.samefile(path):
-            raise CourseError(f"--out {out} is the file that is read, and would be lost. Name another.")
+    _check_out(out)
+    if out is not None and Path(out).exists() and Path(out).samefile(path):
+        raise CourseError(f"--out {out} is the file that is read, and would be lost. Name another.")
     stamp = _stamp(path)
-    count = sum(1 for _ in data.stream(task, path, columns, labelled=False))
+    count = sum(1 for _ in data.stream(judge.task, path, columns, labelled=False))
 
     def rows() -> Iterator[dict]:
-        yield from data.stream(task, path, columns, labelled=False)
+        yield from data.stream(judge.task, path, columns, labelled=False)
         if _stamp(path) != stamp:
             raise CourseError(f"{path} changed while it was read. Run the command again.")
 
-    return predict_rows(task, rows(), load, out, depends_on, write, count)
+    return ask_rows(judge, rows(), out, write, count)
 
 
-def predict_rows(
-    task: Task,
+def ask_rows(
+    judge: Judge,
     rows: Iterable[dict],
-    load: Callable[[], Ask],
-    out: Path | None,
-    depends_on: Mapping[str, Any],
-    write: Write,
+    out: str | Path | None = None,
+    write: Write = _print,
     count: int | None = None,
 ) -> int:
     """Predict rows, which may come one after the other, and return how many there were.
 
     The table is written to the CSV file `out`, whole or not at all. If `out` is None, `write` gets it shard by shard.
-    `load()` is called once, when there is a row to ask. `depends_on` names what answers depend on besides the rows;
-    `count` is the number of rows if it is known. Raises CourseError if another command is writing `out`.
+    The judge's model is loaded once, when there is a row to ask. `count` is the number of rows if it is known. Raises
+    CourseError if `out` is a folder, or if another command is writing it.
     """
-    depends_on = {**depends_on, "version": __version__}
     shards = _shards(rows, count)
     if out is None:
-        ask, done = load(), 0
-        write(table_header(task))
+        ask, done = judge.load(), 0
+        write(table_header(judge.task))
         for shard in shards:
-            write(table_lines(task, shard, *ask(shard)))
+            write(table_lines(judge.task, shard, *ask(shard)))
             done += len(shard)
         return done
+    _check_out(out)
+    out = Path(out)
     folder = out.with_name(f".{out.name}.partial")
     log = Log(folder / "predictions.jsonl")
     try:
         with files.lock(log.path, timeout_s=0):
             with files.report_full_disk(out), open(folder / "whole.csv", "w", encoding="utf-8", newline="") as whole:
-                whole.write(table_header(task))
-                done = _predict_with_log(task, shards, load, log, depends_on, count, whole.write, write)
+                whole.write(table_header(judge.task))
+                done = _ask_with_log(judge, shards, log, count, whole.write, write)
                 whole.flush()
                 os.fsync(whole.fileno())
             os.replace(whole.name, out)
@@ -125,17 +161,16 @@ def predict_rows(
     return done
 
 
-def _predict_with_log(
-    task: Task,
+def _ask_with_log(
+    judge: Judge,
     shards: Iterable[list[dict]],
-    load: Callable[[], Ask],
     log: Log,
-    depends_on: Mapping[str, Any],
     count: int | None,
     write_table: Write,
     write_message: Write,
 ) -> int:
     """Write the table of every shard, from the log as far as it fits, and return the number of rows."""
+    depends_on = {**judge.depends_on, "version": __version__}
     kept, ask, done = log.entries(), None, 0
     for rows in shards:
         key = files.short_hash([depends_on, rows])
@@ -150,9 +185,9 @@ def _predict_with_log(
                 elif done:
                     total = "" if count is None else f" of {count:,}"
                     write_message(f"Going on after row {done:,}{total}, with what {log.path.parent} holds.\n")
-                ask = load()
+                ask = judge.load()
             kept = iter(())
-            entry = {"key": key, "table": table_lines(task, rows, *ask(rows))}
+            entry = {"key": key, "table": table_lines(judge.task, rows, *ask(rows))}
             log.append(entry)
         write_table(entry["table"])
         done += len(rows)
@@ -166,6 +201,12 @@ def _shards(rows: Iterable[dict], count: int | None) -> Iterator[list[dict]]:
         while shard := list(islice(rows, SHARD_ROWS)):
             yield shard
             bar.update(len(shard))
+
+
+def _check_out(out: str | Path | None) -> None:
+    """Raise CourseError, before anything is asked, if the result cannot be written to `out`."""
+    if out is not None and (Path(out).is_dir() or not Path(out).name):
+        raise CourseError(f"--out {out} is a folder. Name a file.")
 
 
 def _stamp(path: Path) -> tuple[int, int]:

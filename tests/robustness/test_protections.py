@@ -256,7 +256,7 @@ PROTECTIONS = [
     ),
     Protection(
         "predict/shards.py",
-        "if out.exists() and out.samefile(path):",
+        "if out is not None and Path(out).exists() and Path(out).samefile(path):",
         NEVER,
         "test_shards::test_the_result_takes_the_place_of_nothing_else",
     ),

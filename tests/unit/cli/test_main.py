@@ -5,8 +5,9 @@ import os
 import pytest
 from commands import rows_file, run
 
-from llmcourse import cli, predict
+from llmcourse import cli
 from llmcourse.experiment import Experiment
+from llmcourse.predict import shards
 
 BAD = {
     "missing file": (["finetune", "--data", "nowhere.csv"], "There is no file nowhere.csv"),
@@ -66,7 +67,7 @@ def test_a_stopped_command_says_how_to_resume(capsys, monkeypatch, tiny_instead)
 
     rows_file()
     monkeypatch.setattr(Experiment, "train", stopped)
-    monkeypatch.setattr(predict, "before_and_after", stopped)
+    monkeypatch.setattr(shards, "before_and_after", stopped)
     for arguments, then in (
         (("finetune", "--data", "rows.csv"), "To resume, run the same command again."),
         (("finetune", "--data", "rows.csv", "--no-resume"), "To resume, run the same command without --no-resume."),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from llmcourse import CourseError, cli, models, predict
+from llmcourse import CourseError, cli, models
 from llmcourse._base import files
 from llmcourse.data.tasks import Task
 from llmcourse.predict import Scored, shards
+from llmcourse.predict.shards import Judge
 
 TASK = Task("plain", "Sort it.", {"text": "text"}, ("no", "yes"))
 ADAPTER = {"adapter": "one"}
@@ -57,7 +58,8 @@ def small_shards(monkeypatch, tmp_path):
 
 def run(model, source="in.csv", out="out.csv", depends_on=ADAPTER, columns=None):
     messages = []
-    count = shards.predict_file(TASK, source, model.load, out, depends_on, columns, messages.append)
+    judge = Judge(TASK, model.load, depends_on)
+    count = shards.ask_file(judge, source, out, columns, messages.append)
     return count, "".join(messages)
 
 
@@ -101,7 +103,7 @@ def test_the_same_as_in_one_go(tmp_path):
     run(Model())
     whole = (tmp_path / "out.csv").read_text()
     shown = []
-    shards.predict_file(TASK, "in.csv", Model().load, None, ADAPTER, None, shown.append)
+    shards.ask_file(Judge(TASK, Model().load, ADAPTER), "in.csv", write=shown.append)
     assert "".join(shown) == whole
 
 
@@ -153,9 +155,9 @@ def test_rows_that_come_from_a_pipe_go_on_too(tmp_path):
 
     first, second = Model(stop_after=2), Model()
     with pytest.raises(KeyboardInterrupt):
-        shards.predict_rows(TASK, rows(35), first.load, tmp_path / "out.csv", ADAPTER, print)
+        shards.ask_rows(Judge(TASK, first.load, ADAPTER), rows(35), tmp_path / "out.csv")
     messages = []
-    count = shards.predict_rows(TASK, rows(35), second.load, tmp_path / "out.csv", ADAPTER, messages.append)
+    count = shards.ask_rows(Judge(TASK, second.load, ADAPTER), rows(35), tmp_path / "out.csv", messages.append)
     assert count == 35 and second.asked == list(range(21, 36)) and "Going on after row 20, with" in messages[0]
     assert [line["row"] for line in table()] == [str(n) for n in range(1, 36)]
 
@@ -186,7 +188,7 @@ def test_a_file_that_changes_under_our_hands_is_refused(tmp_path):
         return ask
 
     with pytest.raises(CourseError, match="changed while it was read"):
-        shards.predict_file(TASK, "in.csv", load, "out.csv", ADAPTER, None, print)
+        shards.ask_file(Judge(TASK, load, ADAPTER), "in.csv", "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -229,7 +231,7 @@ shards.SHARD_ROWS = 500
 def ask(rows):
     one = Scored([0] * len(rows), 1.0, logprobs=[[-0.1, -2.4]] * len(rows))
     return one, one
-n = shards.predict_file(task, sys.argv[1], lambda: ask, sys.argv[2], {}, None, print)
+n = shards.ask_file(shards.Judge(task, lambda: ask, {}), sys.argv[1], sys.argv[2])
 status = open("/proc/self/status").read()
 print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
@@ -261,7 +263,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     model = Model(stop_after=2)
     monkeypatch.setattr(models, "load", lambda name: None)
     ask = model.load()
-    monkeypatch.setattr(predict, "before_and_after", lambda loaded, task, folder, rows: ask(rows))
+    monkeypatch.setattr(shards, "before_and_after", lambda loaded, task, folder, rows: ask(rows))
     command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
     assert cli.main([*command, "--out", "out.csv"]) == 130
     assert "To resume, run the same command again" in capsys.readouterr().err
