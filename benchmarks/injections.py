@@ -48,6 +48,7 @@ def arms(loaded: LoadedModel, source: data.Rows, adapter: str | Path) -> dict[st
     task = source.task
     zero = Prompt(task)
     few = Prompt(task, few_shots(task, data.in_order(task, source.train), SHOTS, 0))
+    bag_of_words = baselines.bag_of_words(task, source.train)
 
     def finetuned(rows: Sequence[Mapping]) -> Labels:
         card = put_adapter(loaded, adapter)
@@ -62,7 +63,7 @@ def arms(loaded: LoadedModel, source: data.Rows, adapter: str | Path) -> dict[st
         f"{SHOTS}-shot, scored": lambda rows: score(loaded, few, rows).labels,
         f"{SHOTS}-shot, calibrated": lambda rows: score(loaded, few, rows, calibrate=True).labels,
         "LoRA, generated": finetuned,
-        "TF-IDF + logistic regression": lambda rows: baselines.bag_of_words(task, source.train, rows).labels,
+        "TF-IDF + logistic regression": lambda rows: bag_of_words(rows).labels,
     }
 
 

@@ -1,8 +1,9 @@
-"""Several processes on one command: `accelerate launch --config_file launch/cpu_2.yaml -m llmcourse finetune` or `evaluate`.
+"""Several processes on one command: `accelerate launch --config_file launch/cpu_2.yaml -m llmcourse finetune` or
+`evaluate`.
 
-Accelerate starts and connects the processes, and the Trainer averages their gradients (DDP). The rest is here: every process reads
-the same rows, each asks a part of the test rows, and the main process alone writes and prints. When one process ends, all end,
-with one message. A process alone pays nothing: Accelerate is not imported for it.
+Accelerate starts and connects the processes, and the Trainer averages their gradients (DDP). The rest is here: every
+process reads the same rows, each asks a part of the test rows, and the main process alone writes and prints. When one
+process ends, all end, with one message. A process alone pays nothing: Accelerate is not imported for it.
 """
 
 import contextlib
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for another that does not answer, for instance while the main one waits for a lock. The end of a process is
-noticed at once."""
+"""How long a process waits for another that does not answer, for instance while the main one waits for a lock. The end
+of a process is noticed at once."""
 
 COMMANDS = ("finetune", "evaluate")
 
@@ -52,8 +53,8 @@ def is_main() -> bool:
 def session(command: str) -> Iterator[None]:
     """Inside the block this process works with the others that the launcher started, if any. Only the main one prints.
 
-    Raises CourseError when another process ends, for a command that works in one process, and for a launch that started one
-    process where several were wanted.
+    Raises CourseError when another process ends, for a command that works in one process, and for a launch that started
+    one process where several were wanted.
     """
     _refuse_a_lone_start()
     if process_count() == 1:
@@ -71,7 +72,7 @@ def session(command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def muted(errors: bool = False) -> Iterator[None]:
-    """Inside the block a process that is not the main one prints nothing; with `errors`, not to standard error either."""
+    """Inside the block all but the main process print nothing; with `errors`, not to standard error either."""
     if is_main():
         yield
         return
@@ -112,7 +113,8 @@ def check(command: str) -> None:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """Inside the block the main process goes first, and the others after it: for what is downloaded, converted or repaired."""
+    """Inside the block the main process goes first, and the others after it: for what is downloaded, converted or
+    repaired."""
     if process_count() == 1:
         yield
         return
@@ -142,7 +144,8 @@ def finetune(experiment: "Experiment", recipe: "Recipe", resume: bool = True) ->
 def evaluate(experiment: "Experiment", question: "Question") -> "Arm | None":
     """Ask the test rows in all processes, or find the arm. The main process returns it, the others None.
 
-    Each process asks its part of the rows and keeps the answers in a journal of its own. The main process then finds all of them.
+    Each process asks its part of the rows and keeps the answers in a journal of its own. The main process then finds
+    all of them.
     """
     if process_count() == 1:
         return experiment.ask(question)
@@ -173,7 +176,8 @@ def evaluate(experiment: "Experiment", question: "Question") -> "Arm | None":
 def share(prompts: Sequence[Sequence[int]], rows: Sequence[int], parts: int, part: int) -> list[int]:
     """Return the part of `rows` that one of several processes asks, about equal in tokens.
 
-    The parts are disjoint and together all of `rows`. Rows with the same beginning stay together, so that it is computed once.
+    The parts are disjoint and together all of `rows`. Rows with the same beginning stay together, so that it is
+    computed once.
     """
     order = sorted(rows, key=lambda row: (prompts[row], row))
     total, before, mine = sum(len(prompts[row]) for row in order), 0, []
@@ -185,7 +189,8 @@ def share(prompts: Sequence[Sequence[int]], rows: Sequence[int], parts: int, par
 
 
 def from_main(work: Callable[[], Value]) -> Value:
-    """Return in every process what `work()` returns in the main one, which alone runs it. What it raises is raised in all."""
+    """Return in every process what `work()` returns in the main one, which alone runs it. What it raises is raised in
+    all."""
     from accelerate.utils import broadcast_object_list
 
     outcome: list[Any] = [None, None]
@@ -200,7 +205,7 @@ def from_main(work: Callable[[], Value]) -> Value:
     return value
 
 
-# -- when a process ends -------------------------------------------------------------------------------------------------
+# -- when a process ends ----------------------------------------------------------------------------------------------
 
 
 class _Ended(KeyboardInterrupt):
@@ -221,9 +226,9 @@ def noticing_the_end(describe_kept: Callable[[], str]) -> Iterator[None]:
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's: there is still a message to print
         raise CourseError(
-            f"Stopped: another of the {process_count()} processes has ended (killed, or out of memory), or the launcher was told"
-            f" to stop. {describe_kept()} Run the same command again (without --no-resume): it goes on from there, with as many"
-            " processes as you like."
+            f"Stopped: another of the {process_count()} processes has ended (killed, or out of memory), or the launcher"
+            f" was told to stop. {describe_kept()} Run the same command again (without --no-resume): it goes on from"
+            " there, with as many processes as you like."
         ) from error
 
 
@@ -235,7 +240,8 @@ def complain(text: str) -> None:
 
 
 def _first_to_speak() -> bool:
-    """Return whether no process has complained yet. The launcher keeps a store of small values, which outlives any process."""
+    """Return whether no process has complained yet. The launcher keeps a store of small values, which outlives any
+    process."""
     from torch.distributed import TCPStore
 
     try:

@@ -1,7 +1,7 @@
 """A second copy of what a run keeps, on a disk that outlives the session (in Colab: a mounted Drive).
 
-Checkpoints, adapters and arms are written on the machine's own disk first and copied when they are whole: a mounted Drive is
-slow, and may go in the middle of a write.
+Checkpoints, adapters and arms are written on the machine's own disk first and copied when they are whole: a mounted
+Drive is slow, and may go in the middle of a write.
 """
 
 import os
@@ -34,39 +34,41 @@ class Backup:
             )
 
     def restore(self) -> list[str]:
-        """Bring back what an earlier session left and this machine lacks; the names of the folders brought."""
-        brought = []
-        if self.there:
-            for kind in KINDS:
-                depth = "*/checkpoint-*" if kind == "training" else "*"
-                for folder in sorted((self.there / kind).glob(depth)):
-                    name = folder.relative_to(self.there)
-                    if not folder.is_dir() or folder.name.startswith(".") or (self.here / name).exists():
-                        continue
-                    damage = files.find_damage(folder)
-                    if damage:
-                        said = f"{folder} is damaged: {damage}. It is not brought back."
-                        warnings.warn(said, files.Damaged, stacklevel=3)
-                        continue
-                    _copy(folder, self.here / name)
-                    brought.append(name.as_posix())
-        return brought
+        """Copy back what an earlier session left and this machine lacks. Returns the names of the folders."""
+        if not self.there:
+            return []
+        restored = []
+        for kind in KINDS:
+            depth = "*/checkpoint-*" if kind == "training" else "*"
+            for folder in sorted((self.there / kind).glob(depth)):
+                name = folder.relative_to(self.there)
+                if not folder.is_dir() or folder.name.startswith(".") or (self.here / name).exists():
+                    continue
+                damage = files.find_damage(folder)
+                if damage:
+                    message = f"{folder} is damaged: {damage}. It is not copied back."
+                    warnings.warn(message, files.Damaged, stacklevel=3)
+                    continue
+                _copy(folder, self.here / name)
+                restored.append(name.as_posix())
+        return restored
 
     def keep(self, folder: Path) -> None:
-        """Copy a whole folder of the runs folder, and of a run's checkpoints drop all but the last two."""
-        if self.there:
-            target = self.there / folder.relative_to(self.here)
-            if target.exists() and files.find_damage(target):
-                shutil.rmtree(target)
-            if not target.exists():
-                _copy(folder, target)
-            if folder.name.startswith("checkpoint-"):
-                every = sorted(target.parent.glob("checkpoint-*"), key=lambda path: int(re.sub(r"\D", "", path.name)))
-                for old in every[:-CHECKPOINTS_KEPT]:
-                    shutil.rmtree(old, ignore_errors=True)
+        """Copy a whole folder of the runs folder, and of a run's checkpoints keep only the last two."""
+        if not self.there:
+            return
+        target = self.there / folder.relative_to(self.here)
+        if target.exists() and files.find_damage(target):
+            shutil.rmtree(target)
+        if not target.exists():
+            _copy(folder, target)
+        if folder.name.startswith("checkpoint-"):
+            checkpoints = sorted(target.parent.glob("checkpoint-*"), key=lambda path: int(re.sub(r"\D", "", path.name)))
+            for old in checkpoints[:-CHECKPOINTS_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
 
     def drop(self, folder: Path) -> None:
-        """The checkpoints of a finished training are of no use any more."""
+        """Remove the copy of a folder, such as the checkpoints of a finished training."""
         if self.there:
             shutil.rmtree(self.there / folder.relative_to(self.here), ignore_errors=True)
 

@@ -27,8 +27,8 @@ def majority(task: Task, train: Sequence[Mapping]) -> Answer:
 def bag_of_words(task: Task, train: Sequence[Mapping]) -> Answer:
     """Fit TF-IDF over words and pairs of words with logistic regression: scikit-learn's defaults, fitted in a second.
 
-    It reads the last text column only (for sarcasm the reply). In SARC, as in the course's corpus, both classes answer the same
-    parents, and adding the parent makes this baseline weaker.
+    It reads the last text column only (for sarcasm the reply). In SARC, as in the course's corpus, both classes answer
+    the same parents, and adding the parent makes this baseline weaker.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression

@@ -1,7 +1,7 @@
 """One experiment: several arms answer the same frozen test rows, and are compared in pairs.
 
-An arm is kept under a hash of all that decides its answers: task, rows, base model, prompt, recipe. Running it again finds it, and
-changing a number adds an arm beside the old one. Nothing is trained or asked twice.
+An arm is kept under a hash of all that decides its answers: task, rows, base model, prompt, recipe. Running it again
+finds it, and changing a number adds an arm beside the old one. Nothing is trained or asked twice.
 """
 
 import contextlib
@@ -78,8 +78,8 @@ class Experiment:
         shared = len(seen & self._test_groups)
         if shared:
             raise CourseError(
-                f"{what} and the test rows share {shared} {self.task.group_column or 'texts'}. This would leak test answers"
-                " and inflate the score. Use other rows, or the same seed and files as in training."
+                f"{what} and the test rows share {shared} {self.task.group_column or 'texts'}. This would leak test"
+                " answers and inflate the score. Use other rows, or the same seed and files as in training."
             )
 
     def _refuse_trained_example(self) -> None:
@@ -92,8 +92,8 @@ class Experiment:
         for arm in arms:
             if arm.spec["test"] != self._test_id:
                 raise CourseError(
-                    f"The arm {arm.name!r} answered the test set {arm.spec['test']}, but this experiment has {self._test_id}:"
-                    " arms on different rows cannot be compared. Run the arm in this experiment."
+                    f"The arm {arm.name!r} answered the test set {arm.spec['test']}, but this experiment has"
+                    f" {self._test_id}: arms on different rows cannot be compared. Run the arm in this experiment."
                 )
 
     # -- baselines and prompts -------------------------------------------------------------------------------------
@@ -137,22 +137,24 @@ class Experiment:
         return self._once(name, spec, answer)
 
     def train(self, recipe: Recipe, resume: bool = True) -> tuple[Path, dict[str, Any]]:
-        """Train the recipe's adapter on the training rows, or find it. Returns its folder and what its card says of the training."""
+        """Train the recipe's adapter on the training rows, or find it. Returns its folder and what its card says of the
+        training."""
         folder = self.runner.train(recipe, resume)
         return folder, read_card(folder)["training"]
 
     def adapter_arm(self, folder: str | Path, way: Way = "generated") -> Arm:
         """Ask the model with a saved adapter. The hash of the adapter's file is part of the arm's name.
 
-        Raises CourseError if it was trained for other labels or with another prompt, on another base, or on rows that share a
-        group with the test rows.
+        Raises CourseError if it was trained for other labels or with another prompt, on another base, or on rows that
+        share a group with the test rows.
         """
         return self.ask(self.adapter_question(folder, way))
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def question(self, prompt: Prompt, way: Way, name: str | None = None) -> Question:
-        """Return what `generated` and `scored` ask. Raises CourseError if an example of the prompt shares a group with test rows."""
+        """Return what `generated` and `scored` ask. Raises CourseError if an example of the prompt shares a group with
+        test rows."""
         self._refuse_leak(groups(self.task, prompt.shots), "The prompt's examples")
         return Question(name or _prompt_name(prompt, way), prompt, way, self._spec(way, prompt))
 
@@ -173,16 +175,18 @@ class Experiment:
         return Question(name, prompt, way, self._spec(way, prompt, adapter=digest), folder)
 
     def _refuse_other_prompt(self, folder: Path, prompt: Prompt, trained: Prompt) -> None:
-        """Raise CourseError when the adapter in `folder` was trained with another prompt or other groups than the task has."""
+        """Raise CourseError when the adapter in `folder` was trained with another prompt or other groups than the task
+        has."""
         texts = [one.text(dict.fromkeys(one.task.fields, "x")) for one in (prompt, trained)]
         if texts[0] != texts[1] or trained.task.group_column != self.task.group_column:
             raise CourseError(
-                f"The adapter in {folder} was trained with another prompt or other groups than the task {self.task.name!r} has"
-                " now. Use the task of its card (models.task_of), or train again."
+                f"The adapter in {folder} was trained with another prompt or other groups than the task"
+                f" {self.task.name!r} has now. Use the task of its card (models.task_of), or train again."
             )
 
     def ask(self, question: Question) -> Arm:
-        """Return the kept arm for a question, or ask the model. Answers of an interrupted evaluation are not asked again."""
+        """Return the kept arm for a question, or ask the model. Answers of an interrupted evaluation are not asked
+        again."""
         return self._once(question.name, question.spec, lambda: self._answer(question))
 
     def fill(self, question: Question, journal: Journal, indices: Sequence[int] | None = None) -> None:
@@ -278,7 +282,8 @@ class Experiment:
         return arm
 
     def find_all(self) -> list[Arm]:
-        """Add all arms that the folder keeps for this task, these test rows and this base model, oldest first. Returns all arms."""
+        """Add all arms that the folder keeps for this task, these test rows and this base model, oldest first. Returns
+        all arms."""
         task = {**self.task.as_dict(), "example": self.task.example}
         for spec, name in self.store.entries():
             same_rows = spec["task"] == task and spec["test"] == self._test_id

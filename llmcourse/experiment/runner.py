@@ -22,10 +22,12 @@ from llmcourse.training.finetuning import TrainingRun
 from llmcourse.training.recipes import Recipe
 
 FORMAT = 2
-"""Raised when the way in which arms answer changes, so that answers kept by an older version are not taken for new ones."""
+"""Raised when the way in which arms answer changes, so that answers kept by an older version are not taken for new
+ones."""
 
 USE_SHIPPED = "LLMCOURSE_USE_SHIPPED"
-"""The environment variable that lets the shipped adapters stand in for training (1), so that tests of notebooks take minutes."""
+"""The environment variable that lets the shipped adapters stand in for training (1), so that tests of notebooks take
+minutes."""
 
 
 class TrainingRunner:
@@ -47,11 +49,12 @@ class TrainingRunner:
         return self.store.folder / "training" / files.short_hash(self.spec(recipe))
 
     def lock(self, recipe: Recipe) -> FileLock:
-        """Return the lock for a training: of two runs that want it, one trains, and the other waits and finds the adapter."""
+        """Return the lock for a training: of two runs that want it, one trains, and the other waits and finds the
+        adapter."""
         return files.lock(self.work(recipe))
 
     def shipped(self, recipe: Recipe) -> Path | None:
-        """Return the shipped adapter, if it may and can stand in for this training (same task, rows, base and recipe)."""
+        """Return the shipped adapter, if it may stand in for this training (same task, rows, base and recipe)."""
         if os.environ.get(USE_SHIPPED) != "1":
             return None
         try:
@@ -139,14 +142,16 @@ def adapter_readme(card: dict[str, Any]) -> str:
             f"- on {results['n']} test rows (id {results['test']}): accuracy {results['accuracy']:.1%}, 95 % interval"
             f" {low:.1%} to {high:.1%}; {results['invalid']} invalid answers\n"
         )
+    rate = f"{recipe['learning_rate']:g} ({recipe['scheduler']})"
     return f"""# LoRA adapter: {card["task"]["name"]}
 
 Trained by the course *Finetune LLMs* on {data["rows"]} rows ({data["source"]}, id {data["train"]}).
 
 - labels: {", ".join(card["task"]["labels"])}
-- recipe `{recipe["name"]}`: r={recipe["r"]}, alpha={recipe["alpha"]}, learning rate {recipe["learning_rate"]:g} ({recipe["scheduler"]}),
+- recipe `{recipe["name"]}`: r={recipe["r"]}, alpha={recipe["alpha"]}, learning rate {rate},
   {recipe["epochs"]:g} epochs of batches of {recipe["batch_rows"]} rows, seed {recipe["seed"]}
 - {training["trainable"]:,} trained parameters, {training["steps"]} steps, {training["seconds"]:.0f} s
 {measured}
-`llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that `llmcourse.json` names, and no other.
+`llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that `llmcourse.json` names, and no
+other.
 """

@@ -106,7 +106,8 @@ class ArmStore:
                 yield entry["spec"], entry["name"]
 
     def journal(self, spec: dict[str, Any], process: int = 0) -> Journal:
-        """Return a process's journal of an arm. It knows all answers that an interrupted evaluation left, of any process."""
+        """Return a process's journal of an arm. It knows all answers that an interrupted evaluation left, of any
+        process."""
         left = [Journal(path) for path in self._journals(spec)]
         number = f".{process}" if process else ""
         folder = self.folder_of(spec)
@@ -123,7 +124,8 @@ class ArmStore:
     def check(self, folder: Path, instead: str) -> bool:
         """Return whether a kept folder is there as it was written.
 
-        A damaged one is set aside, a warning says so and what is done `instead`, and the backup's copy is brought back if there is one.
+        A damaged one is set aside, a warning says so and what is done `instead`, and the backup's copy is brought back
+        if there is one.
         """
         damage = files.find_damage(folder) if folder.is_dir() else ""
         if damage:
@@ -137,7 +139,8 @@ class ArmStore:
 
 
 def predictions_csv(task: Task, rows: Sequence[Mapping], predictions: Predictions) -> str:
-    """Return a line for each row: its number in its file, gold and predicted label, and the raw text or log-probabilities."""
+    """Return a line for each row: its number in its file, gold and predicted label, and the raw text or
+    log-probabilities."""
     more: list[str] = []
     columns: list[list[Any]] = [[] for _ in rows]
     if isinstance(predictions, Scored):

@@ -19,8 +19,8 @@ def rows_per_process(recipe: Recipe) -> int:
     rows, left = divmod(recipe.batch_rows, processes)
     if left:
         raise CourseError(
-            f"batch_rows={recipe.batch_rows} cannot be divided among {processes} processes. Use a multiple of {processes}:"
-            f" --set batch_rows={recipe.batch_rows - left or processes}."
+            f"batch_rows={recipe.batch_rows} cannot be divided among {processes} processes. Use a multiple of"
+            f" {processes}: --set batch_rows={recipe.batch_rows - left or processes}."
         )
     return rows
 
@@ -28,10 +28,10 @@ def rows_per_process(recipe: Recipe) -> int:
 def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
     """Return how many micro-batches make a step in each process, so that none exceeds the recipe's padded tokens.
 
-    `lengths` are the training rows' tokens. transformers' `batch_rebalance` sampler deals a step's rows into groups of similar
-    length and cost. To find the largest group, all epochs are dealt here as the trainer will deal them. Two processes with half
-    as many micro-batches each get the same groups as one. If an epoch's last step has fewer rows than there are micro-batches,
-    the sampler repeats rows of that epoch.
+    `lengths` are the training rows' tokens. transformers' `batch_rebalance` sampler deals a step's rows into groups of
+    similar length and cost. To find the largest group, all epochs are dealt here as the trainer will deal them. Two
+    processes with half as many micro-batches each get the same groups as one. If an epoch's last step has fewer rows
+    than there are micro-batches, the sampler repeats rows of that epoch.
 
     Raises CourseError when one row is too long, or when the rows cannot be divided among the processes.
     """

@@ -63,6 +63,6 @@ def check_finite(loss: float, step: int) -> None:
     """Raise CourseError for a loss that is not a number."""
     if not math.isfinite(loss):
         raise CourseError(
-            f"The loss is {loss} at step {step}, so training broke down. Lower the learning rate. On a GPU before Ampere, the model"
-            " may overflow float16."
+            f"The loss is {loss} at step {step}, so training broke down. Lower the learning rate. On a GPU before"
+            " Ampere, the model may overflow float16."
         )

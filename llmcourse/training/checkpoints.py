@@ -1,6 +1,7 @@
 """Checkpoints of a training on disk: which are whole, which one to resume from, what to remove.
 
-The Trainer writes a checkpoint in place. It is whole once it is sealed (`_base.files.seal`), which the callback does last.
+The Trainer writes a checkpoint in place. It is whole once it is sealed (`_base.files.seal`), which the callback does
+last.
 """
 
 import re

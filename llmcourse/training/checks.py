@@ -1,4 +1,4 @@
-"""The silent errors of finetuning: each raises nothing by itself, and leaves a useless adapter. They are refused here."""
+"""The silent errors of finetuning: each raises nothing by itself and leaves a useless adapter. Here they are refused."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ def check_end(learned: Sequence[int], end: int, number: int) -> None:
     """Raise CourseError unless the last learned token is the end of the text."""
     if not learned or learned[-1] != end:
         raise CourseError(
-            f"Training row {number} does not end with a labelled end-of-text token, so the model would never learn to stop."
+            f"Training row {number} does not end with a labelled end-of-text token, so the model would never learn to"
+            " stop."
         )
 
 
@@ -61,6 +62,6 @@ def check_learned(weights: "Mapping[str, torch.Tensor]") -> None:
         raise CourseError("The adapter is still zero after training, so it changes nothing. Is the learning rate 0?")
     if zero:
         raise CourseError(
-            f"{len(zero)} of the adapter's {len(second)} matrices B are still zero after training, first {zero[0]}: no gradient"
-            " reached them. Leave these target_modules out."
+            f"{len(zero)} of the adapter's {len(second)} matrices B are still zero after training, first {zero[0]}: no"
+            " gradient reached them. Leave these target_modules out."
         )

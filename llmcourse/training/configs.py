@@ -56,8 +56,8 @@ def refuse_lm_head(recipe: Recipe) -> None:
     """Raise CourseError for a recipe that puts an adapter on the output matrix, as the talk's did."""
     if "lm_head" in recipe.target_modules:
         raise CourseError(
-            "lm_head is no target here: TRL computes the loss from its weight, so an adapter on it would never be trained,"
-            " and every checkpoint would hold the whole matrix. Leave it out of target_modules."
+            "lm_head is no target here: TRL computes the loss from its weight, so an adapter on it would never be"
+            " trained, and every checkpoint would hold the whole matrix. Leave it out of target_modules."
         )
 
 

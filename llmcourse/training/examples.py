@@ -17,8 +17,8 @@ def training_rows(
 ) -> tuple[list[dict[str, str]], int]:
     """Return prompt/completion rows for TRL, and how many were cut to the recipe's max_length.
 
-    The completion starts with the space that separates it from the prompt, so that the two meet at a token boundary. TRL adds the
-    end-of-text token. Raises CourseError when the prompt without any text is already too long.
+    The completion starts with the space that separates it from the prompt, so that the two meet at a token boundary.
+    TRL adds the end-of-text token. Raises CourseError when the prompt without any text is already too long.
     """
     prompt = training_prompt(task, recipe)
     longest_answer = max(len(loaded.tokenizer(prompt.answer(label)).input_ids) for label in range(len(task.labels))) + 2

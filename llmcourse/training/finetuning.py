@@ -1,7 +1,7 @@
 """Rows + recipe + model -> adapter. With `trainer` and `callbacks`, the only module that runs TRL.
 
-`finetune` prepares the rows, then makes one attempt after the other until one fits the GPU's memory. An attempt hands the rows
-to TRL's SFTTrainer, whose loss `trainer.LabelTrainer` computes in its own way.
+`finetune` prepares the rows, then makes one attempt after the other until one fits the GPU's memory. An attempt hands
+the rows to TRL's SFTTrainer, whose loss `trainer.LabelTrainer` computes in its own way.
 """
 
 import contextlib
@@ -170,12 +170,13 @@ def finetune(
 ) -> TrainingRun:
     """Train a LoRA adapter on `rows`. It stays on `loaded`, switched on, in evaluation mode.
 
-    Checkpoints go to `folder` and stay there; remove them once the adapter is saved. With `resume`, an interrupted run goes on
-    from its last whole checkpoint and ends with the adapter it would have had. When the GPU's memory does not suffice, fewer rows
-    go through the model at once (see `fit_memory`). `progress(step, steps, loss)` is called when training begins, with the loss
-    None, and after each optimiser step.
+    Checkpoints go to `folder` and stay there; remove them once the adapter is saved. With `resume`, an interrupted run
+    goes on from its last whole checkpoint and ends with the adapter it would have had. When the GPU's memory does not
+    suffice, fewer rows go through the model at once (see `fit_memory`). `progress(step, steps, loss)` is called when
+    training begins, with the loss None, and after each optimiser step.
 
-    Raises Interrupted after Ctrl-C (a checkpoint is written first), and CourseError when training cannot work or broke down.
+    Raises Interrupted after Ctrl-C (a checkpoint is written first), and CourseError when training cannot work or broke
+    down.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -200,12 +201,12 @@ def fit_memory(
 ) -> TrainingRun:
     """Call `attempt(recipe, micro_rows)`, and again with less at once as often as the GPU's memory does not suffice.
 
-    First fewer rows go through the model at once, in more micro-batches. Then, again from all rows, activations are recomputed in the
-    backward pass. The rows of an optimiser step stay the same, and an attempt resumes from the checkpoints of the one before.
-    `notes` gets a sentence for each step down.
+    First fewer rows go through the model at once, in more micro-batches. Then, again from all rows, activations are
+    recomputed in the backward pass. The rows of an optimiser step stay the same, and an attempt resumes from the
+    checkpoints of the one before. `notes` gets a sentence for each step down.
 
-    Raises CourseError with the planner's advice when one row, recomputed, does not fit. Beside other processes the first attempt
-    decides: one process cannot try again while the others wait for it.
+    Raises CourseError with the planner's advice when one row, recomputed, does not fit. Beside other processes the
+    first attempt decides: one process cannot try again while the others wait for it.
     """
     import torch
     from accelerate.utils import find_executable_batch_size
@@ -263,7 +264,7 @@ def _no_dataset_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_gently() -> Iterator[threading.Event]:
-    """While the block runs, the first Ctrl-C or SIGTERM asks for a stop after the step. A second Ctrl-C stops at once."""
+    """Inside the block, the first Ctrl-C or SIGTERM asks for a stop after the step. A second Ctrl-C stops at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -284,7 +285,7 @@ def _stop_gently() -> Iterator[threading.Event]:
 
 
 def full_precision_adapter(model: Any) -> None:
-    """Keep adapters in float32. TRL casts them to bfloat16 on a quantised model, and fp16 training cannot unscale that."""
+    """Keep adapters in float32: TRL casts them to bfloat16 on a quantised model, which fp16 training cannot unscale."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -1,12 +1,14 @@
-"""How much memory a finetuning run will need, before anything is downloaded: weights, adapter, optimiser, activations, logits.
+"""How much memory a finetuning run needs, before anything is downloaded: weights, adapter, optimiser, activations,
+logits.
 
-Arithmetic on the shapes of `llmcourse.models.catalogue`, in the order of Rajbhandari et al. 2020 (ZeRO, arXiv:1910.02054, section 3) for what
-lasts through the run, and of Korthikanti et al. 2022 (arXiv:2205.05198, section 4) for what the backward pass keeps. tests/unit/training/test_planner.py holds the parts against bytes
-that were really allocated and against torch's own count.
+Arithmetic on the shapes of `models.catalogue`: after Rajbhandari et al. 2020 (ZeRO, arXiv:1910.02054, section 3) for
+what lasts through the run, and Korthikanti et al. 2022 (arXiv:2205.05198, section 4) for what the backward pass keeps.
+tests/unit/training/test_planner.py compares the parts with bytes that were allocated and with torch's own count.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from llmcourse.models.catalogue import BASES, Base, base, lora_targets
 from llmcourse.training.recipes import Recipe
@@ -21,8 +23,8 @@ T4_GIB = 14.74
 """What torch shows of a T4's 16 GB (measured publicly, e.g. in TRL's notebooks)."""
 
 T4_TFLOPS = 4.9
-"""What a T4 makes of its 65 in QLoRA training: Mistral-7B took 1.1 s a row of about 200 tokens in Unsloth's public notebook, and
-Hugging Face's own loop is 1.56 times slower (huggingface/blog, unsloth-trl.md). Not measured by us."""
+"""What a T4 makes of its 65 in QLoRA training: Mistral-7B took 1.1 s a row of about 200 tokens in Unsloth's public
+notebook, and Hugging Face's own loop is 1.56 times slower (huggingface/blog, unsloth-trl.md). Not measured by us."""
 
 BLOCK = 64
 """Weights that share one absmax in NF4; bitsandbytes' default."""
@@ -54,7 +56,7 @@ class Plan:
         return self.gib <= gpu_gib
 
     def table(self) -> str:
-        """The components in GiB, largest first, as text."""
+        """Return the components in GiB, largest first, as text."""
         lines = [f"{self.base}, recipe {self.recipe.name}: {self.rows} rows of {self.length} tokens at once"]
         for name, size in sorted(self.parts.items(), key=lambda part: -part[1]):
             lines.append(f"  {size / GIB:6.2f} GiB  {name}")
@@ -64,10 +66,10 @@ class Plan:
 def plan(
     model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "float16", nf4: bool = True, cuda: bool = True
 ) -> Plan:
-    """What a training step of `rows` rows of `length` padded tokens needs at its peak.
+    """Return what a training step of `rows` rows of `length` padded tokens needs at its peak.
 
-    `dtype` is that of what is not quantised; `nf4` quantises the layers' matrices, and adds the buffer into which one is
-    dequantised; `cuda` adds the context that only a GPU has.
+    `dtype` is the type of everything that is not quantised. `nf4` quantises the layers' matrices, and adds the buffer
+    into which one of them is dequantised. `cuda` adds the context that only a GPU has.
     """
     parts = {
         "weights": weights(model, dtype, nf4),
@@ -86,12 +88,14 @@ def plan(
 
 
 def plan_full(model: Base, rows: int, length: int, dtype: str = "float16", checkpointing: bool = False) -> Plan:
-    """What a step of full finetuning with Adam needs on a GPU: every parameter learns, none is quantised.
+    """Return what a step of full finetuning with Adam needs on a GPU: every parameter is trained, none is quantised.
 
-    In 16 bits 16 bytes a parameter last through the run: weights and gradients 2 each, and in float32 a copy of the weights and Adam's
-    two moments (Rajbhandari et al. 2020, section 3.1). In float32 the copy is not needed, and it is 16 as well.
+    In 16 bits, each parameter needs 16 bytes through the run: 2 for the weight, 2 for its gradient, and in float32 a
+    copy of the weight and Adam's two moments (Rajbhandari et al. 2020, section 3.1). In float32 no copy is needed,
+    which gives 16 again.
     """
-    # a matrix that learns keeps its input, as one with an adapter does; the adapter of rank 1 itself is a rounding error
+    # a matrix that learns keeps its input, as one with an adapter does; the adapter of rank 1 itself is a rounding
+    # error
     learns = Recipe("full", r=1, alpha=1, checkpointing=checkpointing)
     size = BYTES[dtype]
     parts = {
@@ -106,13 +110,14 @@ def plan_full(model: Base, rows: int, length: int, dtype: str = "float16", check
 
 
 def weights(model: Base, dtype: str, nf4: bool = True) -> int:
-    """Bytes of the base model's weights and quantisation constants."""
+    """Return the bytes of the base model's weights and quantisation constants."""
     if not nf4:
         return model.parameters * BYTES[dtype]
     total = model.other_parameters * BYTES[dtype]
     for a, b in model.linear().values():
         blocks = math.ceil(a * b / BLOCK)
-        # half a byte a weight; a byte a block; a float32 for 256 blocks; the tables of 16 levels and of 256 scales
+        # half a byte for each weight, a byte for each block, a float32 for 256 blocks, and the tables of 16 and 256
+        # levels
         total += model.layers * (
             math.ceil(a * b / 2) + blocks + 4 * math.ceil(blocks / NESTED_BLOCK) + 4 * (16 + 256 + 1)
         )
@@ -120,12 +125,12 @@ def weights(model: Base, dtype: str, nf4: bool = True) -> int:
 
 
 def adapter_parameters(model: Base, recipe: Recipe) -> int:
-    """Trained parameters: r x (inputs + outputs) for each adapted matrix."""
+    """Return the trained parameters: r x (inputs + outputs) for each adapted matrix."""
     return sum(a + b for a, b in adapter_shapes(model, recipe))
 
 
 def adapter_shapes(model: Base, recipe: Recipe) -> list[tuple[int, int]]:
-    """Sizes of the two matrices, (A, B), for every adapted matrix of the model."""
+    """Return the sizes of the two matrices, (A, B), for every adapted matrix of the model."""
     layers = model.layers if recipe.upper_layers is None else recipe.upper_layers
     shapes = model.linear()
     names = lora_targets(model.architecture, recipe.target_modules)
@@ -133,7 +138,7 @@ def adapter_shapes(model: Base, recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def optimiser(model: Base, recipe: Recipe) -> int:
-    """Bytes of Adam's two moments: float32, or 8 bits and a scale for 256 values (Dettmers et al. 2022, arXiv:2110.02861)."""
+    """Return the bytes of Adam's two moments: float32, or 8 bits and a scale for 256 values (arXiv:2110.02861)."""
     total = 0
     for size in (size for pair in adapter_shapes(model, recipe) for size in pair):
         # bitsandbytes keeps tensors of fewer than 4,096 values in 32 bits
@@ -143,7 +148,8 @@ def optimiser(model: Base, recipe: Recipe) -> int:
 
 
 def activations(model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "float16", nf4: bool = True) -> int:
-    """Bytes that the backward pass finds kept by the forward pass, at the peak, with an attention kernel that keeps no scores."""
+    """Return the bytes that the forward pass keeps for the backward pass, with an attention kernel that keeps no
+    scores."""
     tokens, size = rows * length, BYTES[dtype]
     layers = model.layers if recipe.upper_layers is None else recipe.upper_layers
     one = tokens * _kept_by_a_layer(model, recipe, size, shared=nf4 or size == 4)
@@ -154,7 +160,7 @@ def activations(model: Base, recipe: Recipe, rows: int, length: int, dtype: str 
 
 
 def passing(model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "float16", nf4: bool = True) -> int:
-    """Bytes that come and go at the peak, beside what is kept: the loss's end of the model, or a layer's gradients."""
+    """Return the bytes that come and go at the peak: the end of the model with the loss, or one layer's gradients."""
     tokens, size = rows * length, BYTES[dtype]
     # the last norm works in float32, as does the gradient that comes back through it
     end = logits(model, rows, dtype) + tokens * model.hidden * (4 + 2 * size)
@@ -164,10 +170,10 @@ def passing(model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "f
 
 
 def _kept_by_a_layer(model: Base, recipe: Recipe, size: int, shared: bool) -> int:
-    """Bytes a token that one layer keeps for the backward pass; a number has `size` bytes.
+    """Return the bytes for each token that one layer keeps for the backward pass; a number has `size` bytes.
 
-    `shared`: adapters that read the same input keep one copy of it. In mixed precision PEFT makes a copy for each adapter on a
-    matrix that is not quantised.
+    `shared`: adapters that read the same input keep one copy of it. In mixed precision PEFT makes a copy for each
+    adapter on a matrix that is not quantised.
     """
     shapes = model.linear()
     adapted = [name for name in lora_targets(model.architecture, recipe.target_modules) if name in shapes]
@@ -192,37 +198,39 @@ def _kept_by_a_layer(model: Base, recipe: Recipe, size: int, shared: bool) -> in
 
 
 def logits(model: Base, rows: int, dtype: str = "float16", labelled: int = 5) -> int:
-    """Bytes of the logits at the labelled positions: in the model's numbers, in float32, and their gradients."""
+    """Return the bytes of the logits at the labelled positions: in the model's dtype, in float32, and gradients."""
     return rows * labelled * model.vocabulary * (2 * BYTES[dtype] + 2 * 4)
 
 
 def training_minutes(model: Base, recipe: Recipe, rows: int, length: int, tflops: float = T4_TFLOPS) -> float:
-    """Minutes to train on `rows` rows of `length` padded tokens: 4 floating-point operations a parameter and token, 6 with checkpointing.
+    """Return the minutes to train on `rows` rows of `length` padded tokens.
 
-    Forward 2, the gradient with respect to the activations 2, and 2 for computing them again; frozen weights need no gradient.
+    Each parameter and token costs 4 floating-point operations: 2 forward and 2 for the gradient of the activations.
+    With checkpointing it is 6, because the activations are computed again. Frozen weights need no gradient.
     """
     operations = (6 if recipe.checkpointing else 4) * model.linear_parameters
     return recipe.epochs * rows * length * operations / (tflops * 1e12) / 60
 
 
 def asking_minutes(model: Base, rows: int, length: int, tflops: float = T4_TFLOPS) -> float:
-    """Minutes to score `rows` rows of which each has `length` tokens of its own."""
+    """Return the minutes to score `rows` rows, each with `length` tokens of its own."""
     return rows * length * 2 * model.linear_parameters / (tflops * 1e12) / 60
 
 
-def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float, **how) -> int:
-    """The most rows at once that fit and of which whole numbers make the recipe's batch; 0 if not even one does."""
+def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float, **how: Any) -> int:
+    """Return the most rows at once that fit and that divide the recipe's batch; 0 if not even one fits."""
     sizes = [n for n in range(recipe.batch_rows, 0, -1) if recipe.batch_rows % n == 0]
     return next((n for n in sizes if plan(model, recipe, n, length, **how).fits(gpu_gib)), 0)
 
 
 def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> str:
-    """What to change for a run to fit, tried in the order of least harm, with the plan of one row. A recipe with checkpointing has it already."""
+    """Return what to change for a run to fit, in the order of least harm, with the plan of one row."""
     model = base(name)
     one = plan(model, recipe.changed(checkpointing=True), 1, length).table()
     half = max(length // 2, 32)
     if recipe.checkpointing and largest_micro_batch(model, recipe, length, gpu_gib):
-        return f"By the planner it fits {gpu_gib:.1f} GiB: another program may hold the GPU, and nvidia-smi names it. One row needs:\n{one}"
+        busy = "another program may hold the GPU, and nvidia-smi names it"
+        return f"By the planner it fits {gpu_gib:.1f} GiB: {busy}. One row needs:\n{one}"
     for text, values, tokens in (
         *([] if recipe.checkpointing else [("checkpointing=True", {}, length)]),
         (f"max_length={half}", {}, half),
@@ -232,4 +240,5 @@ def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> s
             return f"By the planner {text} lets it fit {gpu_gib:.1f} GiB. One row needs:\n{one}"
     smaller = [b.name for b in sorted(BASES.values(), key=lambda b: -b.parameters) if b.parameters < model.parameters]
     fits = (n for n in smaller if largest_micro_batch(base(n), recipe.changed(checkpointing=True), length, gpu_gib))
-    return f"By the planner no change of the recipe fits {gpu_gib:.1f} GiB; {next(fits, 'no model')} would. One row needs:\n{one}"
+    other = next(fits, "no model")
+    return f"By the planner no change of the recipe fits {gpu_gib:.1f} GiB; {other} would. One row needs:\n{one}"

@@ -1,7 +1,8 @@
-"""Every number of a finetuning run, with its unit and its reason. A recipe is plain data: it is hashed, printed and kept.
+"""Every number of a finetuning run, with its unit and its reason. A recipe is plain data: it is hashed, printed and
+kept.
 
-Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK` holds the talk's own numbers, `THOROUGH` and
-`WORKSHOP` are for a free T4.
+Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK` holds the talk's own numbers,
+`THOROUGH` and `WORKSHOP` are for a free T4.
 """
 
 from dataclasses import asdict, fields, replace
@@ -36,16 +37,16 @@ class Recipe:
     target_modules: tuple[str, ...] = ALL_LINEAR
     """Names of the matrices that get an adapter."""
     upper_layers: Count | None = None
-    """Put adapters on the last so many layers only; None is all. The layers below then give the same output in every epoch, so they
-    are computed once."""
+    """Put adapters on the last so many layers only; None is all. The layers below then give the same output in every
+    epoch, so they are computed once."""
     learning_rate: Positive = 2e-4
     scheduler: Literal["linear", "constant", "cosine"] = "linear"
     """How the learning rate changes after warm-up: "linear" falls to zero."""
     warmup: Share = 0.05
     """Share of the steps during which the learning rate rises."""
     beta2: Share = 0.999
-    """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps, 0.999 never
-    forgets the large gradients of the first ones, while the model learns the answer's format."""
+    """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps,
+    0.999 never forgets the large gradients of the first ones, while the model learns the answer's format."""
     weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0
     optimizer: str = "adamw_torch"
     epochs: Positive = 3
@@ -76,7 +77,8 @@ class Recipe:
             raise CourseError(f"Recipe {name!r}: {_explain(error)}") from None
 
     def changed(self, **values: Any) -> "Recipe":
-        """Return the same recipe with other values: `QUICK.changed(r=4)`. Raises CourseError for a name that no recipe has."""
+        """Return the same recipe with other values: `QUICK.changed(r=4)`. Raises CourseError for a name that no recipe
+        has."""
         known = [field.name for field in fields(self)]
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -146,7 +148,8 @@ TALK_NOTES = {
         " trained, and it raises ValueError. The other seven modules of the talk are used."
     ),
     "warmup_ratio=0.3": (
-        "removed from transformers 5 (warmup_steps takes a share instead), and ignored before: the constant schedule has no warm-up."
+        "removed from transformers 5 (warmup_steps takes a share instead), and ignored before: the constant schedule has"
+        " no warm-up."
     ),
     "overwrite_output_dir=True": "removed from transformers 5.",
     "SFTTrainer(tokenizer=, max_seq_length=, dataset_text_field=, packing=)": (
@@ -157,7 +160,8 @@ TALK_NOTES = {
     "learning_rate=2e-5": "accepted; low for LoRA, where 1e-4 to 2e-4 is usual.",
     "loss on all tokens": "possible, but wasteful: here the loss is on label and end of text only.",
 }
-"""What became of the talk's other settings: refused, ignored, or accepted with a remark (checked by tests/unit/training/test_recipes.py)."""
+"""What became of the talk's other settings: refused, ignored, or accepted with a remark (checked by
+tests/unit/training/test_recipes.py)."""
 
 THOROUGH = TALK.changed(name="thorough", learning_rate=1e-4, scheduler="linear", warmup=0.05, dropout=0.0)
 """The talk's rank, alpha, batch and epochs with a learning rate that suits LoRA, for a T4 with time."""
@@ -165,7 +169,7 @@ THOROUGH = TALK.changed(name="thorough", learning_rate=1e-4, scheduler="linear",
 WORKSHOP = THOROUGH.changed(
     name="workshop", learning_rate=2e-4, epochs=1, instruction=False, max_length=256, save_steps=10
 )
-"""A T4 in a workshop: each row once, a short prompt, all 8 rows of a step at once when they are short. 12 minutes at most for 1,000
-rows by the planner's estimate."""
+"""A T4 in a workshop: each row once, a short prompt, all 8 rows of a step at once when they are short. 12 minutes at
+most for 1,000 rows by the planner's estimate."""
 
 RECIPES = {recipe.name: recipe for recipe in (QUICK, FEW, TALK, THOROUGH, WORKSHOP)}

@@ -1,4 +1,5 @@
-"""TRL's trainer with a loss of its own: a row's loss is the mean over its labelled tokens, a step's the mean over its rows.
+"""TRL's trainer with a loss of its own: a row's loss is the mean over its labelled tokens, a step's the mean over its
+rows.
 
 Importing this module imports TRL, which takes seconds; only `finetuning` does so, when it trains.
 """
@@ -15,7 +16,8 @@ from llmcourse._base.errors import CourseError
 
 
 class LabelTrainer(SFTTrainer):
-    """SFTTrainer in which every row weighs the same, and frozen lower layers run once for each row instead of once an epoch."""
+    """SFTTrainer in which every row weighs the same, and frozen lower layers run once for each row instead of once an
+    epoch."""
 
     frozen: "FrozenLayers | None" = None
 
@@ -62,7 +64,8 @@ class LabelTrainer(SFTTrainer):
 def pad_left(
     ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Move the padding of a right-padded batch to the left, so that all rows end, with their labels, at the same column.
+    """Move the padding of a right-padded batch to the left, so that all rows end, with their labels, at the same
+    column.
 
     All shapes are (rows, length).
     """
@@ -74,24 +77,24 @@ def pad_left(
 def check_batch(mask: torch.Tensor, labels: torch.Tensor, end: int) -> None:
     """Raise CourseError for a batch, as `pad_left` returns it, of which the collator lost something.
 
-    Two ways are known, and neither raises an error by itself: padding with the end-of-text token and leaving all of these out of the
-    loss, and padding on the left.
+    Two ways are known, and neither raises an error by itself: padding with the end-of-text token and leaving all of
+    these out of the loss, and padding on the left.
     """
     if bool((mask.diff(dim=1) < 0).any()):
         raise CourseError("A training batch is padded on the left; the loss expects the padding on the right.")
     if bool((labels[:, -1] != end).any()):
         raise CourseError(
-            "In a training batch the end-of-text token is not labelled, so the model would never learn to stop. Is it taken for"
-            " padding?"
+            "In a training batch the end-of-text token is not labelled, so the model would never learn to stop. Is it"
+            " taken for padding?"
         )
 
 
 def row_losses(model: Any, labels: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy over each row's labelled tokens, in nats: shape (rows,).
 
-    `labels` is -100 where nothing is learned, else the token at that position. `mask` is 0 for padding. Both are (rows, length).
-    `inputs` are the tokens or their embeddings. Only the columns in which some row has a label are projected onto the vocabulary:
-    a few, if all rows end at the same column.
+    `labels` is -100 where nothing is learned, else the token at that position. `mask` is 0 for padding. Both are (rows,
+    length). `inputs` are the tokens or their embeddings. Only the columns in which some row has a label are projected
+    onto the vocabulary: a few, if all rows end at the same column.
     """
     targets = labels[:, 1:]
     labelled = targets != -100

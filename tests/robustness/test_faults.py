@@ -411,13 +411,13 @@ def test_a_backup_brings_back_what_is_damaged_and_not_what_is_damaged_there(make
     assert alike(outcome(tmp_path / "runs"), wanted)
     (tmp_path / "drive" / "arms" / arm.folder.name / "arm.json").write_text("{}")
     shutil.rmtree(arm.folder)
-    with pytest.warns(files.Damaged, match=r"arm.json has changed. It is not brought back"):
+    with pytest.warns(files.Damaged, match=r"arm.json has changed. It is not copied back"):
         study(make_tiny(5), tmp_path / "runs")
     assert not arm.folder.exists()
     # answered again, it takes the damaged copy's place
     monkeypatch.undo()
     monkeypatch.setenv("LLMCOURSE_BACKUP", str(tmp_path / "drive"))
-    with pytest.warns(files.Damaged, match="It is not brought back"):
+    with pytest.warns(files.Damaged, match="It is not copied back"):
         study(make_tiny(5), tmp_path / "runs").majority()
     assert not files.find_damage(tmp_path / "drive" / "arms" / arm.folder.name)
 

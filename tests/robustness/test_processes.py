@@ -1,4 +1,5 @@
-"""Several processes give what one gives: the same steps, each row asked once, and the death of one ends all and loses little."""
+"""Several processes give what one gives: the same steps, each row asked once, and the death of one ends all and loses
+little."""
 
 import csv
 import json
@@ -83,7 +84,8 @@ def test_a_step_that_cannot_be_divided_is_refused(one_of_two):
 
 
 def test_gradients_of_two_processes_average_to_those_of_one(tiny, tmp_path, monkeypatch, products):
-    """DDP averages over processes what each has added up over its micro-batches: that is the mean over all rows of the step."""
+    """DDP averages over processes what each has added up over its micro-batches: that is the mean over all rows of the
+    step."""
     from small import TRAINING_ROWS as ROWS
     from small import trainer_for
 
@@ -401,7 +403,8 @@ def in_one(course, monkeypatch, *arguments):
 
 
 def kill_one(process, rank, when):
-    """SIGKILL to one of the processes as soon as `when()`; returns what the others said, and the seconds until all had ended."""
+    """SIGKILL to one of the processes as soon as `when()`; returns what the others said, and the seconds until all had
+    ended."""
     while not when():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)

@@ -18,7 +18,8 @@ def an_experiment(loaded, folder, **options):
 
 
 def test_what_a_session_leaves_on_a_drive_comes_back(make_tiny, tmp_path):
-    """Training is stopped, the machine is lost, and another goes on with nothing but the backup: the same adapter, no step lost."""
+    """Training is stopped, the machine is lost, and another goes on with nothing but the backup: the same adapter, no
+    step lost."""
     drive = tmp_path / "drive"
 
     lost = an_experiment(make_tiny(1), tmp_path / "lost", backup=drive)

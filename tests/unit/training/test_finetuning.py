@@ -1,4 +1,5 @@
-"""Training: the loss is on label and end of text, each row weighs the same, and a run that dies goes on as if it had not."""
+"""Training: the loss is on label and end of text, each row weighs the same, and a run that dies goes on as if it had
+not."""
 
 import os
 import signal
@@ -38,7 +39,8 @@ def test_loss_is_on_label_and_end_of_text_only(tiny, tmp_path):
 
 
 def test_each_row_weighs_the_same(tiny, tmp_path):
-    """Value and gradients equal the mean over rows of each row's mean over its labelled tokens, computed a row at a time."""
+    """Value and gradients equal the mean over rows of each row's mean over its labelled tokens, computed a row at a
+    time."""
     trainer = trainer_for(tiny, tmp_path)
     batch = trainer.data_collator([{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(6)])
     model = trainer.model
@@ -120,7 +122,8 @@ def test_only_labelled_columns_are_projected(tiny):
 
 
 def test_rows_of_any_length_are_projected_where_they_end(tiny, tmp_path):
-    """Rows of 30 to 80 tokens, labels of 4 and 5: five columns go onto the vocabulary, not all in which some row has a label."""
+    """Rows of 30 to 80 tokens, labels of 4 and 5: five columns go onto the vocabulary, not all in which some row has a
+    label."""
     trainer = trainer_for(tiny, tmp_path)
     rows = [{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(6)]
     assert len({len(row["input_ids"]) for row in rows}) > 3
@@ -134,7 +137,7 @@ def test_rows_of_any_length_are_projected_where_they_end(tiny, tmp_path):
 
 
 def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path, monkeypatch):
-    """Adapters on the upper 2 of 3 layers: the same adapter whether the first layer runs once a row or in every step."""
+    """Adapters on the upper 2 of 3 layers: the same adapter whether the first runs once a row or every step."""
     recipe = TWO_EPOCHS.changed(upper_layers=2, optimizer="sgd", learning_rate=1.0, micro_batch_tokens=300)
     adapters, passes = [], []
     for freeze in (True, False):

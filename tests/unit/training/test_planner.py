@@ -145,7 +145,8 @@ def test_full_finetuning_is_sixteen_bytes_a_parameter():
 )
 @pytest.mark.parametrize("name", ["mistral-7b", "phi-3-mini", "qwen3-4b"])
 def test_activations_within_25_percent_of_torchs_count(name, changes, dtype):
-    """Real widths, three layers, tensors without numbers. With dropout in float32 only: on a CPU its mask has the size of a number."""
+    """Real widths, three layers, tensors without numbers. With dropout in float32 only: on a CPU its mask has the size
+    of a number."""
     if changes.get("dropout") and dtype != "float32":
         pytest.skip("a CPU keeps dropout's mask in full precision, a GPU in a byte")
     model, recipe = replace(catalogue.base(name), layers=3), RECIPE.changed(**changes)

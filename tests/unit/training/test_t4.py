@@ -1,9 +1,9 @@
 """What is known to fail on a Colab T4, handled one by one.
 
-Nobody here has a T4: the machine is faked (compute capability 7.5, on the CPU), the models are tiny and random, NF4 is real.
-Each finding has a check and the one place that handles it. Every check is run twice: as things are it must pass, and with
-its handling switched off it must fail, so that no check can pass for another reason. Canaries tell when a library has mended
-its side: then the handling may go.
+Nobody here has a T4: the machine is faked (compute capability 7.5, on the CPU), the models are tiny and random, NF4 is
+real. Each finding has a check and the one place that handles it. Every check is run twice: as things are it must pass,
+and with its handling switched off it must fail, so that no check can pass for another reason. Canaries tell when a
+library has mended its side: then the handling may go.
 """
 
 import pytest
@@ -21,7 +21,8 @@ RECIPE = Recipe("t4-test", r=4, alpha=8, epochs=1, batch_rows=4, learning_rate=1
 ROWS = [{"parent_comment": f"Bus {i} is late", "comment": "Great! " * (1 + i % 3), "label": i % 2} for i in range(8)]
 
 
-# -- the checks: each takes a loader of a tiny Mistral and a folder, and fails if the T4 would --------------------------
+# -- the checks: each takes a loader of a tiny Mistral and a folder, and fails if the T4 would
+# --------------------------
 
 
 def lm_head_is_refused(load, folder):
@@ -78,7 +79,8 @@ def attention_takes_no_grouped_queries(load, folder):
 
 
 def everything_computes_in_float16(load, folder):
-    """bitsandbytes' fused NF4 product is tuned for float16 on a T4; its default is float32, a stranger's checkpoint says bfloat16."""
+    """bitsandbytes' fused NF4 product is tuned for float16 on a T4; its default is float32, a stranger's checkpoint
+    says bfloat16."""
     model = load().model
     four_bits = [m for m in model.modules() if type(m).__name__ == "Linear4bit"]
     assert len(four_bits) == 14
@@ -137,7 +139,8 @@ FINDINGS = [
     ("0.7 fp16 compute", everything_computes_in_float16, with_default_quantisation, False),
     ("0.7 fp16, quantised by others", everything_computes_in_float16, without_settling, True),
 ]
-"""Finding 0.6, Colab's torchao, is handled before anything is imported: tests/unit/setup/test_firstcell.py and tests/unit/setup/test_preflight.py."""
+"""Finding 0.6, Colab's torchao, is handled before anything is imported: tests/unit/setup/test_firstcell.py and
+tests/unit/setup/test_preflight.py."""
 
 
 @pytest.mark.parametrize("switched_off", [False, True], ids=["handled", "switched off"])
@@ -152,7 +155,8 @@ def test_finding(check, off, prequantised, switched_off, hub, t4, tmp_path, monk
         check(lambda: models.load("mistral-7b"), tmp_path)
 
 
-# -- canaries: each shows that the library still does it ----------------------------------------------------------------
+# -- canaries: each shows that the library still does it
+# ----------------------------------------------------------------
 
 
 def test_canary_trl_refuses_lm_head(tiny, tmp_path):
@@ -208,12 +212,14 @@ def test_canary_a_checkpoints_own_quantisation_wins(hub, t4):
     assert kinds == {torch.bfloat16}, "the caller's settings win now: settle_dtype may go"
 
 
-# -- models --------------------------------------------------------------------------------------------------------------
+# -- models
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mistral-7b", "llama-3-8b", "phi-3-mini", "qwen3-4b"])
 def test_each_architecture_learns_in_nf4(name, hub, t4, tmp_path):
-    """A training run in 4 bits touches every matrix that the talk adapted, and lowers the loss; the base stays as it was."""
+    """A training run in 4 bits touches every matrix that the talk adapted, and lowers the loss; the base stays as it
+    was."""
     hub(name)
     loaded = models.load(name)
     four_bits = {n: m.weight.data.clone() for n, m in loaded.model.named_modules() if type(m).__name__ == "Linear4bit"}
@@ -248,7 +254,8 @@ def test_attention_without_gqa_is_the_same_attention(name, hub, t4):
     assert torch.allclose(ours[0], theirs[0], atol=2e-3) and torch.allclose(ours[1][1], theirs[1][1], atol=2e-3)
 
 
-# -- when memory does not suffice ----------------------------------------------------------------------------------------
+# -- when memory does not suffice
+# ----------------------------------------------------------------------------------------
 
 
 def out_of_memory_above(rows: int, patch, checkpointing_helps: bool = False, after: int = 0):
@@ -310,7 +317,8 @@ def test_other_errors_are_not_taken_for_it(make_tiny, tmp_path, monkeypatch):
         finetuning.finetune(make_tiny(3), SARCASM, ROWS, RECIPE, tmp_path)
 
 
-# -- the whole demo -------------------------------------------------------------------------------------------------------
+# -- the whole demo
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_demo_in_the_t4_gear_is_the_demo_of_the_cpu(hub, t4, tmp_path, monkeypatch, capsys):
