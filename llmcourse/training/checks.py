@@ -1,4 +1,4 @@
-"""The silent errors of finetuning: each raises nothing by itself and leaves a useless adapter. Here they are refused."""
+"""The silent errors of finetuning: each raises nothing by itself and leaves a useless adapter. Here each is refused."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -148,8 +148,8 @@ TALK_NOTES = {
         " trained, and it raises ValueError. The other seven modules of the talk are used."
     ),
     "warmup_ratio=0.3": (
-        "removed from transformers 5 (warmup_steps takes a share instead), and ignored before: the constant schedule has"
-        " no warm-up."
+        "removed from transformers 5 (warmup_steps takes a share instead), and ignored before: the constant schedule"
+        " has no warm-up."
     ),
     "overwrite_output_dir=True": "removed from transformers 5.",
     "SFTTrainer(tokenizer=, max_seq_length=, dataset_text_field=, packing=)": (
