@@ -48,9 +48,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _announce(arm: "Arm") -> None:
-    invalid = f", {arm.score.invalid} invalid" if arm.score.invalid else ""
     trained = f" (trained in {arm.training['seconds']:.0f} s)" if arm.training else ""
-    print(f"{arm.name:<32} {arm.score.accuracy:6.1%}{invalid}{trained}", flush=True)
+    print(f"{arm}{trained}", flush=True)
 
 
 def _record_path() -> Path:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from llmcourse import CourseError, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
-from llmcourse.experiment import Experiment, report, runner
+from llmcourse.experiment import Experiment, runner
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.setup import gears
 
@@ -167,22 +166,6 @@ def test_same_seed_same_predictions(make_tiny, tmp_path):
     assert runs[0] == runs[1]
 
 
-def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
-    experiment.run_demo(study, ONE_EPOCH)
-    study.arms[2].example = "<script>alert(1)</script>"
-    path = report.write(study, tmp_path / "out", 1.0)
-    page = path.read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;alert(1)" in page
-    # no address but the names of XML vocabularies inside the SVGs
-    assert {
-        url for url in re.findall(r"https?://[^\s\"<>]+", page) if "w3.org" not in url and "purl.org" not in url
-    } == set()
-    assert not re.search(r"(src|href)=\"(?!#)", page)
-    for arm in study.arms:
-        assert page.count(arm.name) >= 2
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["arms"][0]["name"] == "majority"
-
-
 def test_adapters_are_bound_to_their_base_and_hold_no_path(make_tiny, tmp_path):
     study = Experiment(some_rows(), make_tiny(0), tmp_path / "runs", quiet=True)
     folder, _ = study.train(ONE_EPOCH)
@@ -210,12 +193,6 @@ def test_the_example_must_not_be_trained_on(tiny, tmp_path):
     leaked = Dataset.from_list([*rows.train, {"row": 99, **SARCASM.example}])
     with pytest.raises(CourseError, match="example row is among the training rows"):
         Experiment(Rows(SARCASM, "made.csv", leaked, rows.test, rows.report), tiny, tmp_path)
-
-
-def test_the_report_table(study):
-    study.majority()
-    table = report.table(study.results())
-    assert table.splitlines()[2].startswith("| majority | 50.0% | 21.5% to 78.5% | 0.33 | 0 |")
 
 
 def test_an_adapter_is_asked_as_it_was_trained(study, tmp_path):
