@@ -1,6 +1,7 @@
 """No row of a data set that is not ours is saved anywhere: not in an output, a result, a page or a slide.
 
-`foreign_rows.txt` holds hashes of how the real rows begin that the course was developed on: the first six words of each text.
+`foreign_rows.txt` holds hashes of how the real rows begin that the course was developed on: the first six words of each
+text.
 """
 
 import hashlib

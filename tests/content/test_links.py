@@ -25,8 +25,8 @@ def markdown(path: Path) -> str:
 def anchors(path: Path) -> list[str]:
     """What stands after the # in links to a page's headings.
 
-    In notebooks Jupyter's rule, which nbconvert and GitHub's rendering of notebooks share: the heading with hyphens for spaces. In
-    markdown files GitHub's: small letters, without punctuation.
+    In notebooks Jupyter's rule, which nbconvert and GitHub's rendering of notebooks share: the heading with hyphens for
+    spaces. In markdown files GitHub's: small letters, without punctuation.
     """
     text = re.sub(r"^```.*?^```", "", markdown(path), flags=re.MULTILINE | re.DOTALL)
     headings = [re.sub(r"[*_`]|\[(.*?)\]\(.*?\)", r"\1", heading) for heading in HEADING.findall(text)]
@@ -55,7 +55,8 @@ def test_relative_links_lead_somewhere(path):
 
 @pytest.mark.parametrize("link", ["b.ipynb", "a.ipynb#One", "a.ipynb#one-two", "#Twice", "a.md#One-two"])
 def test_dead_links_are_found(tmp_path, link):
-    text = f"# One two\n\n## Twice\n\n## Twice\n\n[good](a.ipynb#One-two) [good](a.md#one-two) [far](https://x.org#y) [dead]({link})"
+    links = f"[good](a.ipynb#One-two) [good](a.md#one-two) [far](https://x.org#y) [dead]({link})"
+    text = f"# One two\n\n## Twice\n\n## Twice\n\n{links}"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     nbformat.write(notebook, tmp_path / "a.ipynb")
     (tmp_path / "a.md").write_text("# One, two\n")

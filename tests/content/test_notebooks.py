@@ -44,7 +44,8 @@ def test_nbval_compares_marked_cells(tmp_path):
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
 def test_nbval_sees_each_changed_output(path, tmp_path):
-    """Each marked cell is made to print what is saved for it, and one character of what is saved is changed: all of them must fail."""
+    """Each marked cell is made to print what is saved for it, and one character of what is saved is changed: all of
+    them must fail."""
     notebook = nbformat.read(path, as_version=4)
     marked = [c for c in notebook.cells if c.cell_type == "code" and c.source.startswith("# NBVAL_CHECK_OUTPUT")]
     assert len(marked) >= 5
@@ -98,7 +99,8 @@ AGAIN_AND_AGAIN = [
 
 @pytest.mark.parametrize("path", AGAIN_AND_AGAIN)
 def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
-    """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second time.
+    """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second
+    time.
 
     Few test rows are asked. The training rows stay, so that the shipped adapter is found for them.
     """

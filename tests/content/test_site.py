@@ -276,7 +276,8 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Opens an address in a fresh window. What goes wrong there is kept in `page.wrong`: errors, and requests to elsewhere."""
+    """Opens an address in a fresh window. What goes wrong there is kept in `page.wrong`: errors, and requests to
+    elsewhere."""
     contexts = []
 
     def open_(address: str, width: int = 1280, **options):
@@ -328,7 +329,8 @@ def test_a_page_fits_a_phone(page, opened):
     tab = opened(page.as_uri(), width=360, is_mobile=True, has_touch=True)
     tab.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
     # in Furo .content would scroll, not the body
-    wide = "() => [document.documentElement, document.body, document.querySelector('.content')].map(one => one.scrollWidth)"
+    wide = """() => [document.documentElement, document.body, document.querySelector('.content')]
+        .map(one => one.scrollWidth)"""
     assert tab.evaluate(wide) == [360, 360, 360]
     assert grave(tab) == []
 
@@ -357,9 +359,11 @@ def test_a_page_prints_black_on_white_and_whole(page, opened):
         return {
             ground: getComputedStyle(document.body).backgroundColor,
             ink: getComputedStyle(document.querySelector("article") ?? document.body).color,
-            around: of(".sidebar-drawer, .toc-drawer, .mobile-header, .related-pages, .ways, details.setup").filter(seen).length,
+            around: of(".sidebar-drawer, .toc-drawer, .mobile-header, .related-pages, .ways, details.setup")
+                .filter(seen).length,
             cut: of("article pre").filter(seen).filter((one) => one.scrollWidth > one.clientWidth + 1).length,
-            folded: of("article details:not(.setup) p, article details:not(.setup) pre").filter((one) => !seen(one)).length,
+            folded: of("article details:not(.setup) p, article details:not(.setup) pre")
+                .filter((one) => !seen(one)).length,
         };
     }""")
     assert seen == {"ground": "rgb(255, 255, 255)", "ink": "rgb(0, 0, 0)", "around": 0, "cut": 0, "folded": 0}

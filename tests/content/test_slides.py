@@ -1,4 +1,5 @@
-"""The deck: every number has a source, every slide fits and can be read, its code runs, and the built page loads nothing."""
+"""The deck: every number has a source, every slide fits and can be read, its code runs, and the built page loads
+nothing."""
 
 import json
 import re
@@ -37,7 +38,8 @@ def deck() -> list[str]:
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 NAMES = re.compile(
-    r"Mistral-7B|Llama 2 7B|Llama3-8B|Mistral-8B|Phi-3-8B|Phi-3-mini|SmolLM2-135M|135M parameters|135 million parameters|GPT-[13]|BM25|T4|A100|the 7B model|at 7B"
+    r"Mistral-7B|Llama 2 7B|Llama3-8B|Mistral-8B|Phi-3-8B|Phi-3-mini|SmolLM2-135M|135M parameters|135 million parameters"
+    r"|GPT-[13]|BM25|T4|A100|the 7B model|at 7B"
     r"|NF4|nf4|int4|fp4|fp16|bf16|b?float16|float32|FP32|[14]6? bits|4-bit|4-shot|TRL 1\.16"
     r"|[Nn]otebooks? \d\d(?:(?:,| to) \d\d)*|arXiv:[\d.]+|figure 3\.16|et al\. \d{4}"
 )
@@ -84,8 +86,12 @@ def test_a_changed_result_changes_the_slides(monkeypatch):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [("{{ result('nowhere') }}", "have no nowhere.json"), ("{{ saved('05', 'never printed') }}", "has no .never printed"), ("{{ nothing }}", "undefined")],
-)  # fmt: skip
+    [
+        ("{{ result('nowhere') }}", "have no nowhere.json"),
+        ("{{ saved('05', 'never printed') }}", "has no .never printed"),
+        ("{{ nothing }}", "undefined"),
+    ],
+)
 def test_a_placeholder_without_a_source_is_refused(wrong, message, tmp_path, monkeypatch):
     from llmcourse import CourseError
 
@@ -285,13 +291,17 @@ MEASURE = """<script>(async () => {
     const scale = section.getBoundingClientRect().width / 1280 || 1, box = section.getBoundingClientRect();
     const title = section.querySelector('h1'), low = box.bottom - 72 * scale;
     const said = {title: title.textContent, height: [section.scrollHeight, section.clientHeight],
-      width: [section.scrollWidth, section.clientWidth], beyond: [], small: [], fonts: [], lines: title.getClientRects().length};
-    for (const one of section.querySelectorAll(':scope > :not(header, footer, h1), pre, td, th, figure svg text, footer')) {
+      width: [section.scrollWidth, section.clientWidth], beyond: [], small: [], fonts: [],
+      lines: title.getClientRects().length};
+    const parts = ':scope > :not(header, footer, h1), pre, td, th, figure svg text, footer';
+    for (const one of section.querySelectorAll(parts)) {
       const at = one.getBoundingClientRect(), foot = one.closest('footer') ? box.bottom : low;
-      if (at.bottom > foot + 1 || at.right > box.right - 20 * scale || at.left < box.left + 20 * scale || (!one.closest('svg') && one.scrollWidth > one.clientWidth + 1))
+      if (at.bottom > foot + 1 || at.right > box.right - 20 * scale || at.left < box.left + 20 * scale
+          || (!one.closest('svg') && one.scrollWidth > one.clientWidth + 1))
         said.beyond.push(one.tagName + ': ' + one.textContent.slice(0, 40));
     }
-    if (title.getBoundingClientRect().height > 80 * scale && !section.matches('.title, .divider')) said.beyond.push('title in two lines');
+    if (title.getBoundingClientRect().height > 80 * scale && !section.matches('.title, .divider'))
+      said.beyond.push('title in two lines');
     const walk = document.createTreeWalker(section, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
       const node = walk.currentNode, parent = node.parentElement;

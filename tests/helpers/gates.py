@@ -1,7 +1,8 @@
 """The gates of the bundled corpora: what several of them measure, and when they run.
 
-Gates compare thousands of pairs of texts, and corpora change seldom. `corpora.json` holds a hash of each corpus with the gates that
-it passed; as long as both are the same, its gates are skipped. `make gates` runs all of them and writes the hashes.
+Gates compare thousands of pairs of texts, and corpora change seldom. `corpora.json` holds a hash of each corpus with
+the gates that it passed; as long as both are the same, its gates are skipped. `make gates` runs all of them and writes
+the hashes.
 """
 
 import hashlib

@@ -1,4 +1,5 @@
-"""Orders in comments: the script on arms whose obedience is known, its results file, and the numbers that prose takes from it."""
+"""Orders in comments: the script on arms whose obedience is known, its results file, and the numbers that prose takes
+from it."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The sweep behind notebook 02: its script on a tiny model, its results file, and the numbers that prose takes from it."""
+"""The sweep behind notebook 02: its script on a tiny model, its results file, and the numbers that prose quotes."""
 
 import json
 

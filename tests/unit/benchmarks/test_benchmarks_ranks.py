@@ -1,4 +1,5 @@
-"""The script that measures rank for notebook 04: its arithmetic, an interrupted run, and that what is kept is about today's rows."""
+"""The script that measures rank for notebook 04: its arithmetic, an interrupted run, and that what is kept is about
+today's rows."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""The workflows are well-formed, and call what exists: make targets, scripts, environment variables that something reads."""
+"""The workflows are well-formed, and call what exists: make targets, scripts, environment variables that something
+reads."""
 
 import os
 import re

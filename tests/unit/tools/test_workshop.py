@@ -85,7 +85,8 @@ def test_slides_are_as_old_as_the_older_of_html_and_pdf(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "llmcourse/lessons/fromscratch/lora.py", "llmcourse/lessons/recorded/lora.json", "llmcourse/data/corpora/sarcasm.csv", "notebooks/05_sarcasm_demo.ipynb",
+        "llmcourse/lessons/fromscratch/lora.py", "llmcourse/lessons/recorded/lora.json",
+        "llmcourse/data/corpora/sarcasm.csv", "notebooks/05_sarcasm_demo.ipynb",
         "slides/deck.md", "slides/content.py", "slides/talk.json", "slides/theme.css", "benchmarks/results/demo.json",
     ],
 )  # fmt: skip
