@@ -102,7 +102,7 @@ def _torchao(facts: Facts, needs: Needs) -> Finding | None:
     have = facts.versions.get("torchao")
     if not have or Version(have) >= installed.TORCHAO:
         return None
-    text = f"torchao {have} is installed, and PEFT raises on any before {installed.TORCHAO}"
+    text = f"torchao {have} is installed, and PEFT fails with versions older than {installed.TORCHAO}"
     return Finding("torchao", "stop", text, facts.pip("uninstall -y torchao"))
 
 
@@ -192,7 +192,7 @@ def _access(facts: Facts, needs: Needs) -> Finding | None:
     if not needs.repo:
         return None
     access, page = facts.access, f"https://huggingface.co/{needs.repo}"
-    instead, bad = (f"; {needs.fallback} stands in", "note") if needs.fallback else ("", "stop")
+    instead, bad = (f"; {needs.fallback} is used instead", "note") if needs.fallback else ("", "stop")
     match access.standing:
         case "cached":
             return Finding("model", "ok", f"{needs.repo}, already downloaded")
@@ -218,15 +218,15 @@ def _access(facts: Facts, needs: Needs) -> Finding | None:
 def _cache(facts: Facts, needs: Needs) -> Finding | None:
     if facts.cache_writable:
         return None
-    return Finding(
-        "cache", "stop", f"{facts.cache} cannot be written", facts.setting(needs.cache_variable, "/another/folder")
-    )
+    remedy = facts.setting(needs.cache_variable, "/another/folder")
+    return Finding("cache", "stop", f"{facts.cache} cannot be written", remedy)
 
 
 def _disk(facts: Facts, needs: Needs) -> Finding:
-    # the stand-in is smaller; how much of it is there already was not looked at
-    stands_in = needs.fallback and facts.access.refused
-    missing = needs.fallback_gib if stands_in else max(0.0, needs.download_gib - facts.cached_gib)
+    if needs.fallback and facts.access.refused:
+        missing = needs.fallback_gib  # we do not check how much of the stand-in is cached
+    else:
+        missing = 0.0 if facts.access.cached else max(0.0, needs.download_gib - facts.cached_gib)
     what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
     if missing and facts.cache_free_gib < missing + SPARE_GIB:
         elsewhere = facts.setting(needs.cache_variable, "/another/folder")
@@ -242,7 +242,6 @@ def _time(facts: Facts, needs: Needs) -> Finding | None:
     total = sum(minutes for _, minutes in needs.minutes)
     what = f"about {total:.0f} minutes: " + ", ".join(f"{step} {minutes:.2g}" for step, minutes in needs.minutes)
     if facts.machine.colab and total > LONG_MINUTES:
-        return Finding(
-            "time", "note", what, "Keep the tab open; after a disconnect Runtime > Run all goes on where it was"
-        )
+        remedy = "Keep the tab open. After a disconnect, Runtime > Run all continues where it stopped"
+        return Finding("time", "note", what, remedy)
     return Finding("time", "ok", what)

@@ -193,7 +193,7 @@ INCIDENTS = {
     ),
     "18 a session that is lost before the end": (
         on_t4(replace(BIG, minutes=(("train", 90),))),
-        ("time", "note", "Keep the tab open; after a disconnect Runtime > Run all goes on where it was"),
+        ("time", "note", "Keep the tab open. After a disconnect, Runtime > Run all continues where it stopped"),
     ),
     "the disk is full, on Colab": (
         on_t4(cache_free_gib=2),
@@ -223,7 +223,7 @@ def test_what_is_fine_is_let_through():
         on_t4(gpus=2, visible="0"),
         on_t4(versions={"torchao": "0.16.0"}),
         on_t4(ORIGINAL, access=Access(token=True, gated=True)),  # offline by wish, with a token
-        on_t4(ORIGINAL, access=Access(cached=True, gated=True), cached_gib=13.4),  # downloaded before
+        on_t4(ORIGINAL, access=Access(cached=True, gated=True), cache_free_gib=2),  # downloaded before
         on_t4(SMALL, gear="cpu"),  # a GPU, and the small model on purpose
         on_laptop(cache_free_gib=0.75),  # nothing more to come
     ):
