@@ -131,7 +131,7 @@ def attention_heads(tokens: Sequence[str], panels: Mapping[str, Sequence[Sequenc
     names = [token.strip() or repr(token) for token in tokens]
     for place, (title, weights) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
-        drawn = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+        image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=10)
         axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), fontsize=10)
         axes.tick_params(length=0, colors=TEXT)
@@ -139,7 +139,7 @@ def attention_heads(tokens: Sequence[str], panels: Mapping[str, Sequence[Sequenc
         axes.set_xlabel("looks at", fontsize=11, color=TEXT)
         if place == 0:
             axes.set_ylabel("token", fontsize=11, color=TEXT)
-    figure.colorbar(drawn, ax=figure.axes, shrink=0.7, label="attention weight")
+    figure.colorbar(image, ax=figure.axes, shrink=0.7, label="attention weight")
     return figure
 
 
@@ -154,12 +154,12 @@ def head_maps(panels: "Mapping[str, torch.Tensor]") -> "DescribedFigure":
     figure = figure_of(3.2 * len(panels) + 1, 5.2, f"Share of attention of every head, by layer. {summary}")
     for place, (title, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
-        drawn = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axes.set_title(title, fontsize=11, color=TEXT)
         axes.set_xlabel("head", fontsize=11, color=TEXT)
         axes.set_ylabel("layer" if place == 0 else "", fontsize=11, color=TEXT)
         axes.tick_params(colors=TEXT)
-    figure.colorbar(drawn, ax=figure.axes, shrink=0.7, label="share of attention")
+    figure.colorbar(image, ax=figure.axes, shrink=0.7, label="share of attention")
     return figure
 
 
@@ -206,10 +206,10 @@ def sizes(
         (False, "o", BLUE, "dense"),
         (True, "D", ORANGE, "sparse (mixture of experts)"),
     ):
-        drawn = [model for model in known if bool(model["sparse"]) == sparse]
+        group = [model for model in known if bool(model["sparse"]) == sparse]
         face = colour if not sparse else "white"
         axes.plot(
-            [m["year"] for m in drawn], [m["billion"] for m in drawn], mark, color=colour, markerfacecolor=face,
+            [m["year"] for m in group], [m["billion"] for m in group], mark, color=colour, markerfacecolor=face,
             markeredgewidth=1.8, markersize=7, label=label,
         )  # fmt: skip
     axes.plot(

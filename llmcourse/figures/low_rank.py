@@ -180,9 +180,9 @@ def ranks(results: Mapping[str, Any], labels: int = 4) -> "DescribedFigure":
     right.set_xlabel(f"α / r, with r = {r}", fontsize=11, color=TEXT)
     left.set_ylabel("log-probability of the right label", fontsize=11, color=TEXT)
     left.margins(y=0.25)
-    for height, what in ((-log(labels), "guessing"), (results["full"]["log_probability"], "full finetuning")):
+    for height, label in ((-log(labels), "guessing"), (results["full"]["log_probability"], "full finetuning")):
         start = left.get_xlim()[0] * 1.1
-        left.annotate(what, (start, height), xytext=(0, 4), textcoords="offset points", fontsize=10, color=TEXT)
+        left.annotate(label, (start, height), xytext=(0, 4), textcoords="offset points", fontsize=10, color=TEXT)
     return figure
 
 

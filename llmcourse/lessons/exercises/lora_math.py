@@ -32,16 +32,16 @@ def _examine_lora(attempt) -> str | None:
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(5, 6, generator=generator), torch.randn(4, 6, generator=generator)
     a, b = torch.randn(2, 6, generator=generator), torch.randn(4, 2, generator=generator)
-    kept = w.clone()
+    unchanged = w.clone()
     answer = attempt(x, w, a, b, 8.0)
     if not torch.is_tensor(answer) or answer.shape != (5, 4):
         shape = tuple(answer.shape) if torch.is_tensor(answer) else type(answer).__name__
         return f"x is (rows, inputs), so the result is (rows, outputs), here (5, 4); it gives {shape}."
-    if not torch.equal(w, kept):
+    if not torch.equal(w, unchanged):
         return "W was changed. It is frozen: add to the result, not to the matrix."
 
-    def near(other) -> bool:
-        return torch.allclose(answer, other, atol=1e-4)
+    def near(expected) -> bool:
+        return torch.allclose(answer, expected, atol=1e-4)
 
     frozen, update = x @ w.T, x @ a.T @ b.T
     if near(frozen + 4.0 * update):
@@ -82,10 +82,10 @@ def _examine_round(attempt) -> str | None:
 
     right = 4 * nearest(block / 4)
     if torch.allclose(answer, right):
-        other = torch.tensor([0.01, -0.02, 0.005])
+        small_block = torch.tensor([0.01, -0.02, 0.005])
         return (
             None
-            if torch.allclose(attempt(other, levels), 0.02 * nearest(other / 0.02))
+            if torch.allclose(attempt(small_block, levels), 0.02 * nearest(small_block / 0.02))
             else "use the block's own scale."
         )
     if torch.allclose(answer, nearest(block / 4)):

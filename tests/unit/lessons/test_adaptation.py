@@ -53,8 +53,8 @@ def test_train_once_trains_once(tiny, monkeypatch):
     rows = adaptation.passage_rows(tiny.tokenizer, TEXTS)
     first = adaptation.train_once(tiny, rows, WAYS["lora"])
     assert adaptation.train_once(tiny, rows, WAYS["lora"]) is first
-    others = [Settings("lora", 1e-2, epochs=1, rows=2, r=4, seed=seed) for seed in range(4)]
-    assert len({id(adaptation.train_once(tiny, rows, other)) for other in others}) == 4 == len(adaptation._cache)
+    settings = [Settings("lora", 1e-2, epochs=1, rows=2, r=4, seed=seed) for seed in range(4)]
+    assert len({id(adaptation.train_once(tiny, rows, other)) for other in settings}) == 4 == len(adaptation._cache)
     assert adaptation.train_once(tiny, rows, WAYS["lora"]) is not first  # the oldest has made room
 
 

@@ -7,9 +7,9 @@ import pytest
 from llmcourse.lessons.exercises import load_all
 
 
-def share(found):
-    found = list(found)
-    return sum(found) / len(found)
+def share(hits):
+    hits = list(hits)
+    return sum(hits) / len(hits)
 
 
 RECALL = [

@@ -44,13 +44,13 @@ def exact_in_any_case(text, labels):
 
 
 def longest_that_is_in(text, labels):
-    found = [label for label in labels if label.lower() in text.lower()]
-    return labels.index(max(found, key=len)) if found else None
+    matches = [label for label in labels if label.lower() in text.lower()]
+    return labels.index(max(matches, key=len)) if matches else None
 
 
 def longest_that_it_begins_with(text, labels):
-    found = [label for label in labels if text.strip().lower().startswith(label.lower())]
-    return labels.index(max(found, key=len)) if found else None
+    matches = [label for label in labels if text.strip().lower().startswith(label.lower())]
+    return labels.index(max(matches, key=len)) if matches else None
 
 
 def without_strip(text, labels):
@@ -84,7 +84,7 @@ def test_another_right_way_is_right():
 
     def parse(text, labels):
         words = sorted(labels, key=len, reverse=True)
-        found = re.match("|".join(rf"{re.escape(word)}\b" for word in words), text.strip(), re.IGNORECASE)
-        return next(i for i, w in enumerate(labels) if w.lower() == found.group().lower()) if found else None
+        match = re.match("|".join(rf"{re.escape(word)}\b" for word in words), text.strip(), re.IGNORECASE)
+        return next(i for i, w in enumerate(labels) if w.lower() == match.group().lower()) if match else None
 
     assert load_all()["parse_first_label"].verdict(parse) == "right"

@@ -93,14 +93,14 @@ def test_attention_over_random_shapes(kind, kv_heads, groups, head_dim, length, 
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config).to(dtype).eval()
     ids = torch.randint(0, 50, (1, length))
-    found = []
+    records = []
     layer = model.model.layers[0].self_attn
     layer.register_forward_hook(
-        lambda module, args, kwargs, out: found.append((kwargs["hidden_states"][0], out[0][0])), with_kwargs=True
+        lambda module, args, kwargs, out: records.append((kwargs["hidden_states"][0], out[0][0])), with_kwargs=True
     )
     with torch.no_grad():
         weights = model(ids, output_attentions=True, use_cache=False).attentions[0][0]
-    hidden, output = found[0]
+    hidden, output = records[0]
     ours = attention.self_attention(layer, hidden)
     near = 1e-5 if dtype != torch.bfloat16 else 2**-5
     assert ours.output.shape == (length, 72) and ours.weights.shape == (kv_heads * groups, length, length)

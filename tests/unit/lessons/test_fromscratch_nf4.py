@@ -13,8 +13,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def weights(shape, dtype=torch.float32, seed=0, scale=1.0):
-    luck = torch.Generator().manual_seed(seed)
-    return (scale * torch.randn(shape, generator=luck)).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(shape, generator=generator)).to(dtype)
 
 
 def test_the_levels_are_theirs():
@@ -100,8 +100,8 @@ def test_bits_a_weight_count_what_is_kept():
     q = nf4.quantise(weights(n))
     scales, _ = nf4.double_quantise(q.scales)
     assert 8 * (nf4.pack(q.codes).nbytes + q.scales.nbytes) / n == nf4.bits_a_weight(double=False) == 4.5
-    kept = nf4.pack(q.codes).nbytes + len(scales.codes) + scales.scales.nbytes
-    assert 8 * kept / n == nf4.bits_a_weight(double=True)
+    stored = nf4.pack(q.codes).nbytes + len(scales.codes) + scales.scales.nbytes
+    assert 8 * stored / n == nf4.bits_a_weight(double=True)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -38,10 +38,10 @@ def test_temperature_and_top_p_are_those_of_transformers(shape, dtype, temperatu
     scores = scores.float() + torch.linspace(0, 1e-3, shape[1])
     plain = sampling.probabilities(scores)
     edge = (plain.sort(-1, descending=True).values.cumsum(-1) - p).abs().min()
-    kept, expected = sampling.top_p(plain, p), TopPLogitsWarper(p)(None, scores).softmax(-1)
+    nucleus, expected = sampling.top_p(plain, p), TopPLogitsWarper(p)(None, scores).softmax(-1)
     if edge > 1e-5:  # where the sum meets p to the last digits, either answer is right
-        assert torch.equal(kept > 0, expected > 0) and torch.allclose(kept, expected, atol=1e-6)
-    assert torch.allclose(kept.sum(-1), torch.ones(shape[0]))
+        assert torch.equal(nucleus > 0, expected > 0) and torch.allclose(nucleus, expected, atol=1e-6)
+    assert torch.allclose(nucleus.sum(-1), torch.ones(shape[0]))
 
 
 def test_a_share_of_one_keeps_everything(logits):
