@@ -74,7 +74,7 @@ def label_tokens(loaded: LoadedModel, prompt: Prompt) -> list[list[int]]:
     start, *answered = encode_text(loaded.tokenizer, prompt, texts)
     if any(tokens[: len(start)] != start for tokens in answered):
         raise CourseError(
-            f"The tokenizer merges the end of the prompt ({prompt.task.answer_name}:) with the beginning of a label."
-            " End the task's answer_name with a letter."
+            f"The tokenizer merges the end of the prompt with the beginning of a label of task {prompt.task.name!r}."
+            " Begin its label words with a letter or a digit."
         )
     return [tokens[len(start) :] for tokens in answered]
