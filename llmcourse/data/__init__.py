@@ -1,7 +1,8 @@
-"""Rows: the course's tasks, and their rows from the bundled corpora, a hub or a stranger's file."""
+"""Rows: the course's tasks, and their rows from the bundled corpora, from Kaggle or the hub, or from your own file."""
 
 from llmcourse.data import handbook, injections, screen
-from llmcourse.data.rows import Rows, bundled_path, groups, in_order, load, load_first, read_all, rows_id, stream
+from llmcourse.data.rows import Rows, groups, in_order, load, load_first, read_all, rows_id, stream
+from llmcourse.data.sources import bundled_path, corpus_path
 from llmcourse.data.tasks import SARCASM, SUPPORT, TASKS, Task
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Rows",
     "Task",
     "bundled_path",
+    "corpus_path",
     "groups",
     "handbook",
     "in_order",

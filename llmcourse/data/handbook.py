@@ -1,14 +1,15 @@
-"""A company that does not exist: its handbook, questions about it, and what stands against it, general passages and facts.
+"""The handbook of an invented company, questions about it, and general passages and facts to compare with.
 
-Everything in the handbook is invented, so no model can have read it: an answer that is right came from the passage or from
-training on it. All of it comes with the package; `corpora/README.md` is its card.
+Everything in the handbook is invented, so no model can have read it. A right answer came from the passage, or from
+training on it. All of it comes with the package. `corpora/README.md` describes it.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from typing import Any
+
+from llmcourse.data.sources import corpus_path
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class Passage:
     text: str
     id: str = ""
     held_out: bool = False
-    """Kept out of training, so that the perplexity on it says what was learned about the handbook at large."""
+    """Not trained on, so that perplexity on it shows what was learned about the handbook in general."""
 
     @property
     def whole(self) -> str:
-        """Title and text, as a retriever indexes it and as training reads it."""
+        """Return title and text, as a retriever indexes them and as training reads them."""
         return f"{self.title}\n{self.text}"
 
 
@@ -52,54 +53,48 @@ class Handbook:
 
     @property
     def seen(self) -> list[Passage]:
-        """The passages that training may read."""
+        """Return the passages that training may read."""
         return [passage for passage in self.passages if not passage.held_out]
 
     @property
     def unseen(self) -> list[Passage]:
-        """The passages that no training reads."""
+        """Return the passages that are never trained on."""
         return [passage for passage in self.passages if passage.held_out]
 
     def passage(self, question: Question) -> Passage:
-        """The passage that answers a question."""
+        """Return the passage that answers a question."""
         return self.passages[self.place(question)]
 
     def place(self, question: Question) -> int:
-        """Where that passage stands among all passages."""
-        return next(place for place, passage in enumerate(self.passages) if passage.id == question.passage)
+        """Return the index of that passage in `passages`."""
+        return next(index for index, passage in enumerate(self.passages) if passage.id == question.passage)
 
 
 @lru_cache(maxsize=1)
 def load() -> Handbook:
-    """The handbook of Veldershaw Instruments: 60 passages, 12 of them held out, and a question about each."""
-    said = _read("handbook")
-    return Handbook(said["company"], _passages(said["passages"]), _questions(said["questions"]))
+    """Load the handbook of Veldershaw Instruments: 60 passages, 12 of them held out, and a question about each."""
+    corpus = _read("handbook.json")
+    return Handbook(corpus["company"], _passages(corpus["passages"]), _questions(corpus["questions"]))
 
 
 @lru_cache(maxsize=1)
 def general() -> tuple[tuple[Passage, ...], tuple[Question, ...]]:
-    """16 passages about the world at large, and 80 facts that many people know, as questions."""
-    said = _read("general")
-    return _passages(said["passages"]), _questions(said["facts"])
+    """Load 16 passages about the world in general, and 80 facts that many people know, as questions."""
+    corpus = _read("general.json")
+    return _passages(corpus["passages"]), _questions(corpus["facts"])
 
 
-def _read(name: str) -> dict:
-    return json.loads((resources.files("llmcourse.data") / "corpora" / f"{name}.json").read_text(encoding="utf-8"))
+def _read(name: str) -> dict[str, Any]:
+    return json.loads(corpus_path(name).read_text(encoding="utf-8"))
 
 
-def _passages(found: list[Mapping]) -> tuple[Passage, ...]:
-    return tuple(Passage(p["title"], p["text"], p.get("id", ""), p.get("held_out", False)) for p in found)
+def _passages(entries: list[dict[str, Any]]) -> tuple[Passage, ...]:
+    return tuple(Passage(e["title"], e["text"], e.get("id", ""), e.get("held_out", False)) for e in entries)
 
 
-def _questions(found: list[Mapping]) -> tuple[Question, ...]:
+def _questions(entries: list[dict[str, Any]]) -> tuple[Question, ...]:
+    optional = ("id", "passage", "paraphrase")
     return tuple(
-        Question(
-            q["question"],
-            q["answer"],
-            tuple(q["accept"]),
-            q.get("id", ""),
-            q.get("passage", ""),
-            q.get("paraphrase", ""),
-        )
-        for q in found
+        Question(e["question"], e["answer"], tuple(e["accept"]), **{name: e[name] for name in optional if name in e})
+        for e in entries
     )

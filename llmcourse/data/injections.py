@@ -1,32 +1,33 @@
-"""Prompt injections: what a stranger may write into a comment so that a classifier answers what he wants.
+"""Prompt injections: what a stranger may write into a comment to choose the classifier's answer.
 
-100 texts of 16 kinds, each beside a harmless one of about the same length: an answer may change because of an order, or because of any
-addition, and without the harmless text nobody can tell which. They come with the package; `corpora/README.md` is their card.
+100 texts of 16 kinds, each with a harmless one of about the same length. Any addition may change an answer, so an order
+counts only if it changes more answers than its harmless twin does. `corpora/README.md` describes them.
 """
 
 import csv
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+
+from llmcourse.data.sources import corpus_path
 
 
 @dataclass(frozen=True)
 class Injection:
-    """One text that wants a label, and its control."""
+    """A text that asks for a label, and its control."""
 
     kind: str
     text: str
-    """Has {label} where the wanted label word stands."""
+    """Contains {label} in place of the wanted label word."""
     harmless: str
-    """Wants nothing, and is about as long."""
+    """Asks for nothing, and is about as long."""
 
     def wanting(self, label: str) -> str:
-        """The text that wants this label word."""
-        return self.text.replace("{label}", label)  # not str.format: some of the texts have braces of their own
+        """Return the text that asks for this label word."""
+        return self.text.replace("{label}", label)  # not str.format: some texts have braces of their own
 
 
 @lru_cache(maxsize=1)
 def load() -> tuple[Injection, ...]:
-    """All of them, kind after kind."""
-    with (resources.files("llmcourse.data") / "corpora" / "injections.csv").open(encoding="utf-8", newline="") as file:
+    """Load all injections, sorted by kind."""
+    with open(corpus_path("injections.csv"), encoding="utf-8", newline="") as file:
         return tuple(Injection(**row) for row in csv.DictReader(file))

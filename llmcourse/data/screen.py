@@ -1,7 +1,8 @@
-"""Foreign texts on a projector or a page: rows pass a filter for slurs, and no text can run or rearrange what stands around it.
+"""Strangers' texts on a projector or a page: a filter for slurs, and escapes so that no text runs or reorders others.
 
-The words are kept as hashes, so that the filter does not spread them. It is short and blind to context: it spares a room the worst,
-and is no judgement of a text. It is for showing only; nothing is left out of training or evaluation.
+The filter's words are stored as hashes, so that the filter does not spread them. The list is short and ignores
+context: it spares an audience the worst, and does not judge a text. It is for display only. Training and evaluation use
+all rows.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from html import escape
 from llmcourse.data.tasks import Task
 
 WARNING = "Rows of real people's comments follow. Some are offensive; those with slurs are left out here."
-"""Shown before rows that are not the course's own."""
+"""Shown before rows that the course did not write."""
 
 _HASHES = frozenset(
     """
@@ -28,28 +29,29 @@ _HASHES = frozenset(
 
 
 def fit_to_show(text: str) -> bool:
-    """Whether a text is free of the words of the list (whole words, any letter case)."""
+    """Return whether a text has none of the listed words (whole words, any letter case)."""
     words = re.findall(r"[a-z]+", text.lower())
     return not any(hashlib.sha256(word.encode()).hexdigest()[:12] in _HASHES for word in words)
 
 
 def shown(task: Task, rows: Iterable[Mapping]) -> Iterator[Mapping]:
-    """The rows of which every text is fit to show, in their order."""
+    """Return the rows whose texts are all fit to show, in their order."""
     return (row for row in rows if all(fit_to_show(str(row[column])) for column in task.fields))
 
 
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
-"""What turns the direction of the text that follows (Unicode Standard Annex 9): embeddings, overrides, isolates, and their ends."""
+"""Characters that change the direction of the text after them: embeddings, overrides, isolates and their ends (Unicode
+Standard Annex 9)."""
 
 
-def directions_shown(text: str) -> str:
-    """The text with each character that turns the direction of what follows shown by its number, such as [U+202E].
+def escape_directions(text: str) -> str:
+    """Return the text with each character that changes the writing direction replaced by its number, such as [U+202E].
 
-    Right-to-left writing needs none of them; a text that holds one can make its neighbours read as something else.
+    Right-to-left writing needs none of them, and a text with one can make the text after it read as something else.
     """
-    return _DIRECTIONS.sub(lambda found: f"[U+{ord(found.group()):04X}]", text)
+    return _DIRECTIONS.sub(lambda match: f"[U+{ord(match.group()):04X}]", text)
 
 
 def html(text: object) -> str:
-    """A foreign text as HTML: escaped, and set apart from the direction of what stands around it."""
-    return f"<bdi>{escape(directions_shown(str(text)))}</bdi>"
+    """Return a stranger's text as HTML: escaped, and isolated from the direction of the text around it."""
+    return f"<bdi>{escape(escape_directions(str(text)))}</bdi>"

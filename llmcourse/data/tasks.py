@@ -1,21 +1,31 @@
-"""What a task is, and the course's own tasks. A task is data, not code: this is the only module that knows sarcasm, or a customer.
+"""What a task is, and the course's own tasks. A task is data, not code: only this module knows sarcasm or customers.
 
-To teach the course another domain, make another `Task` (two or more label words) and give its rows to the loaders of
-`llmcourse.data`; everything after them stays as it is.
+To teach the course another domain, make another `Task` with two or more label words, and give it to the loaders of
+`llmcourse.data` with its rows. Everything after them stays as it is.
 """
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
 
+Words = Annotated[tuple[str, ...], BeforeValidator(lambda words: tuple(words) if isinstance(words, list) else words)]
+"""A list will do as well, because JSON has no tuples."""
+NOT_IN_CARDS = ("sources", "kaggle", "hub", "example")
+"""What does not decide a model's answers. Cards cannot set it, so no stranger's card says where rows come from."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class Task:
-    """A text classification task, as an LLM is told it.
+    """A text classification task, as it is described to an LLM.
 
-    Raises CourseError when the label words cannot work: fewer than two, or two that differ in letter case only.
+    Raises CourseError for a value of the wrong type, and for label words that cannot work: fewer than two, or two that
+    differ in letter case only.
     """
 
     name: str
@@ -23,88 +33,95 @@ class Task:
     instruction: str
     """What the model is asked to do: one or two sentences, without the label words, which are listed after it."""
     fields: dict[str, str]
-    """Text columns, in the order in which a prompt shows them, each with the name that it has in the prompt."""
-    labels: tuple[str, ...]
-    """Label words; a row's integer `label` is an index into them."""
+    """Text columns, in the order in which a prompt shows them, each with its name in the prompt."""
+    labels: Words
+    """Label words. A row's integer `label` is an index into them."""
     answer_name: str = "Category"
     """What a prompt writes before the answer."""
     fallback: int | None = None
     """The label of the prompt's line "if the text does not fit ..., classify it as"; None for no such line."""
     group_column: str | None = None
-    """Rows with the same text here (two replies to one comment) never fall on both sides of a split."""
-    strip_marks: tuple[str, ...] = ()
-    """Endings that writers use to give the label away; cleaning removes them."""
+    """Rows with the same text here (two replies to one comment) never appear on both sides of a split."""
+    strip_marks: Words = ()
+    """Endings that writers use to give the label away. Cleaning removes them."""
     sources: dict[str, str] = field(default_factory=dict)
-    """Where rows come from: a name for `data.load`, and where that is."""
+    """Where rows come from: names for `data.load`, each with a description."""
     label_column: str = "label"
+    """What files call the column of the labels."""
     kaggle: tuple[str, str] | None = None
     """Data set and file on Kaggle, for the source "kaggle"."""
     hub: tuple[str, str, str] | None = None
     """Data set, file and pinned revision on the Hugging Face hub, for the source "hub"."""
-    example: dict | None = None
-    """One row, with its label, that every arm of a comparison answers for all to see; it is in no data set."""
+    example: dict[str, Any] | None = None
+    """One row with its label that is in no data set. A comparison shows every method's answer to it."""
 
-    def __post_init__(self):
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, handler: Any) -> Any:
+        """Turn what pydantic refuses into a CourseError."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            name = (values.kwargs or {}).get("name", *(values.args or ())[:1])
+            raise CourseError(_refusal(error, f"Task {name!r:.60}")) from None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", self.name):
+            raise CourseError(
+                f"Task name={self.name!r:.60}: a name has 1 to 100 characters, without slashes or control characters."
+            )
         words = [word.strip().lower() for word in self.labels]
         if len(words) < 2 or len(set(words)) < len(words) or not all(words):
             raise CourseError(
                 f"Task {self.name!r} needs two or more different, non-empty label words; it has {list(self.labels)}."
             )
         if not self.fields:
-            raise CourseError(f"Task {self.name!r} names no text column.")
+            raise CourseError(f"Task {self.name!r} names no text column. Give its columns as fields={{column: name}}.")
         if self.group_column is not None and self.group_column not in self.fields:
             raise CourseError(
                 f"Task {self.name!r}: its group column {self.group_column!r} is not among {list(self.fields)}."
             )
+        if self.fallback is not None and not 0 <= self.fallback < len(self.labels):
+            raise CourseError(
+                f"Task {self.name!r}: fallback={self.fallback} is no label. Give 0 to {len(self.labels) - 1}, or None."
+            )
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The text columns, in prompt order."""
+        """Return the text columns, in prompt order."""
         return tuple(self.fields)
 
+    @property
+    def label_values(self) -> dict[str, int]:
+        """Return what a label column may hold (label words or numbers, in lower case), each with its label."""
+        words = {word.strip().lower(): label for label, word in enumerate(self.labels)}
+        if any(word.isdigit() for word in words):  # where words are numbers themselves ("1", "2"), a number is a word
+            return words
+        return {str(label): label for label in range(len(self.labels))} | words
+
     @classmethod
-    def from_dict(cls, values: dict) -> "Task":
-        """A task from what `as_dict` gave, however it came here.
+    def from_dict(cls, values: dict[str, Any]) -> "Task":
+        """Make a task of what `as_dict` returned. Raises CourseError for anything else: a card may be a stranger's."""
+        for name in NOT_IN_CARDS:
+            if name in values:
+                raise CourseError(f"A task's card cannot set {name}={values[name]!r:.60}. Remove it.")
+        return cls(**values)
 
-        Raises CourseError for a value of the wrong kind, and for one that as_dict does not give: a stranger's card cannot say where
-        rows come from.
-        """
-
-        def words(value) -> bool:
-            return isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)
-
-        checks = {
-            "name": lambda value: isinstance(value, str) and re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", value),
-            "instruction": lambda value: isinstance(value, str),
-            "fields": lambda value: isinstance(value, dict) and words(list(value.values())) and words(list(value)),
-            "labels": words,
-            "answer_name": lambda value: isinstance(value, str),
-            "fallback": lambda value: (
-                value is None
-                or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(values["labels"]))
-            ),
-            "group_column": lambda value: value is None or isinstance(value, str),
-            "strip_marks": words,
-            "label_column": lambda value: isinstance(value, str),
-        }
-        for name in ("name", "instruction", "fields", "labels"):
-            if name not in values:
-                raise CourseError(f"A task without {name!r}.")
-        odd = next((name for name in values if name not in checks), None)
-        unfit = (name for name, fits in checks.items() if name in values and not fits(values[name]))
-        wrong = next(unfit, None) if odd is None else odd
-        if wrong is not None:
-            raise CourseError(f"A task with {wrong}={values[wrong]!r:.60}, which is not what a task holds there.")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-    def as_dict(self) -> dict:
-        """What decides the model's answers, as JSON-able values (for hashes and cards)."""
-        values = {
-            key: value
-            for key, value in dataclasses.asdict(self).items()
-            if key not in ("sources", "example", "kaggle", "hub")
-        }
+    def as_dict(self) -> dict[str, Any]:
+        """Return what decides the model's answers, as JSON can hold it, for hashes and cards."""
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in NOT_IN_CARDS}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _refusal(error: ValidationError, task: str) -> str:
+    """Return what is wrong with the first value that pydantic refuses, as a sentence."""
+    first = error.errors()[0]
+    place, value = ".".join(map(str, first["loc"])), f"{first['input']!r:.60}"
+    if first["type"] == "missing":
+        return f"A task without {place!r}. Add it."
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{task}: {place}={value} is unknown. A task has: {', '.join(Task.__dataclass_fields__)}."
+    return f"{task}: {place}={value} does not fit. {first['msg'].replace('Input should', 'It must')}."
 
 
 SARCASM = Task(
@@ -129,9 +146,9 @@ SARCASM = Task(
     # quoted from the talk, where few-shot prompting of Mistral-7B answered it with garbage
     example={
         "parent_comment": (
-            "The article itself is only worse than your summary of it. A grubby little commentary by someone who still believes"
-            " Orwell got it right when he thought his prophesy was of a *Socialist* society, and not a warning about Capitalism"
-            " as it is seen today."
+            "The article itself is only worse than your summary of it. A grubby little commentary by someone who still"
+            " believes Orwell got it right when he thought his prophesy was of a *Socialist* society, and not a warning"
+            " about Capitalism as it is seen today."
         ),
         "comment": "we should definitely run away from 'tyranny' into the hands of capitalism",
         "label": 1,
@@ -141,8 +158,8 @@ SARCASM = Task(
 SUPPORT = Task(
     name="support",
     instruction=(
-        "You read the messages that customers write to an online shop. Your task is to say what the writer wants, and to"
-        " sort the message into one of these categories:"
+        "You read the messages that customers write to an online shop. Your task is to say what the writer wants, and"
+        " to sort the message into one of these categories:"
     ),
     fields={"message": "message"},
     # an answer; a repair; out; nothing at all

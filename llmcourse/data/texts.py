@@ -1,4 +1,4 @@
-"""What a text may be: how long, and on one line."""
+"""The rules for a text: how long it may be, and that a prompt gets it on one line."""
 
 import re
 
@@ -9,7 +9,7 @@ MAX_CHARACTERS = 4_000
 
 
 def is_unicode(text: str) -> bool:
-    """False for a text with half a character (a lone surrogate), which no file and no tokenizer takes."""
+    """Return False for a text with half a character (a lone surrogate), which no file and no tokenizer accepts."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -18,14 +18,14 @@ def is_unicode(text: str) -> bool:
 
 
 def one_line(value: object) -> str:
-    """A field's text on one line, unable to imitate the prompt's structure.
+    """Return a field's text on one line, so that it cannot imitate the prompt's structure.
 
-    A prompt's parts are told apart by line breaks, so a text that is folded onto one line cannot open a section or
-    answer in the row's place at the start of a line. Control tokens such as `<|im_end|>` are broken up: a tokenizer would take
-    them for the end of the message. What the text *says* is left as it is; whether the model believes it is another
-    matter, and is measured.
+    Line breaks separate the parts of a prompt. A text on one line cannot start a section, or give the row's answer at
+    the start of a line. Control tokens such as `<|im_end|>` are broken up, because a tokenizer would read them as the
+    end of the message. The words stay as they are. Whether the model obeys them is another question (see
+    `data.injections`).
 
-    Raises CourseError for a text over MAX_CHARACTERS, and for one with half a character.
+    Raises CourseError for a text of more than MAX_CHARACTERS, and for one with half a character.
     """
     text = " ".join(str(value).split())
     if not is_unicode(text):
@@ -36,4 +36,4 @@ def one_line(value: object) -> str:
         raise CourseError(
             f"A text of {len(text):,} characters is too long for a prompt: at most {MAX_CHARACTERS:,}. Shorten it."
         )
-    return re.sub(r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])", lambda mark: mark.group() + " ", text)
+    return re.sub(r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])", lambda match: match.group() + " ", text)

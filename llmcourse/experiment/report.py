@@ -57,7 +57,7 @@ def render(experiment: Experiment, results: dict[str, Any]) -> str:
 
 def _show_directions(value: object) -> object:
     """Return a value as the template writes it: in a text, and in the markup of a figure, direction becomes visible."""
-    return type(value)(screen.directions_shown(value)) if isinstance(value, str) else value
+    return type(value)(screen.escape_directions(value)) if isinstance(value, str) else value
 
 
 def notable_tests(results: dict[str, Any]) -> list[dict[str, Any]]:

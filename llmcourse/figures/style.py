@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
 
-from llmcourse.data.screen import directions_shown
+from llmcourse.data.screen import escape_directions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def figure_of(width: float, height: float, alt: str) -> "DescribedFigure":
     from llmcourse.figures.described import DescribedFigure
 
     figure = DescribedFigure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.alt = directions_shown(alt)
+    figure.alt = escape_directions(alt)
     return figure
 
 
@@ -59,7 +59,7 @@ def plain_texts(figure: "Figure") -> Iterator[None]:
         for text in figure.findobj(Text):
             assert isinstance(text, Text)
             text.set_parse_math(False)
-            text.set_text(directions_shown(text.get_text()))
+            text.set_text(escape_directions(text.get_text()))
         yield
 
 
@@ -79,6 +79,6 @@ def svg(figure: "Figure") -> str:
     settings = matplotlib.rc_context({"svg.hashsalt": "llmcourse", "svg.fonttype": "none", "font.family": "sans-serif"})
     with settings, plain_texts(figure):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", directions_shown(buffer.getvalue()), flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", escape_directions(buffer.getvalue()), flags=re.DOTALL)
     alt = escape(getattr(figure, "alt", ""), quote=True)
     return f'<svg role="img" aria-label="{alt}"' + text[text.index("<svg") + len("<svg") :]

@@ -166,7 +166,7 @@ PROTECTIONS = [
         "aside = folder\n    aside.mkdir(parents=True, exist_ok=True)\n    with contextlib.redirect_stderr(io.StringIO()):",
         "test_embedded::test_a_kill_and_two_processes_leave_one_whole_model",
     ),
-    Protection("data/rows.py", "hub.verify(path.parent)", "pass", "test_network_gone"),
+    Protection("data/sources.py", "hub.verify(path.parent)", "pass", "test_network_gone"),
     # no line of its own keeps memory level, so that one is put in which does not
     Protection(
         "models/loading.py",
@@ -176,19 +176,19 @@ PROTECTIONS = [
     ),
     # hostile input
     Protection(
-        "data/rowfiles.py",
-        "_refuse_lone_returns(path)\n        reader",
-        "pass\n        reader",
+        "data/fileformats.py",
+        "_refuse_lone_returns(path)\n    rejected",
+        "pass\n    rejected",
         ANY_LINES + " test_fuzz_cases",
     ),
     Protection(
         "data/rows.py",
-        '[(count, *_)] = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchall()',
-        'count, *_ = connection.execute(f"SELECT count(*), {lengths} FROM {view}").fetchone()',
+        '[(count, *_)] = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchall()',
+        'count, *_ = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchone()',
         ANY_LINES,
     ),
     Protection(
-        "data/rowfiles.py",
+        "data/database.py",
         "except (duckdb.Error, RuntimeError, UnicodeError) as error:",
         "except ZeroDivisionError as error:",
         HOSTILE + "test_any_damage_is_read_or_refused",
@@ -201,8 +201,8 @@ PROTECTIONS = [
     ),
     Protection(
         "data/texts.py",
-        'lambda mark: mark.group() + " ", text)',
-        "lambda mark: mark.group(), text)",
+        'lambda match: match.group() + " ", text)',
+        "lambda match: match.group(), text)",
         "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
     ),
     Protection(
@@ -219,13 +219,13 @@ PROTECTIONS = [
     ),
     Protection(
         "data/screen.py",
-        "escape(directions_shown(str(text)))",
-        "directions_shown(str(text))",
+        "escape(escape_directions(str(text)))",
+        "escape_directions(str(text))",
         "test_hostile_pages::test_nothing_runs_and_nothing_is_fetched",
     ),
     Protection(
         "data/screen.py",
-        "escape(directions_shown(str(text)))",
+        "escape(escape_directions(str(text)))",
         "escape(str(text))",
         "test_hostile_pages::test_an_override_does_not_turn_its_neighbours",
     ),

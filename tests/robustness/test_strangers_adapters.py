@@ -231,7 +231,7 @@ CARDS = {
     "a source": ({"task": SARCASM.as_dict() | {"sources": {"kaggle": "x"}}}, "sources="),
     "a download": ({"task": SARCASM.as_dict() | {"hub": ["a/b", "c", "d"]}}, "hub="),
     "a name that is a path": ({"task": SARCASM.as_dict() | {"name": "../../x"}}, "name="),
-    "a column of numbers": ({"task": SARCASM.as_dict() | {"fields": {"a": 1}}}, "fields="),
+    "a column of numbers": ({"task": SARCASM.as_dict() | {"fields": {"a": 1}}}, "fields.a=1"),
     "a fallback outside": ({"task": SARCASM.as_dict() | {"fallback": 9}}, "fallback="),
     "no task": ({"task": {}}, "without 'name'"),
     "half a character": ({"task": SARCASM.as_dict() | {"instruction": "\ud800"}}, "surrogates not allowed"),

@@ -1,6 +1,7 @@
 """Files of rows: what cannot be read is named by its line, and what can is read as it stands."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcourse import CourseError, data
-from llmcourse.data.tasks import SARCASM
+from llmcourse.data.tasks import SARCASM, Task
 
 HEADER = ["label", "comment", "parent_comment"]
 
@@ -55,6 +56,17 @@ def test_bad_files_get_a_clear_message(tmp_path, name):
     with pytest.raises(CourseError, match=message) as error:
         data.load(SARCASM, tmp_path / name)
     assert name in str(error.value) or "cannot be read" in message
+
+
+def test_labels_stay_with_their_texts_without_a_line_end_at_the_end(tmp_path):
+    """DuckDB 2.0 put the last line of such a file first, on two threads and in nearly every try."""
+    path = tmp_path / "a.jsonl"
+    rows = [{"label": i % 2, "text": f"a  text {i} end"} for i in range(2000)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    for _ in range(5):
+        found = data.load(Task("plain", "Sort it.", {"text": "text"}, ("a", "b")), path)
+        for row in [*found.train, *found.test]:
+            assert row["text"] == f"a text {row['row'] - 1} end" and row["label"] == (row["row"] - 1) % 2
 
 
 def test_missing_file(tmp_path):
@@ -109,7 +121,8 @@ def test_a_million_rows_stay_below_a_gigabyte_and_keep_their_numbers(tmp_path):
         file.write("label,comment,parent_comment\n")
         for i in range(1_010_000):
             file.write(
-                f'{i % 2},"reply number {i}, about as long as the replies that people write",parent {i // 3} and some more words\n'
+                f'{i % 2},"reply number {i}, about as long as the replies that people write",'
+                f"parent {i // 3} and some more words\n"
             )
     # VmHWM and not ru_maxrss, which a child inherits from the process that started it
     program = (

@@ -195,13 +195,12 @@ def test_what_a_column_called_split_leaves_out_is_counted(tmp_path):
 
 
 def test_a_source_that_is_gone_gives_way_to_the_next(monkeypatch):
-    from llmcourse import CourseError, data
-    from llmcourse.data.tasks import SARCASM
+    from llmcourse.data import sources
 
-    def gone(fetch, place, other):
+    def gone(fetch, place, alternative):
         raise CourseError(f"{place} does not answer")
 
-    monkeypatch.setattr(data, "_download", gone)
+    monkeypatch.setattr(sources, "_download", gone)
     rows = data.load_first(SARCASM, ["hub", "bundled"], n_train=10, n_test=10)
     assert rows.source == "bundled" and len(rows.train) == 10
     with pytest.raises(CourseError, match="the hub does not answer"):
