@@ -38,8 +38,8 @@ def deck() -> list[str]:
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 NAMES = re.compile(
-    r"Mistral-7B|Llama 2 7B|Llama3-8B|Mistral-8B|Phi-3-8B|Phi-3-mini|SmolLM2-135M|135M parameters|135 million parameters"
-    r"|GPT-[13]|BM25|T4|A100|the 7B model|at 7B"
+    r"Mistral-7B|Llama 2 7B|Llama3-8B|Mistral-8B|Phi-3-8B|Phi-3-mini|SmolLM2-135M|135M parameters"
+    r"|135 million parameters|GPT-[13]|BM25|T4|A100|the 7B model|at 7B"
     r"|NF4|nf4|int4|fp4|fp16|bf16|b?float16|float32|FP32|[14]6? bits|4-bit|4-shot|TRL 1\.16"
     r"|[Nn]otebooks? \d\d(?:(?:,| to) \d\d)*|arXiv:[\d.]+|figure 3\.16|et al\. \d{4}"
 )
