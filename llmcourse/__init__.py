@@ -1,16 +1,17 @@
 """Companion library of the notebook course *Finetune LLMs*.
 
-One experiment runs through everything: the same rows and the same base model; prompt it, finetune it, compare the results.
+One experiment runs through everything: the same rows and the same base model; prompt it, finetune it, compare the
+results.
 
     rows -> prompt -> model -> predictions -> comparison -> figures, report, slides
                         ^
                      training
 
-Each step is a package of its own: `data`, `models`, `predict`, `training`, `experiment` and `figures`. `setup` asks whether the
-course runs on this machine, `lessons` serves the notebooks, and `cli` is the command line.
+Each step is a package of its own: `data`, `models`, `predict`, `training`, `experiment` and `figures`. `setup` asks
+whether the course runs on this machine, `lessons` serves the notebooks, and `cli` is the command line.
 
-Importing the package is cheap. The names below are imported when they are first used (PEP 562), and torch and transformers only by
-the functions that need them.
+Importing the package is cheap. The names below are imported when they are first used (PEP 562), and torch and
+transformers only by the functions that need them.
 """
 
 import importlib

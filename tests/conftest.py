@@ -70,7 +70,8 @@ def t4(monkeypatch):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path_factory, tokenizer):
-    """Gives tiny random models of the catalogue's architectures the place of the real ones: `hub("mistral-7b")` -> its folder."""
+    """Gives tiny random models of the catalogue's architectures the place of the real ones: `hub("mistral-7b")` -> its
+    folder."""
     monkeypatch.setattr(models.loading, "_loaded", None)
 
     def put(name: str, prequantised: bool = False, **changes):
@@ -115,7 +116,7 @@ def hub(monkeypatch, tmp_path_factory, tokenizer):
 
 @pytest.fixture(scope="session")
 def course_wheel(tmp_path_factory):
-    """A wheel of the course as it is now, built without a network, from a copy: no build folder of yesterday takes part."""
+    """A wheel of the course as it is now, built without a network, from a copy without an old build folder."""
     root = Path(__file__).parents[1]
     tree, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt", "constraints-colab.txt"):
@@ -128,14 +129,16 @@ def course_wheel(tmp_path_factory):
 
 @pytest.fixture
 def products():
-    """Matrix products as torch has them by itself, whatever another test's model has set: for what is compared to rounding."""
+    """Matrix products as torch has them by itself, whatever another test's model has set: for what is compared to
+    rounding."""
     with hardware.prefer_mkl():
         yield
 
 
 @pytest.fixture
 def measured():
-    """Keeps what a test measured for TRUST.md: `measured("kills", count=20)`, in benchmarks/results/trust/, if LLMCOURSE_RECORD is set."""
+    """Keeps what a test measured for TRUST.md: `measured("kills", count=20)`, in benchmarks/results/trust/, if
+    LLMCOURSE_RECORD is set."""
 
     def keep(name: str, **figures) -> None:
         from llmcourse._base import files

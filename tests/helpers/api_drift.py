@@ -1,11 +1,12 @@
 """Finds keywords and names that the installed libraries do not know, without running the code that uses them.
 
-From release to release torch, transformers, peft and trl rename and remove what courses are written with: `max_seq_length`,
-`SFTTrainer(tokenizer=)`, `warmup_ratio`, `torch_dtype` and `DataCollatorForCompletionOnlyLM` each broke published notebooks
-(huggingface/course#1171, trl#2290, peft#2949, TransformerLens#1093, trl#3827). Cells that need a GPU or gigabytes of weights are
-not run by tests: a learner would be the first to know. So this module reads the code, follows names through imports, assignments
-and subclasses, and compares each keyword with what the installed release takes; where **kwargs would swallow a typo, with the
-keys that the source reads. It does not see values, nor the type of most objects: there a method is known by name (METHODS).
+From release to release torch, transformers, peft and trl rename and remove what courses are written with:
+`max_seq_length`, `SFTTrainer(tokenizer=)`, `warmup_ratio`, `torch_dtype` and `DataCollatorForCompletionOnlyLM` each
+broke published notebooks (huggingface/course#1171, trl#2290, peft#2949, TransformerLens#1093, trl#3827). Cells that
+need a GPU or gigabytes of weights are not run by tests: a learner would be the first to know. So this module reads the
+code, follows names through imports, assignments and subclasses, and compares each keyword with what the installed
+release takes; where **kwargs would swallow a typo, with the keys that the source reads. It does not see values, nor the
+type of most objects: there a method is known by name (METHODS).
 """
 
 import ast
@@ -25,9 +26,11 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 LIBRARIES = "torch transformers peft trl bitsandbytes datasets accelerate safetensors sklearn huggingface_hub llmcourse"
 # functions that read all of their **kwargs themselves: another key is lost, or refused at run time
-CLOSED = """BitsAndBytesConfig GenerationConfig PreTrainedConfig.__post_init__ PreTrainedModel.save_pretrained LlamaTokenizer
-    PreTrainedTokenizerBase.__init__ TokenizersBackend.__init__ PreTrainedTokenizerBase.__call__ PeftModel.save_pretrained
-    PreTrainedTokenizerBase.batch_decode PreTrainedTokenizerBase.apply_chat_template PreTrainedTokenizerBase.save_pretrained"""
+CLOSED = """
+    BitsAndBytesConfig GenerationConfig PreTrainedConfig.__post_init__ PreTrainedModel.save_pretrained LlamaTokenizer
+    PreTrainedTokenizerBase.__init__ TokenizersBackend.__init__ PreTrainedTokenizerBase.__call__
+    PeftModel.save_pretrained PreTrainedTokenizerBase.batch_decode PreTrainedTokenizerBase.apply_chat_template
+    PreTrainedTokenizerBase.save_pretrained"""
 # where the **kwargs of others go; here and in METHODS, names without a library are in transformers
 FORWARDS = dict.fromkeys(CLOSED.split(), "") | {
     "PartialState": "torch.distributed.init_process_group",
@@ -51,7 +54,8 @@ FORWARDS = dict.fromkeys(CLOSED.split(), "") | {
 METHODS = {  # what a call of this name is on an object of unknown type; a dot where it must be a method
     ".generate": "GenerationMixin.generate",
     ".train": "Trainer.train torch.nn.Module.train",
-    ".save_pretrained": "PreTrainedModel.save_pretrained PreTrainedTokenizerBase.save_pretrained peft.PeftModel.save_pretrained",
+    ".save_pretrained": "PreTrainedModel.save_pretrained PreTrainedTokenizerBase.save_pretrained "
+    "peft.PeftModel.save_pretrained",
     ".apply_chat_template": "PreTrainedTokenizerBase.apply_chat_template",
     ".batch_decode": "PreTrainedTokenizerBase.batch_decode",
     "tokenizer": "PreTrainedTokenizerBase.__call__",
@@ -106,7 +110,8 @@ def python_of(cell: str) -> str:
 
 
 class Reader(ast.NodeVisitor):
-    """Reads one file, or a notebook's cells one after the other: `problems`, and `checked`, the calls that it understood."""
+    """Reads one file, or a notebook's cells one after the other: `problems`, and `checked`, the calls that it
+    understood."""
 
     def __init__(self, path: Path):
         self.names, self.problems, self.checked = ChainMap(), [], set()
@@ -151,7 +156,8 @@ class Reader(ast.NodeVisitor):
                 self.check(node)
 
     def value(self, node):
-        """What an expression stands for: an object of a library, (class,) for an instance, a list for the keys of a dict."""
+        """What an expression stands for: an object of a library, (class,) for an instance, a list for the keys of a
+        dict."""
         match node:
             case ast.Name(name):
                 return self.names.get(name)

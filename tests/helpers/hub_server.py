@@ -20,7 +20,8 @@ class Hub:
         self.gone = False
         """No request is answered any more: connections end at once, as when the network goes away."""
         self.refuse: int | None = None
-        """Every request is answered with this status, and with its own Authorization header repeated wherever a message may be."""
+        """Every request is answered with this status, and with its own Authorization header repeated wherever a message
+        may be."""
         self.heard: list[str] = []
         """The Authorization headers that came."""
         self.url = ""

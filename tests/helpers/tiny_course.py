@@ -1,6 +1,9 @@
-"""The command `llmcourse` on a tiny random model, for tests that start processes: `tiny_course.py MODEL_FOLDER finetune ...`.
+"""The command `llmcourse` on a tiny random model, for tests that start processes.
 
-With the variable SLOWLY each micro-batch and each batch of answers takes so many seconds more, so that there is time to kill somebody.
+Usage: tiny_course.py MODEL_FOLDER finetune ...
+
+With the variable SLOWLY each micro-batch and each batch of answers takes so many seconds more, so that there is time to
+kill somebody.
 """
 
 import os

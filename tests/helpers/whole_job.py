@@ -1,7 +1,7 @@
 """A whole run of the course, small, to be killed: `python tests/helpers/whole_job.py FOLDER [PHASE WRITE]`.
 
-Converts the embedded model into FOLDER/cache, then trains and asks a tiny random model in FOLDER/runs and writes the report. With PHASE and
-WRITE it kills itself there, at the phase's WRITE-th call of fsync or rename.
+Converts the embedded model into FOLDER/cache, then trains and asks a tiny random model in FOLDER/runs and writes the
+report. With PHASE and WRITE it kills itself there, at the phase's WRITE-th call of fsync or rename.
 """
 
 import os
@@ -14,7 +14,8 @@ PHASES = ("convert", "train", "evaluate", "write")
 
 
 def count_writes(limit: int | None) -> list[str]:
-    """Count the calls that make what was written last; at the `limit`-th the process kills itself, before it or after it."""
+    """Count the calls that make what was written last; at the `limit`-th the process kills itself, before it or after
+    it."""
     calls: list[str] = []
 
     def counted(name):

@@ -1,6 +1,8 @@
-"""Whatever a file or a text holds: the right content comes out, or a CourseError; never another error, never other content.
+"""Whatever a file or a text holds: the right content comes out, or a CourseError; never another error, never other
+content.
 
-`tests/robustness/fuzz/` looks for what these properties miss; what it found is replayed by tests/robustness/test_fuzz_cases.py.
+`tests/robustness/fuzz/` looks for what these properties miss; what it found is replayed by
+tests/robustness/test_fuzz_cases.py.
 """
 
 import csv

@@ -1,4 +1,5 @@
-"""Pages made of hostile rows, labels and answers: nothing runs, nothing is fetched, no text turns the direction of its neighbours."""
+"""Pages made of hostile rows, labels and answers: nothing runs, nothing is fetched, no text turns the direction of its
+neighbours."""
 
 import html
 import re
@@ -219,7 +220,9 @@ def test_an_override_does_not_turn_its_neighbours(tmp_path):
 <script>
 for (const p of document.querySelectorAll('p')) {
   const after = p.lastChild, range = document.createRange();
-  const left = i => { range.setStart(after, i); range.setEnd(after, i + 1); return range.getBoundingClientRect().left; };
+  const left = i => {
+    range.setStart(after, i); range.setEnd(after, i + 1); return range.getBoundingClientRect().left;
+  };
   p.setAttribute('data-order', left(1) < left(5) ? 'kept' : 'turned');
 }
 </script>"""

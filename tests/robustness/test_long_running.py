@@ -13,7 +13,8 @@ from llmcourse.training import finetuning
 
 RUNS = 200
 MIB_PER_RUN = 0.05
-"""What a run may grow by, averaged over the second half: the allocator's noise. A kept model would be 6 MiB a run, a kept adapter 0.01."""
+"""What a run may grow by, averaged over the second half: the allocator's noise. A kept model would be 6 MiB a run, a
+kept adapter 0.01."""
 
 
 @pytest.mark.trust

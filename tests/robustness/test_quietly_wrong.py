@@ -1,7 +1,8 @@
-"""The silent errors of finetuning and comparing: each is made here, and the library must refuse it by a check of its own.
+"""The silent errors of finetuning and comparing: each is made here, and the library must refuse it by a check of its
+own.
 
-Leaks between test rows, training rows and shots: test_experiment.test_leaks_are_refused; a loss that is not a number and a run that learns
-nothing: test_finetune.test_training_that_learns_nothing_or_breaks_down_is_refused.
+Leaks between test rows, training rows and shots: test_experiment.test_leaks_are_refused; a loss that is not a number
+and a run that learns nothing: test_finetune.test_training_that_learns_nothing_or_breaks_down_is_refused.
 """
 
 import sys
@@ -19,7 +20,7 @@ from llmcourse.training import finetuning, trainer
 
 @pytest.fixture
 def spoilt(monkeypatch):
-    """Every trainer is spoilt by `spoil(trainer)` after it was made, as a library's change or a setting might spoil it."""
+    """Every trainer is spoilt by `spoil(trainer)` after it was made, as a library or a setting might spoil it."""
 
     def apply(spoil):
         class Spoilt(trainer.LabelTrainer):

@@ -1,4 +1,5 @@
-"""Fuzzes one target for some seconds: python tests/robustness/fuzz/run.py TARGET SECONDS. `make fuzz` runs all; it needs atheris.
+"""Fuzzes one target for some seconds: python tests/robustness/fuzz/run.py TARGET SECONDS. `make fuzz` runs all; it
+needs atheris.
 
 It starts from the cases that are kept. Bytes that break the target are written to cases/TARGET/, to be mended and kept.
 """

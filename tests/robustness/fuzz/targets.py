@@ -1,6 +1,7 @@
 """What is fuzzed: each target takes any bytes and raises only where something is wrong.
 
-`make fuzz` hands them bytes that atheris finds; tests/robustness/test_fuzz_cases.py hands them the bytes kept under cases/.
+`make fuzz` hands them bytes that atheris finds; tests/robustness/test_fuzz_cases.py hands them the bytes kept under
+cases/.
 """
 
 import csv
@@ -121,7 +122,7 @@ def adapter(content: bytes) -> None:
 
 
 def journal(content: bytes) -> None:
-    """Any bytes, alone or behind what a journal wrote (by the first byte): what was written is there, and it goes on."""
+    """Any bytes, alone or after what a journal wrote (by the first byte): what was written is there, and it goes on."""
     path = FOLDER / "log"
     path.unlink(missing_ok=True)
     known = {}

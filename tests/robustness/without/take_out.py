@@ -1,8 +1,9 @@
 """Take a protection out of the library, in every process that is started with this folder on PYTHONPATH.
 
-The variable LLMCOURSE_WITHOUT names a function and what takes its place, as JSON: {"function": "module:qualified.name", "line": ...,
-"instead": ...}. With `line`, that text is replaced once within the function's source; without, `instead` is an expression for
-another function. Only the function's code changes, so that modules which imported it by name run the changed code too.
+The variable LLMCOURSE_WITHOUT names a function and what takes its place, as JSON: {"function": "module:qualified.name",
+"line": ..., "instead": ...}. With `line`, that text is replaced once within the function's source; without, `instead`
+is an expression for another function. Only the function's code changes, so that modules which imported it by name run
+the changed code too.
 """
 
 import importlib.abc
