@@ -23,10 +23,10 @@ def find_function(module, name):
 
 def changed_source(function, line, instead):
     """Return the function's source with `line` replaced, which must be in it once."""
-    source = textwrap.dedent(inspect.getsource(function))
+    source = inspect.getsource(function)
     if source.count(line) != 1:
         raise LookupError(f"{function.__module__}:{function.__qualname__} has {source.count(line)} times: {line}")
-    return source.replace(line, instead)
+    return textwrap.dedent(source.replace(line, instead))
 
 
 def compiled(source, function):
