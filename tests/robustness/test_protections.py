@@ -1,11 +1,13 @@
-"""Each claim of TRUST.md rests on a few lines of code. Here each of them is taken out, in a copy, and the tests of its claim must fail.
+"""Each claim of TRUST.md rests on a few lines of code. Here each of them is taken out, and the tests of its claim must fail.
 
-A test that passes without what it is there to guard guards nothing. Whoever moves a protection changes its entry here.
+A test that passes without the protection that it is there to guard guards nothing. An entry names a function of the library and
+what it does instead. `without/take_out.py` changes it in every process that the tests start; no file is changed. Whoever moves a
+protection to another function changes its entry here.
 """
 
+import importlib
+import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,22 +17,32 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("llmcourse", "tools", "tests", "benchmarks", "notebooks", "launch", "pyproject.toml", "README.md", "TRUST.md")
+WITHOUT = Path(__file__).parent / "without"
+sys.path.insert(0, str(WITHOUT))
+
+import take_out  # noqa: E402
+
+NOTHING = "lambda *_, **__: None"
+NEVER = "if False:"
 
 
 @dataclass(frozen=True)
 class Protection:
-    """Lines that stand once in a file, what takes their place, and the tests that must notice: test_module or test_module::test_function."""
+    """A function of llmcourse, what takes its place, and the tests that must notice: test_module or test_module::test_function.
 
-    file: str
-    code: str
-    without: str
+    `instead` is a function; or, with `line`, what takes the place of that text in the function's source.
+    """
+
+    function: str
     tests: str
+    instead: str = NOTHING
+    line: str = ""
 
 
-NEVER = "if False:"
 QUIET = "test_quietly_wrong::"
 REFUSES = QUIET + "test_training_refuses"
+LEARNS = "test_finetuning::test_training_that_learns_nothing_or_breaks_down_is_refused"
+OVERFLOW = QUIET + "test_numbers_that_overflow_are_refused"
 FAULTS = "test_faults::"
 CHANGED = " ".join(
     FAULTS + name
@@ -48,311 +60,243 @@ KILLED = "test_processes::test_a_process_killed_in_"
 
 PROTECTIONS = [
     # refused rather than quietly wrong
-    Protection("training/finetuning.py", "if not learned or learned[-1] != tokenizer.eos_token_id:", NEVER, REFUSES),
-    Protection("training/finetuning.py", "if text != wanted:", NEVER, REFUSES),
-    Protection("training/finetuning.py", "if len(dataset) != len(rows):", NEVER, REFUSES),
-    Protection("training/finetuning.py", "if bos is not None and list(ids[:2]) == [bos, bos]:", NEVER, REFUSES),
+    Protection("training.checks:check_end", REFUSES),
+    Protection("training.checks:check_label", REFUSES),
+    Protection("training.checks:check_rows", REFUSES, NEVER, "if len(dataset) != len(rows):"),
+    Protection("training.checks:check_beginning", REFUSES),
+    Protection("training.checks:check_trainable", REFUSES),
+    Protection("training.checks:check_learned", f"{REFUSES} {LEARNS}"),
+    Protection("training.callbacks:check_finite", LEARNS),
+    Protection("training.trainer:check_batch", REFUSES, NEVER, "if bool((mask.diff(dim=1) < 0).any()):"),
+    Protection("training.trainer:check_batch", REFUSES, NEVER, "if bool((labels[:, -1] != end).any()):"),
     Protection(
-        "predict/encoding.py",
-        "if bos is not None and any(tokens[:2] == [bos, bos] for tokens in prompts):",
-        NEVER,
+        "predict.encoding:encode",
         QUIET + "test_two_beginnings_of_a_prompt_are_refused",
-    ),
-    Protection("training/trainer.py", "if bool((mask.diff(dim=1) < 0).any()):", NEVER, REFUSES),
-    Protection("training/trainer.py", "if bool((labels[:, -1] != end).any()):", NEVER, REFUSES),
-    Protection("training/finetuning.py", "if not run.trainable:", NEVER, REFUSES),
-    Protection(
-        "training/finetuning.py",
-        "zero = [name for name, p in second.items() if not bool(p.detach().abs().max() > 0)]",
-        "zero = []",
-        f"{REFUSES} test_finetuning::test_training_that_learns_nothing_or_breaks_down_is_refused",
-    ),
-    Protection(
-        "training/finetuning.py",
-        "if not math.isfinite(loss):",
         NEVER,
-        "test_finetuning::test_training_that_learns_nothing_or_breaks_down_is_refused",
+        "if bos is not None and any(tokens[:2] == [bos, bos] for tokens in prompts):",
     ),
     Protection(
-        "predict/asking.py",
-        "if any(not torch.equal(*pair) for pair in zip(after, before, strict=True)):",
-        "if True:",
-        QUIET + "test_an_adapter_that_is_not_active_is_refused",
+        "predict.encoding:encode_text",
+        QUIET + "test_the_padding_side_of_a_tokenizer_changes_nothing",
+        "add_special_tokens=not prompt.chat, padding=True)",
+        "add_special_tokens=not prompt.chat)",
     ),
+    Protection("predict.asking:check_adapter", QUIET + "test_an_adapter_that_is_not_active_is_refused"),
     Protection(
-        "predict/asking.py",
-        "if any(bool(batch.isnan().any()) for batch in after):",
-        NEVER,
-        QUIET + "test_numbers_that_overflow_are_refused",
+        "predict.asking:check_adapter", OVERFLOW, NEVER, "if any(bool(batch.isnan().any()) for batch in after):"
     ),
+    Protection("predict.asking:_label_scorer", OVERFLOW, NEVER, "if bool(total.isnan().any()):"),
     Protection(
-        "predict/asking.py",
-        "if bool(total.isnan().any()):",
-        NEVER,
-        QUIET + "test_numbers_that_overflow_are_refused",
-    ),
-    Protection(
-        "experiment/experiment.py",
-        "if asked != trained or theirs.task.group_column != self.task.group_column:",
-        NEVER,
+        "experiment.experiment:Experiment._refuse_other_prompt",
         "test_experiment::test_an_adapter_is_asked_as_it_was_trained",
     ),
-    Protection("experiment/experiment.py", "if shared:", NEVER, "test_experiment::test_leaks_are_refused"),
+    Protection("experiment.experiment:Experiment._refuse_leak", "test_experiment::test_leaks_are_refused"),
     Protection(
-        "experiment/experiment.py",
-        "if example and any(",
-        "if not example and any(",
+        "experiment.experiment:Experiment._refuse_trained_example",
         "test_experiment::test_the_example_must_not_be_trained_on",
     ),
     Protection(
-        "experiment/experiment.py",
-        'if arm.spec["test"] != self._ids["test"]:',
-        NEVER,
+        "experiment.experiment:Experiment._refuse_other_rows",
         QUIET + "test_arms_on_different_rows_are_not_compared",
-    ),
-    Protection(
-        "predict/encoding.py",
-        "return tokenizer(texts, add_special_tokens=not prompt.chat).input_ids",
-        "return tokenizer(texts, add_special_tokens=not prompt.chat, padding=True).input_ids",
-        QUIET + "test_the_padding_side_of_a_tokenizer_changes_nothing",
     ),
     # faults
     Protection(
-        "_base/files.py",
-        "shutil.rmtree(leftover, ignore_errors=True)",
-        "pass",
+        "_base.files:folder_aside",
         FAULTS + "test_twenty_kills_then_a_clean_run",
+        "pass",
+        "shutil.rmtree(leftover, ignore_errors=True)",
     ),
     Protection(
-        "experiment/experiment.py",
-        "with files.folder_aside(arm.folder) as aside:",
-        "aside = arm.folder\n        aside.mkdir(parents=True, exist_ok=True)\n        if True:",
-        FAULTS + "test_a_write_that_fails_is_made_good_by_the_next_run",
+        "_base.files:folder_aside",
+        f"{FAULTS}test_a_write_that_fails_is_made_good_by_the_next_run"
+        " test_embedded::test_a_kill_and_two_processes_leave_one_whole_model",
+        "lambda path: (Path(path).mkdir(parents=True, exist_ok=True), (yield Path(path)), seal(path))",
     ),
     Protection(
-        "_base/files.py",
-        "if sha256_of_file(folder / name) != digest:",
-        NEVER,
+        "_base.files:find_damage",
         f"test_files::test_a_seal_notices_every_change {CHANGED}",
-    ),
-    Protection(
-        "predict/journal.py",
-        'if entry.pop("check") != files.short_hash(entry):',
-        'if entry.pop("check") is None:',
-        FAULTS + "test_a_changed_journal_is_noticed",
-    ),
-    Protection("_base/hub.py", "if actual != blob.name:", NEVER, "test_hub"),
-    Protection(
-        "_base/files.py",
-        'if full and getattr(error, "filename", None) is None:',
         NEVER,
-        FAULTS + "test_a_full_disk",
+        "if sha256_of_file(folder / name) != digest:",
     ),
     Protection(
-        "models/embedded.py",
-        "except OSError as error:",
-        "except ZeroDivisionError as error:",
+        "predict.journal:Log.entries",
+        FAULTS + "test_a_changed_journal_is_noticed",
+        'if entry.pop("check") is None:',
+        'if entry.pop("check") != files.short_hash(entry):',
+    ),
+    Protection("_base.hub:_compare", "test_hub"),
+    Protection("_base.hub:verify", "test_network_gone"),
+    Protection("_base.files:report_full_disk", FAULTS + "test_a_full_disk", "lambda path: (yield)"),
+    Protection(
+        "models.embedded:ensure_embedded",
         f"{FAULTS}test_a_disk_too_small_for_the_model {FAULTS}test_a_read_only_cache",
+        "except ZeroDivisionError as error:",
+        "except OSError as error:",
     ),
     Protection(
-        "_base/files.py",
-        'return FileLock(path.parent / f".{path.name}.lock", timeout=timeout_s, is_singleton=True)',
-        "return contextlib.nullcontext()",
+        "_base.files:lock",
         FAULTS + "test_two_processes_on_one_cache_and_run",
+        "lambda *_, **__: contextlib.nullcontext()",
     ),
-    Protection(
-        "models/embedded.py",
-        "with files.folder_aside(folder) as aside, contextlib.redirect_stderr(io.StringIO()):",
-        "aside = folder\n    aside.mkdir(parents=True, exist_ok=True)\n    with contextlib.redirect_stderr(io.StringIO()):",
-        "test_embedded::test_a_kill_and_two_processes_leave_one_whole_model",
-    ),
-    Protection("data/sources.py", "hub.verify(path.parent)", "pass", "test_network_gone"),
     # no line of its own keeps memory level, so that one is put in which does not
     Protection(
-        "models/loading.py",
-        "_loaded.model, _loaded = _Freed(_loaded.name), None",
-        'globals().setdefault("_held", []).append(_loaded.model)\n    _loaded = None',
+        "models.loading:free",
         "test_long_running::test_two_hundred_runs_again",
+        'globals().setdefault("_held", []).append(_loaded.model)\n    _loaded = None',
+        "_loaded.model, _loaded = _Freed(_loaded.name), None",
     ),
     # hostile input
+    Protection("data.fileformats:_refuse_lone_returns", f"{ANY_LINES} test_fuzz_cases"),
     Protection(
-        "data/fileformats.py",
-        "_refuse_lone_returns(path)\n    rejected",
-        "pass\n    rejected",
-        ANY_LINES + " test_fuzz_cases",
-    ),
-    Protection(
-        "data/rows.py",
-        '[(count, *_)] = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchall()',
-        'count, *_ = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchone()',
+        "data.rows:stream",
         ANY_LINES,
+        'count, *_ = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchone()',
+        '[(count, *_)] = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchall()',
     ),
     Protection(
-        "data/database.py",
-        "except (duckdb.Error, RuntimeError, UnicodeError) as error:",
-        "except ZeroDivisionError as error:",
+        "data.database:connect",
         HOSTILE + "test_any_damage_is_read_or_refused",
+        "except ZeroDivisionError as error:",
+        "except (duckdb.Error, RuntimeError, UnicodeError) as error:",
     ),
     Protection(
-        "data/texts.py",
-        'text = " ".join(str(value).split())',
+        "data.texts:one_line",
+        "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
         "text = str(value)",
-        "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
+        'text = " ".join(str(value).split())',
     ),
     Protection(
-        "data/texts.py",
-        'lambda match: match.group() + " ", text)',
+        "data.texts:one_line",
+        "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
         "lambda match: match.group(), text)",
-        "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
+        'lambda match: match.group() + " ", text)',
     ),
     Protection(
-        "predict/prompts.py",
-        "        return None\n    answers = {",
-        "        return 0\n    answers = {",
+        "predict.prompts:parse_answer",
         HOSTILE + "test_an_answer_is_a_label_or_none",
+        "flags=re.IGNORECASE):\n        return 0",
+        "flags=re.IGNORECASE):\n        return None",
     ),
     Protection(
-        "_base/spreadsheet.py",
-        'return "\'" + text if _FORMULA.match(text) else text',
-        "return text",
+        "_base.spreadsheet:guarded",
         "test_spreadsheet::test_cells_are_safe_in_a_spreadsheet_and_come_back",
+        "lambda text: text",
     ),
     Protection(
-        "data/screen.py",
-        "escape(escape_directions(str(text)))",
-        "escape_directions(str(text))",
+        "data.screen:html",
         "test_hostile_pages::test_nothing_runs_and_nothing_is_fetched",
+        'lambda text: f"<bdi>{escape_directions(str(text))}</bdi>"',
     ),
     Protection(
-        "data/screen.py",
-        "escape(escape_directions(str(text)))",
-        "escape(str(text))",
+        "data.screen:escape_directions",
         "test_hostile_pages::test_an_override_does_not_turn_its_neighbours",
+        "lambda text: text",
     ),
+    Protection("models.adapters:check_header", "test_strangers_adapters"),
+    Protection("models.adapters:_build", "test_strangers_adapters", NEVER, "if not value.isfinite().all():"),
     Protection(
-        "models/adapters.py",
-        "check_header(folder / WEIGHTS, expected_shapes(loaded.model, settings))",
-        "pass",
+        "models.adapters:read_config",
         "test_strangers_adapters",
-    ),
-    Protection("models/adapters.py", "if not value.isfinite().all():", NEVER, "test_strangers_adapters"),
-    Protection(
-        "models/adapters.py",
+        NEVER,
         "if name not in (*IGNORED, *names) and value and value != defaults.get(name):",
-        NEVER,
-        "test_strangers_adapters",
     ),
     Protection(
-        "models/adapters.py",
+        "models.adapters:_check_parts",
+        "test_strangers_adapters",
+        NEVER,
         "if not (folder / part).resolve().is_relative_to(folder.resolve()):",
-        NEVER,
-        "test_strangers_adapters",
     ),
     Protection(
-        "predict/shards.py",
-        "while shard := list(islice(rows, SHARD_ROWS)):",
-        "while shard := list(rows):",
+        "predict.shards:_shards",
         f"test_shards::test_memory_is_bounded_whatever_the_length {LAST_SHARD}",
+        "lambda rows, count: iter([list(rows)])",
     ),
     Protection(
-        "predict/shards.py",
-        "if out is not None and Path(out).exists() and Path(out).samefile(path):",
-        NEVER,
+        "predict.shards:predict_file",
         "test_shards::test_the_result_takes_the_place_of_nothing_else",
+        NEVER,
+        "if out.exists() and out.samefile(path):",
     ),
-    Protection("cli/finetune.py", "if others:", NEVER, "test_finetune::test_finetune_evaluate_compare"),
-    Protection("predict/shards.py", 'if entry is None or entry.get("key") != key:', "if True:", LAST_SHARD),
+    Protection("cli.finetune:_check_out", "test_finetune::test_finetune_evaluate_compare"),
     Protection(
-        "lessons/recorded/injections.json",
-        '"harmless": {\n        "n": 100,\n        "flipped": 44,',
-        '"harmless": {\n        "n": 100,\n        "flipped": 43,',
-        "test_benchmarks_injections::test_the_results_file_agrees_with_itself",
+        "predict.shards:_predict_with_log", LAST_SHARD, "if True:", 'if entry is None or entry.get("key") != key:'
     ),
     # several processes
     Protection(
-        "training/trainer.py",
-        "* self.accelerator.num_processes",
-        "* 1",
+        "training.trainer:LabelTrainer.compute_loss",
         "test_processes::test_two_processes_do_what_one_does",
+        "* 1",
+        "* self.accelerator.num_processes",
     ),
     Protection(
-        "_base/processes.py",
-        "if count() == 1 or not (isinstance(error, _Told) or _LOST.search(str(error))):",
-        "if True:",
+        "cli.processes:share",
+        "test_processes::test_each_row_is_asked_in_one_process",
+        "lambda prompts, rows, parts, part: list(rows)",
+    ),
+    Protection(
+        "cli.processes:noticing_the_end",
         f"{KILLED}training_ends_all_and_the_run_goes_on",
+        "lambda describe_kept: (yield)",
     ),
     Protection(
-        "experiment/experiment.py",
-        "answers, seconds = processes.from_main(left)",
-        "answers, seconds = {}, 0.0",
+        "experiment.store:ArmStore.journal",
         f"{KILLED}evaluation_ends_all_and_no_answer_is_asked_again",
+        "pass",
+        "journal.answers |= other.answers",
     ),
 ]
-NAMES = [f"{protection.file}: {protection.code.strip()[:50]}" for protection in PROTECTIONS]
-
-
-def test_the_test_of_each_claim_is_tried():
-    text = (ROOT / "TRUST.md").read_text(encoding="utf-8").split("## Figures")[0]
-    named = set(re.findall(r"`(test_\w+(?:::test_\w+)?)`", text))
-    assert named == {test for protection in PROTECTIONS for test in protection.tests.split()}
+NAMES = [f"{protection.function} {protection.line.strip()[:40]}".strip() for protection in PROTECTIONS]
 
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=NAMES)
-def test_each_stands_once_where_it_is_looked_for(protection):
-    assert (ROOT / "llmcourse" / protection.file).read_text(encoding="utf-8").count(protection.code) == 1
+def test_each_can_be_taken_out(protection):
+    module, _, name = protection.function.partition(":")
+    function = take_out.find_function(importlib.import_module(f"llmcourse.{module}"), name)
+    if protection.line:
+        take_out.compiled(take_out.changed_source(function, protection.line, protection.instead), function)
 
 
-@pytest.fixture
-def copy(tmp_path) -> Path:
-    """The course without its tools: what the tests of TRUST.md need."""
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, tmp_path / "copy" / name)
-    return tmp_path / "copy"
-
-
-def outcomes(copy: Path, tests: list[str]) -> dict[str, set[str]]:
-    """What became of each test in the copy: of {"passed", "failed", "skipped"} those that its cases came to."""
+def run(tests: list[str], without: Protection | None, folder: Path) -> dict[str, set[str]]:
+    """Run tests without a protection. Return, for each, the outcomes of its cases: "passed", "failed" or "skipped"."""
     nodes = [
-        f"{next((copy / 'tests').rglob(module + '.py')).relative_to(copy)}{'::' * bool(name)}{name}"
-        for module, _, name in (t.partition("::") for t in tests)
+        f"{next((ROOT / 'tests').rglob(module + '.py'))}{'::' * bool(name)}{name}"
+        for module, _, name in (test.partition("::") for test in tests)
     ]
-    report = copy / "report.xml"
+    report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *nodes]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "LLMCOURSE_RECORD": "", "PYTHONDONTWRITEBYTECODE": "1"}
-    for name in [name for name in environment if name.startswith("PYTEST_")]:
-        del environment[name]
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    assert done.returncode in (0, 1), (
-        done.stdout[-3000:] + done.stderr[-3000:]
-    )  # 1: some failed; others: nothing was run
-    found: dict[str, set[str]] = {test: set() for test in tests}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"PYTHONPATH": os.pathsep.join((str(WITHOUT), str(ROOT))), "LLMCOURSE_RECORD": ""}
+    if without:
+        function = f"llmcourse.{without.function}"
+        environment["LLMCOURSE_WITHOUT"] = json.dumps(
+            {"function": function, "line": without.line, "instead": without.instead}
+        )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    # 1: some tests failed; a higher code: nothing was run
+    assert done.returncode in (0, 1), done.stdout[-3000:] + done.stderr[-3000:]
+    outcomes: dict[str, set[str]] = {test: set() for test in tests}
     for case in ElementTree.parse(report).iter("testcase"):
         module, name = case.get("classname").rsplit(".", 1)[-1], case.get("name").split("[")[0]
         kinds = {part.tag for part in case} & {"failure", "error", "skipped"}
         outcome = "failed" if kinds & {"failure", "error"} else "skipped" if kinds else "passed"
-        for test in {module, f"{module}::{name}"} & set(found):
-            found[test].add(outcome)
-    assert all(found.values()), (found, done.stdout[-3000:])
-    return found
+        for test in {module, f"{module}::{name}"} & set(outcomes):
+            outcomes[test].add(outcome)
+    assert all(outcomes.values()), (outcomes, done.stdout[-3000:])
+    return outcomes
 
 
 @pytest.mark.protections
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=NAMES)
-def test_without_its_protection_a_claim_s_tests_fail(protection, copy):
-    path = copy / "llmcourse" / protection.file
-    path.write_text(path.read_text(encoding="utf-8").replace(protection.code, protection.without), encoding="utf-8")
-    found = outcomes(copy, protection.tests.split())
-    if all(kinds == {"skipped"} for kinds in found.values()):
+def test_without_its_protection_a_claim_s_tests_fail(protection, tmp_path):
+    outcomes = run(protection.tests.split(), protection, tmp_path)
+    if all(kinds == {"skipped"} for kinds in outcomes.values()):
         pytest.skip("its tests are skipped here")
-    assert not [test for test, kinds in found.items() if kinds == {"passed"}]
+    assert not [test for test, kinds in outcomes.items() if kinds == {"passed"}]
 
 
 @pytest.mark.protections
-def test_with_them_the_tests_pass_in_a_copy_too(copy):
-    """So that those above fail for the line that was taken out."""
-    quick = [test for protection in PROTECTIONS for test in protection.tests.split() if test.startswith(QUIET)]
-    assert all(kinds == {"passed"} for kinds in outcomes(copy, sorted(set(quick))).values())
+def test_with_them_the_tests_pass(tmp_path):
+    """So that those above fail for what was taken out."""
+    quick = {test for protection in PROTECTIONS for test in protection.tests.split() if "quietly_wrong" in test}
+    assert all(kinds == {"passed"} for kinds in run(sorted(quick), None, tmp_path).values())

@@ -6,6 +6,8 @@ is an expression for another function. Only the function's code changes, so that
 the changed code too.
 """
 
+import __future__
+
 import importlib.abc
 import importlib.util
 import inspect
@@ -36,7 +38,9 @@ def compiled(source, function):
     if "." in function.__qualname__:
         source = "class _Owner:\n" + textwrap.indent(source, "    ")
     names = dict(vars(sys.modules[function.__module__]))
-    exec(compile(source, f"without a protection of {function.__module__}", "exec"), names)
+    # as text, since annotations may name what only a type checker imports
+    flags = __future__.annotations.compiler_flag
+    exec(compile(source, f"without a protection of {function.__module__}", "exec", flags), names)
     return vars(names["_Owner"])[function.__name__] if "." in function.__qualname__ else names[function.__name__]
 
 
