@@ -215,11 +215,11 @@ PROTECTIONS = [
         "predict.shards:predict_file",
         "test_shards::test_the_result_takes_the_place_of_nothing_else",
         NEVER,
-        "if out.exists() and out.samefile(path):",
+        "if out is not None and Path(out).exists() and Path(out).samefile(path):",
     ),
     Protection("cli.finetune:_check_out", "test_finetune::test_finetune_evaluate_compare"),
     Protection(
-        "predict.shards:_predict_with_log", LAST_SHARD, "if True:", 'if entry is None or entry.get("key") != key:'
+        "predict.shards:_ask_with_log", LAST_SHARD, "if True:", 'if entry is None or entry.get("key") != key:'
     ),
     # several processes
     Protection(
