@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, catalogue
+from llmcourse.models.loading import config_of
 from llmcourse.training import configs
 from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import Recipe
@@ -14,6 +15,7 @@ from llmcourse.training.recipes import Recipe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from transformers import PreTrainedTokenizerBase
 
     from llmcourse.training.trainer import LabelTrainer
@@ -101,3 +103,19 @@ def trainer_for(
         processing_class=loaded.tokenizer,
         peft_config=configs.lora_config(recipe),
     )
+
+
+def adapter_of(loaded: LoadedModel) -> dict[str, torch.Tensor]:
+    """Return a copy of the adapter's weights."""
+    return {name: p.detach().clone() for name, p in loaded.model.named_parameters() if "lora_" in name}
+
+
+def on_meta(base: catalogue.Base, recipe: Recipe | None = None) -> torch.nn.Module:
+    """Make a model of the catalogue without its numbers, with adapters if a recipe is given."""
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(config_of(base))
+        return get_peft_model(made, configs.lora_config(recipe, made.config)) if recipe else made

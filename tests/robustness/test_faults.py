@@ -289,9 +289,7 @@ def test_a_read_only_cache(tmp_path):
     try:
         said = tried()
         assert "it can be written" not in said
-        assert re.search(
-            r"cannot be kept in .*cache: Permission denied.*set LLMCOURSE_CACHE=/another/folder", said
-        )
+        assert re.search(r"cannot be kept in .*cache: Permission denied.*set LLMCOURSE_CACHE=/another/folder", said)
         cache.chmod(0o755)
         shutil.copytree(model, cache / model.name)
         cache.chmod(0o555)

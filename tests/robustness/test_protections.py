@@ -218,9 +218,7 @@ PROTECTIONS = [
         "if out is not None and Path(out).exists() and Path(out).samefile(path):",
     ),
     Protection("cli.finetune:_check_out", "test_finetune::test_finetune_evaluate_compare"),
-    Protection(
-        "predict.shards:_ask_with_log", LAST_SHARD, "if True:", 'if entry is None or entry.get("key") != key:'
-    ),
+    Protection("predict.shards:_ask_with_log", LAST_SHARD, "if True:", 'if entry is None or entry.get("key") != key:'),
     # several processes
     Protection(
         "training.trainer:LabelTrainer.compute_loss",

@@ -1,0 +1,115 @@
+"""The trainer: each row weighs the same, and what is saved in computing changes nothing."""
+
+import pytest
+import torch
+from small import TRAINING_ROWS, TWO_EPOCHS, adapter_of, trainer_for
+
+from llmcourse import CourseError
+from llmcourse.data.tasks import SARCASM
+from llmcourse.training import finetuning
+from llmcourse.training.trainer import LabelTrainer, row_losses
+
+pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding
+
+
+def test_each_row_weighs_the_same(tiny, tmp_path):
+    """Value and gradients equal the mean over rows of each row's mean over its labelled tokens, computed a row at a
+    time."""
+    trainer = trainer_for(tiny, tmp_path)
+    batch = trainer.data_collator([{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(6)])
+    model = trainer.model
+    torch.manual_seed(0)
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            p.data.normal_()
+    loss = trainer.compute_loss(model, dict(batch))
+    loss.backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    model.zero_grad()
+    alone = []
+    for ids, labels in zip(trainer.train_dataset["input_ids"][:6], trainer.train_dataset["labels"][:6], strict=True):
+        logs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        places = [i for i, token in enumerate(labels) if token != -100]
+        assert len(places) in (4, 5)
+        alone.append(-torch.stack([logs[i - 1, labels[i]] for i in places]).mean())
+    expected = torch.stack(alone).mean()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            assert torch.allclose(found[name], p.grad, atol=1e-5), name
+
+
+def test_row_losses_are_trl_losses_for_labels_of_equal_length(tiny, tmp_path):
+    """Where all labels have as many tokens, our loss is TRL's: same value, same gradients."""
+    from trl import SFTTrainer
+
+    rows = [row for row in TRAINING_ROWS if row["label"] == 1][:5]
+    trainer = trainer_for(tiny, tmp_path, rows=rows)
+    batch = trainer.data_collator([{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(5)])
+    results = []
+    for compute in (trainer.compute_loss, lambda model, inputs: SFTTrainer.compute_loss(trainer, model, inputs)):
+        trainer.model.zero_grad()
+        loss = compute(trainer.model, dict(batch))
+        loss.backward()
+        results.append((loss.item(), [p.grad.clone() for p in trainer.model.parameters() if p.requires_grad]))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_only_labelled_columns_are_projected(tiny):
+    ids = torch.randint(5, 1000, (3, 12))
+    labels = torch.full_like(ids, -100)
+    labels[0, 9:] = ids[0, 9:]
+    labels[1, 8:10] = ids[1, 8:10]
+    labels[2, 11] = ids[2, 11]
+    shapes = []
+    hook = tiny.model.lm_head.register_forward_hook(
+        lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
+    )
+    losses = row_losses(tiny.model, labels, torch.ones_like(ids), input_ids=ids)
+    hook.remove()
+    assert shapes == [(3, 4)]
+    logs = tiny.model(ids).logits.log_softmax(-1)
+    assert losses[2].item() == pytest.approx(-logs[2, 10, ids[2, 11]].item(), abs=1e-5)
+    assert losses[1].item() == pytest.approx(-(logs[1, 7, ids[1, 8]] + logs[1, 8, ids[1, 9]]).item() / 2, abs=1e-5)
+
+
+def test_rows_of_any_length_are_projected_where_they_end(tiny, tmp_path):
+    """Rows of 30 to 80 tokens, labels of 4 and 5: five columns go onto the vocabulary, not all in which some row has a
+    label."""
+    trainer = trainer_for(tiny, tmp_path)
+    rows = [{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(6)]
+    assert len({len(row["input_ids"]) for row in rows}) > 3
+    shapes = []
+    hook = tiny.model.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
+    )
+    trainer.compute_loss(trainer.model, trainer.data_collator(rows))
+    hook.remove()
+    assert shapes == [(6, 5)]
+
+
+def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path, monkeypatch):
+    """Adapters on the upper 2 of 3 layers: the same adapter whether the first runs once a row or every step."""
+    recipe = TWO_EPOCHS.changed(upper_layers=2, optimizer="sgd", learning_rate=1.0, micro_batch_tokens=300)
+    adapters, passes = [], []
+    for freeze in (True, False):
+        loaded = make_tiny(3, num_hidden_layers=3)
+        count = []
+        hook = loaded.model.model.layers[0].register_forward_hook(lambda *_, count=count: count.append(1))
+        with monkeypatch.context() as patch:
+            if not freeze:
+                patch.setattr(LabelTrainer, "freeze_below", lambda self, layers: None)
+            finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(freeze))
+        hook.remove()
+        passes.append(len(count))
+        adapters.append(adapter_of(loaded))
+    assert passes[0] == 1 and passes[1] >= 10
+    assert len(adapters[0]) == 2 * 7 * 2 and not any("layers.0." in name for name in adapters[0])
+    for name in adapters[0]:
+        assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-5), name
+    with pytest.raises(CourseError, match="upper_layers=4, but the model has 3 layers"):
+        finetuning.finetune(
+            make_tiny(3, num_hidden_layers=3), SARCASM, TRAINING_ROWS, TWO_EPOCHS.changed(upper_layers=4), tmp_path
+        )
