@@ -212,7 +212,7 @@ PROTECTIONS = [
         "lambda rows, count: iter([list(rows)])",
     ),
     Protection(
-        "predict.shards:predict_file",
+        "predict.shards:ask_file",
         "test_shards::test_the_result_takes_the_place_of_nothing_else",
         NEVER,
         "if out is not None and Path(out).exists() and Path(out).samefile(path):",
