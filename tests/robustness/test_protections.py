@@ -148,7 +148,7 @@ PROTECTIONS = [
     # hostile input
     Protection("data.fileformats:_refuse_lone_returns", f"{ANY_LINES} test_fuzz_cases"),
     Protection(
-        "data.rows:stream",
+        "data.rows:_check_lines",
         ANY_LINES,
         'count, *_ = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchone()',
         '[(count, *_)] = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchall()',
