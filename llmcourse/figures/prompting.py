@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +73,7 @@ def order_effect(results: Mapping[str, Any], chance: float = 0.5) -> "DescribedF
             _mark(lower, x + side * 0.16, point, colour, mark)
     for axes in (upper, lower):
         axes.axhline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=TEXT, labelsize=11)
+        tidy(axes)
     upper.set_ylim(0, 1)
     upper.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
     upper.set_ylabel(f"answered\n{word}", fontsize=11, color=TEXT)
@@ -106,8 +105,7 @@ def ablation(prompts: Mapping[str, Mapping[str, Any]], label: str, chance: float
         right.plot(result["accuracy"], place, MARKS["prompted"], color=colour, markersize=9)
     for axes in (left, right):
         axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=TEXT, labelsize=11)
+        tidy(axes)
         axes.set_ylim(len(prompts) - 0.5, -0.5)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])

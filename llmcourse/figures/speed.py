@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of, tidy
 
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
@@ -32,8 +32,7 @@ def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]) 
     figure = figure_of(9, 0.42 * sum(rows) + 0.75 * len(rows) + 0.5, f"Times slower than this course. {summary}.")
     panel_axes = figure.subplots(len(rows), 1, height_ratios=rows, sharex=True, squeeze=False)[:, 0]
     for axes, (title, sides) in zip(panel_axes, ratios.items(), strict=True):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(colors=TEXT, labelsize=11)
+        tidy(axes)
         axes.axvline(1, color=COLOURS["finetuned"], linewidth=2)
         for place, ratio in enumerate(sides.values()):
             colour = COLOURS["prompted"]

@@ -36,9 +36,14 @@ def axes_of(width: float, height: float, alt: str) -> "tuple[DescribedFigure, Ax
     """Return a figure as `figure_of` makes it, and its single axes."""
     figure = figure_of(width, height, alt)
     axes = figure.add_subplot()
+    tidy(axes)
+    return figure, axes
+
+
+def tidy(axes: "Axes") -> None:
+    """Remove the frame at the top and on the right, and set the size and colour of the tick labels."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=TEXT, labelsize=11)
-    return figure, axes
 
 
 def beside(axes: "Axes", text: str, point: tuple[float, float], gap: float = 8) -> None:

@@ -79,8 +79,6 @@ class Step:
     text: str
     probability: float
     """The model's own, before temperature and top-p."""
-    candidates: int
-    """Tokens that could have been drawn."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +90,9 @@ class Continuation:
 
 
 def write_on(
-    loaded: "LoadedModel",
-    text: str,
-    tokens: int = 20,
-    temperature: float = 0.0,
-    p: float = 1.0,
-    seed: int = 0,
-    end: str = "",
+    loaded: "LoadedModel", text: str, tokens: int = 20, temperature: float = 0.0, p: float = 1.0, seed: int = 0
 ) -> Continuation:
-    """Continue `text` by at most `tokens` tokens, until the model ends the text itself or writes `end`.
+    """Continue `text` by at most `tokens` tokens, or until the model ends the text itself.
 
     Temperature 0 is greedy: always the likeliest token. Any other temperature draws, and the same seed draws what
     `model.generate(do_sample=True, top_k=0)` writes after `torch.manual_seed(seed)`. Keys and values of the tokens so
@@ -114,17 +106,17 @@ def write_on(
     stops = {stops} if isinstance(stops, int) else set(stops or ())
     steps: list[Step] = []
     new_ids, cache, written = ids, None, ""
-    while len(steps) < tokens and not (end and end in written):
+    while len(steps) < tokens:
         with torch.no_grad():
             out = model(input_ids=torch.tensor([new_ids], device=model.device), past_key_values=cache, use_cache=True)
         logits, cache = out.logits[0, -1].float().cpu(), out.past_key_values
         if temperature == 0:
-            token, candidates = int(logits.argmax()), 1
+            token = int(logits.argmax())
         else:
             probs = top_p(probabilities(logits, temperature), p)
-            token, candidates = int(torch.multinomial(probs, 1, generator=generator)), int((probs > 0).sum())
+            token = int(torch.multinomial(probs, 1, generator=generator))
         shown = token_texts(tokenizer, [token])[0]
-        steps.append(Step(token, shown, float(probabilities(logits)[token]), candidates))
+        steps.append(Step(token, shown, float(probabilities(logits)[token])))
         new_ids = [token]
         if token in stops:
             break

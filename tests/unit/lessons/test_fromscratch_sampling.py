@@ -76,7 +76,7 @@ def test_greedy_text_is_that_of_generate(tiny, embedded_model):
     for loaded in (tiny, embedded_model):
         written = sampling.write_on(loaded, "The capital of France is", 12)
         assert written.text == generated(loaded, "The capital of France is", 12, do_sample=False)
-        assert all(step.candidates == 1 for step in written.steps) and 0 < len(written.steps) <= 12
+        assert 0 < len(written.steps) <= 12
 
 
 @pytest.mark.parametrize(("temperature", "p"), [(0.7, 1.0), (1.0, 0.9), (1.5, 0.6)])
@@ -87,14 +87,11 @@ def test_the_same_seed_draws_what_generate_draws(embedded_model, temperature, p)
     assert written.text == generated(embedded_model, "Once upon a time", 8, **how)
 
 
-def test_writing_stops_at_the_end_of_text_and_at_a_given_string(embedded_model):
+def test_writing_stops_at_the_end_of_text(embedded_model):
     question = "Question: What is the largest planet of our solar system?\nAnswer:"
     ended = sampling.write_on(embedded_model, question, 40)
     assert "Jupiter" in ended.text and len(ended.steps) < 40
     assert ended.steps[-1].token == embedded_model.tokenizer.eos_token_id and "<|" not in ended.text
-    greeting = "French: Bonjour, comment allez-vous?\nEnglish:"
-    first_line = sampling.write_on(embedded_model, greeting, 30, end="\n")
-    assert first_line.text.count("\n") == 1 and len(first_line.steps) < 30
 
 
 def test_tokens_show_the_space_before_a_word(tokenizer):
