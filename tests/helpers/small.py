@@ -1,4 +1,4 @@
-"""What many tests share: a tiny random model, few rows, and recipes of a few steps. Programs that tests start import it too."""
+"""What many tests share: a tiny random model, few rows, and recipes of a few steps. Programs in tests use it too."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerBase, seed: int = 0, **config: obje
 
 
 def some_rows(n_train: int = 16, n_test: int = 8, mark: str = "") -> Rows:
-    """Return made-up sarcasm rows, two replies to each parent; `mark` makes the parents differ from those of other rows."""
+    """Return made-up sarcasm rows, two replies to each parent; `mark` makes the parents differ from other rows'."""
     from datasets import Dataset
 
     def side(name: str, count: int) -> Dataset:

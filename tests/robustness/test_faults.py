@@ -1,6 +1,7 @@
 """Faults: killed processes, changed bytes, a full disk, a cache that cannot be written, two processes on one run.
 
-The outcome that counts: whatever happened before, one clean run more ends with what a run would have that was never disturbed.
+The outcome that counts: whatever happened before, one clean run more ends with what a run would have that was never
+disturbed.
 """
 
 import contextlib
@@ -99,8 +100,8 @@ def nothing_is_left_over(folder: Path) -> None:
 @pytest.mark.trust
 @pytest.mark.timeout(1500)
 def test_twenty_kills_then_a_clean_run(tmp_path, measured):
-    """Killed at random: half of them at a random moment, half at a random write of each phase in turn, which a moment would seldom meet. A job
-    that was done before its kill is compared too, and another one begun."""
+    """Killed at random: half of them at a random moment, half at a random write of each phase in turn, which a moment
+    would seldom meet. A job that was done before its kill is compared too, and another one begun."""
     clean = tmp_path / "clean"
     clock = time.perf_counter()
     finish(start(clean))
@@ -218,7 +219,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk(small_disk, make_tiny, undisturbed, monkeypatch, capsys, products):
-    """Six megabytes hold one checkpoint and not two: training stops and says so; with more room it goes on from the one that is whole."""
+    """Six megabytes hold one checkpoint and not two: training stops and says so; with more room it goes on from the one
+    that is whole."""
     disk, size = small_disk
     with pytest.raises(OSError, match="No space left on device") as caught:
         work(make_tiny(5), disk)
@@ -269,7 +271,8 @@ def test_a_read_only_cache(tmp_path):
     cache.mkdir()
     program = (
         "from llmcourse import CourseError\nfrom llmcourse.models import embedded\n"
-        "try:\n    open(embedded.files.cache_dir() / 'x', 'w')\n    print('it can be written')\nexcept PermissionError:\n    pass\n"
+        "try:\n    open(embedded.files.cache_dir() / 'x', 'w')\n    print('it can be written')\n"
+        "except PermissionError:\n    pass\n"
         "try:\n    print('found', embedded.ensure_embedded().name)\nexcept CourseError as error:\n    print(error)\n"
     )
 
@@ -313,7 +316,7 @@ WAYS = ("truncated", "flipped")
 
 @pytest.mark.parametrize("way", WAYS)
 def test_kept_results_that_have_changed_are_noticed(way, make_tiny, tmp_path, undisturbed, products):
-    """Every file of every arm and of the adapter, one at a time: set aside, said, and made anew with the same outcome."""
+    """Every file of every arm and of the adapter, one at a time: set aside, reported, and made again with equal outcome."""
     job = work(make_tiny(5), tmp_path)
     kept = sorted(
         path

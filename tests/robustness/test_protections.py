@@ -1,8 +1,8 @@
-"""Each claim of TRUST.md rests on a few lines of code. Here each of them is taken out, and the tests of its claim must fail.
+"""Remove the code that each claim of TRUST.md rests on: the tests of the claim must then fail.
 
-A test that passes without the protection that it is there to guard guards nothing. An entry names a function of the library and
-what it does instead. `without/take_out.py` changes it in every process that the tests start; no file is changed. Whoever moves a
-protection to another function changes its entry here.
+A test that passes without the protection that it is there to guard guards nothing. An entry names a function of the
+library and what it does instead. `without/take_out.py` changes it in every process that the tests start; no file is
+changed. Whoever moves a protection to another function changes its entry here.
 """
 
 import importlib
@@ -28,7 +28,7 @@ NEVER = "if False:"
 
 @dataclass(frozen=True)
 class Protection:
-    """A function of llmcourse, what takes its place, and the tests that must notice: test_module or test_module::test_function.
+    """A function of llmcourse, what replaces it, and the tests that must notice (test_module or test_module::test_name).
 
     `instead` is a function; or, with `line`, what takes the place of that text in the function's source.
     """
