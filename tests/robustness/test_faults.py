@@ -361,7 +361,7 @@ def test_a_changed_checkpoint_gives_way_to_the_one_before(way, make_tiny, tmp_pa
     assert (newest.name, before.name) == ("checkpoint-8", "checkpoint-6")
     path = luck.choice(sorted(path for path in newest.iterdir() if path.is_file()))
     path.write_bytes(changed(path.read_bytes(), luck, way))
-    with pytest.warns(files.Damaged, match=r"checkpoint-8 is damaged: .*goes on from the checkpoint before it"):
+    with pytest.warns(files.Damaged, match=r"checkpoint-8 is damaged: .*resumes from the checkpoint before it"):
         done = work(make_tiny(5), tmp_path)
     assert done.arms[-1].training["resumed_from"] == 6
     assert alike(outcome(tmp_path), undisturbed)
