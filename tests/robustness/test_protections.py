@@ -28,7 +28,7 @@ NEVER = "if False:"
 
 @dataclass(frozen=True)
 class Protection:
-    """A function of llmcourse, what replaces it, and the tests that must notice (test_module or test_module::test_name).
+    """A function of llmcourse, what replaces it, the tests that must notice (test_module or test_module::test_name).
 
     `instead` is a function; or, with `line`, what takes the place of that text in the function's source.
     """
