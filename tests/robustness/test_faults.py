@@ -316,7 +316,7 @@ WAYS = ("truncated", "flipped")
 
 @pytest.mark.parametrize("way", WAYS)
 def test_kept_results_that_have_changed_are_noticed(way, make_tiny, tmp_path, undisturbed, products):
-    """Every file of every arm and of the adapter, one at a time: set aside, reported, made again with the same result."""
+    """Each file of the arms and of the adapter in turn: set aside, reported, and made again with the same result."""
     job = work(make_tiny(5), tmp_path)
     kept = sorted(
         path
