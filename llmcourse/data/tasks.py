@@ -9,10 +9,11 @@ import re
 from dataclasses import field
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
+from llmcourse._base.validation import refuse_with
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda words: tuple(words) if isinstance(words, list) else words)]
 """A list will do as well, because JSON has no tuples."""
@@ -55,15 +56,7 @@ class Task:
     example: dict[str, Any] | None = None
     """One row with its label that is in no data set. A comparison shows every method's answer to it."""
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, values: Any, handler: Any) -> Any:
-        """Turn what pydantic refuses into a CourseError."""
-        try:
-            return handler(values)
-        except ValidationError as error:
-            name = (values.kwargs or {}).get("name", *(values.args or ())[:1])
-            raise CourseError(_refusal(error, f"Task {name!r:.60}")) from None
+    _refuse = refuse_with("Task", lambda error: _explain(error))
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", self.name):
@@ -113,15 +106,15 @@ class Task:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _refusal(error: ValidationError, task: str) -> str:
+def _explain(error: ValidationError) -> str:
     """Return what is wrong with the first value that pydantic refuses, as a sentence."""
     first = error.errors()[0]
     place, value = ".".join(map(str, first["loc"])), f"{first['input']!r:.60}"
     if first["type"] == "missing":
-        return f"A task without {place!r}. Add it."
+        return f"{place!r} is missing."
     if first["type"] == "unexpected_keyword_argument":
-        return f"{task}: {place}={value} is unknown. A task has: {', '.join(Task.__dataclass_fields__)}."
-    return f"{task}: {place}={value} does not fit. {first['msg'].replace('Input should', 'It must')}."
+        return f"{place}={value} is unknown. A task has: {', '.join(Task.__dataclass_fields__)}."
+    return f"{place}={value} does not fit. {first['msg'].replace('Input should', 'It must')}."
 
 
 SARCASM = Task(

@@ -8,10 +8,11 @@ Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK
 from dataclasses import asdict, fields, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
+from llmcourse._base.validation import refuse_with
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven matrices of a Llama or Mistral layer: four of attention, three of the feed-forward block."""
@@ -66,15 +67,7 @@ class Recipe:
     seed: Annotated[int, Field(ge=0)] = 42
     """Draws the first A matrices, the order of the rows and the dropout."""
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _explain(cls, values: Any, handler: Any) -> Any:
-        """Say in the course's words what pydantic refuses."""
-        try:
-            return handler(values)
-        except ValidationError as error:
-            name = (values.kwargs or {}).get("name", *(values.args or ())[:1])
-            raise CourseError(f"Recipe {name!r}: {_explain(error)}") from None
+    _refuse = refuse_with("Recipe", lambda error: _explain(error))
 
     def changed(self, **values: Any) -> "Recipe":
         """Return the same recipe with other values: `QUICK.changed(r=4)`. Raises CourseError for a name that no recipe

@@ -233,7 +233,7 @@ CARDS = {
     "a name that is a path": ({"task": SARCASM.as_dict() | {"name": "../../x"}}, "name="),
     "a column of numbers": ({"task": SARCASM.as_dict() | {"fields": {"a": 1}}}, "fields.a=1"),
     "a fallback outside": ({"task": SARCASM.as_dict() | {"fallback": 9}}, "fallback="),
-    "no task": ({"task": {}}, "without 'name'"),
+    "no task": ({"task": {}}, "'name' is missing"),
     "half a character": ({"task": SARCASM.as_dict() | {"instruction": "\ud800"}}, "surrogates not allowed"),
 }
 
