@@ -48,7 +48,7 @@ test-trust: $(VENV)/ready-dev  ## the claims of TRUST.md: faults, hostile input,
 	LLMCOURSE_RECORD=$(RECORD) $(TESTS) -m trust $(TEST_ARGS)
 
 # One after the other, because some of them write the model many times.
-test-protections: $(VENV)/ready-dev  ## remove each protection in a copy of the course: its tests must fail
+test-protections: $(VENV)/ready-dev  ## run the tests of each protection without it: they must fail
 	$(RUN) -m pytest -q -m protections $(TEST_ARGS)
 
 # The dry run asks whether Colab's versions install on Colab's Python, beside its torch.

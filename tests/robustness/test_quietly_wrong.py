@@ -14,6 +14,7 @@ from small import TRAINING_ROWS, TWO_EPOCHS, some_rows
 from llmcourse import CourseError, experiment, models, predict
 from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import Experiment
+from llmcourse.predict import encoding
 from llmcourse.predict.prompts import Prompt
 from llmcourse.training import finetuning, trainer
 
@@ -186,9 +187,9 @@ def test_no_rows_say_nothing_of_an_adapter(study):
 
 
 def test_two_beginnings_of_a_prompt_are_refused(tiny, monkeypatch):
-    real = predict.encode_text
+    real = encoding.encode_text
     doubled = lambda *args: [[START, START, *ids] for ids in real(*args)]  # noqa: E731
-    monkeypatch.setattr(predict.asking, "encode_text", doubled)
+    monkeypatch.setattr(encoding, "encode_text", doubled)
     with pytest.raises(CourseError, match="A prompt begins with two beginning-of-text tokens"):
         predict.score(tiny, Prompt(SARCASM), TRAINING_ROWS[:2])
 
