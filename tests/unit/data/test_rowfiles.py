@@ -61,12 +61,12 @@ def test_bad_files_get_a_clear_message(tmp_path, name):
 def test_labels_stay_with_their_texts_without_a_line_end_at_the_end(tmp_path):
     """DuckDB 2.0 put the last line of such a file first, on two threads and in nearly every try."""
     path = tmp_path / "a.jsonl"
-    rows = [{"label": i % 2, "text": f"a  text {i} end"} for i in range(2000)]
+    rows = [{"label": i % 3, "text": f"{i} end", "n": i} for i in range(2001)]
     path.write_text("\n".join(map(json.dumps, rows)))
     for _ in range(5):
-        found = data.load(Task("plain", "Sort it.", {"text": "text"}, ("a", "b")), path)
+        found = data.load(Task("plain", "Sort it.", {"text": "text"}, ("a", "b", "c")), path)
         for row in [*found.train, *found.test]:
-            assert row["text"] == f"a text {row['row'] - 1} end" and row["label"] == (row["row"] - 1) % 2
+            assert row["text"] == f"{row['row'] - 1} end" and row["label"] == (row["row"] - 1) % 3
 
 
 def test_missing_file(tmp_path):
