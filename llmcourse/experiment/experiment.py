@@ -31,7 +31,7 @@ from llmcourse.training.configs import training_prompt
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from llmcourse.figures.described import DescribedFigure
 
 
 @dataclass(frozen=True)
@@ -322,11 +322,11 @@ class Experiment:
         prompted = [arm for arm in self.arms if arm.kind == "prompted"]
         return max(prompted, key=lambda arm: arm.score.accuracy, default=None)
 
-    def waterfall(self) -> "Figure":
+    def waterfall(self) -> "DescribedFigure":
         """Draw the accuracy of every arm with its interval, in the order in which they were run."""
         return figures.waterfall([arm.as_dict() for arm in self.arms], 1 / len(self.task.labels))
 
-    def confusions(self, *arms: Arm) -> "Figure":
+    def confusions(self, *arms: Arm) -> "DescribedFigure":
         """Draw gold against predicted labels, one table for each arm."""
         labels, gold = self.task.labels, self.gold()
         tables = {arm.name: metrics.confusion(gold, arm.predictions.labels, labels) for arm in arms}

@@ -133,7 +133,9 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         Task.from_dict(card["task"])
         return card
     except (ValueError, OSError, TypeError, RecursionError, CourseError) as error:
-        raise CourseError(f"{folder / ADAPTER_MARK} cannot be read: {error}. Train the adapter again.") from error
+        raise CourseError(
+            f"{folder / ADAPTER_MARK} cannot be read: {str(error).rstrip('.')}. Train the adapter again."
+        ) from error
 
 
 def _check_parts(folder: Path) -> None:

@@ -21,7 +21,7 @@ from llmcourse import CourseError, data
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM, SUPPORT, Task
 from llmcourse.data.texts import MAX_CHARACTERS
-from llmcourse.experiment import Experiment
+from llmcourse.experiment import Arm, Experiment
 from llmcourse.predict import Generated
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.prompts import parse_answer
@@ -308,10 +308,11 @@ def kept(study):
     """An arm whose texts are hostile, kept and found as the course does it."""
     answered = [label if i % 2 else None for i, label in enumerate(study.gold())]
 
-    def ask(journal):
-        return Generated(list(answered), 1.0, texts=list(WROTE)), None, {}
+    def answer():
+        predictions = Generated(list(answered), 1.0, texts=list(WROTE))
+        return Arm("an arm", "prompted", study._spec("generated"), predictions, study.store.score(predictions))
 
-    return study._once("an arm", "prompted", study._spec("generated"), ask)
+    return study._once("an arm", study._spec("generated"), answer)
 
 
 def test_texts_of_predictions_come_back(tiny, tmp_path):
