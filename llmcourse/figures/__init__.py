@@ -7,11 +7,11 @@ Each figure has one message and a text alternative. Colour-blind readers can tel
 
 from llmcourse.figures.comparison import confusions, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.domain import answer_rates, forgetting
+from llmcourse.figures.export import svg
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
 from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
 from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
 from llmcourse.figures.speed import cost_of_shots, times_slower
-from llmcourse.figures.style import svg
 from llmcourse.figures.tokens import loss_mask
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from llmcourse.figures.style import png
+from llmcourse.figures.export import png
 
 
 class DescribedFigure(Figure):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
-from llmcourse.figures.style import png
+from llmcourse.figures.export import png
 
 if TYPE_CHECKING:
     import ipywidgets
