@@ -168,7 +168,7 @@ def evaluate(experiment: "Experiment", question: "Question") -> "Arm | None":
             state.wait_for_everyone()
             # 2. Each asks its part
             prompts = encode(experiment.loaded, question.prompt, rows)
-            experiment.fill(question, journal, share(prompts, missing, process_count(), rank()))
+            experiment.asker.fill(question, journal, share(prompts, missing, process_count(), rank()))
             state.wait_for_everyone()
     return experiment.ask(question) if is_main() else None
 

@@ -3,7 +3,8 @@
 from llmcourse.experiment import metrics
 from llmcourse.experiment.arms import Arm, PairedTest
 from llmcourse.experiment.demo import SHOTS, run_demo
-from llmcourse.experiment.experiment import Experiment, Question
+from llmcourse.experiment.experiment import Experiment
+from llmcourse.experiment.questions import Question
 from llmcourse.experiment.runner import adapter_readme, training_spec
 
 __all__ = [

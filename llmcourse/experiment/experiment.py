@@ -4,14 +4,11 @@ An arm is kept under a hash of all that decides its answers: task, rows, base mo
 finds it, and changing a number adds an arm beside the old one. Nothing is trained or asked twice.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 from llmcourse import figures
 from llmcourse._base import files, hardware
@@ -19,31 +16,19 @@ from llmcourse._base.errors import CourseError
 from llmcourse.data import Rows, groups, in_order
 from llmcourse.experiment import baselines, metrics
 from llmcourse.experiment.arms import Arm, PairedTest
+from llmcourse.experiment.questions import Asker, Question, in_words
 from llmcourse.experiment.runner import FORMAT, TrainingRunner
 from llmcourse.experiment.store import ArmStore
-from llmcourse.models import LoadedModel, put_adapter, read_card, task_of
+from llmcourse.models import LoadedModel, read_card, task_of
 from llmcourse.models.adapters import WEIGHTS
-from llmcourse.predict import Generated, Predictions, check_adapter, generate, score
-from llmcourse.predict.asking import Way, fill_journal
-from llmcourse.predict.journal import Journal
+from llmcourse.predict import Predictions
+from llmcourse.predict.asking import Way
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.training.configs import training_prompt
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
-
-
-@dataclass(frozen=True)
-class Question:
-    """What the model is asked for an arm: a prompt, how the answer is taken, and with which adapter."""
-
-    name: str
-    prompt: Prompt
-    way: Way
-    spec: dict[str, Any]
-    adapter: Path | None = None
-    """The folder of an adapter; None asks the base model."""
 
 
 @dataclass
@@ -71,6 +56,7 @@ class Experiment:
         self._refuse_leak(groups(self.task, self._train), "The training rows")
         self._refuse_trained_example()
         self.store = ArmStore(self.folder, self.task, self._test, self.backup)
+        self.asker = Asker(self.loaded, self._test, self.task.example, self.quiet)
         self.runner = TrainingRunner(self.store, self.loaded, self.rows, self._train, self.quiet)
 
     def _refuse_leak(self, seen: set[str], what: str) -> None:
@@ -189,11 +175,6 @@ class Experiment:
         again."""
         return self._once(question.name, question.spec, lambda: self._answer(question))
 
-    def fill(self, question: Question, journal: Journal, indices: Sequence[int] | None = None) -> None:
-        """Ask the test rows whose answers the journal does not have, all or those of `indices` (see `fill_journal`)."""
-        with self._ready(question), self._bar(question.name) as progress:
-            fill_journal(self.loaded, question.prompt, self._test, question.way, journal, indices, progress)
-
     def _once(self, name: str, spec: dict[str, Any], answer: Callable[[], Arm]) -> Arm:
         """Return the kept arm of this spec, or keep what `answer()` returns. Of two runs that want it, one answers."""
         arm = self.store.find(spec, name)
@@ -206,61 +187,20 @@ class Experiment:
         spec = self._spec(name, train=self._train_id)
 
         def answer() -> Arm:
-            predict = fit(self.task, self._train)
-            return self._arm(name, "baseline", spec, predict(self._test), predict)
+            fitted = fit(self.task, self._train)
+            example = in_words(fitted([self.task.example]), self.task.labels) if self.task.example else None
+            return self._arm(name, "baseline", spec, fitted(self._test), example)
 
         return self._once(name, spec, answer)
 
     def _answer(self, question: Question) -> Arm:
         """Ask the model for every test row and for the example row."""
-        journal = self.store.journal(question.spec)
+        kind = "finetuned" if question.adapter else "prompted"
+        answers = self.asker.answer(question, self.store.journal(question.spec))
+        return self._arm(question.name, kind, question.spec, *answers)
 
-        def ask(rows: Sequence[Mapping], journal: Journal | None = None, progress: Any = None) -> Predictions:
-            if question.way == "generated":
-                return generate(self.loaded, question.prompt, rows, progress, journal)
-            return score(self.loaded, question.prompt, rows, question.way == "calibrated", progress, journal)
-
-        with self._ready(question), self._bar(question.name) as progress:
-            predictions = ask(self._test, journal, progress)
-            kind = "finetuned" if question.adapter else "prompted"
-            return self._arm(question.name, kind, question.spec, predictions, ask)
-
-    def _arm(
-        self,
-        name: str,
-        kind: str,
-        spec: dict[str, Any],
-        predictions: Predictions,
-        ask: Callable[[Sequence[Mapping]], Predictions],
-    ) -> Arm:
-        """Return an arm of these predictions, with the answer that `ask` gives to the task's example row."""
-        example = _in_words(ask([self.task.example]), self.task.labels) if self.task.example else None
+    def _arm(self, name: str, kind: str, spec: dict[str, Any], predictions: Predictions, example: str | None) -> Arm:
         return Arm(name, kind, spec, predictions, self.store.score(predictions), example)
-
-    @contextlib.contextmanager
-    def _ready(self, question: Question) -> Iterator[None]:
-        """Inside the block the model has the question's adapter on it, or none."""
-        if question.adapter is None:
-            with self.loaded.without_adapter():
-                yield
-            return
-        put_adapter(self.loaded, question.adapter)
-        try:
-            check_adapter(self.loaded, question.prompt, self._test[:1])
-            yield
-        finally:
-            self.loaded.drop_adapter()
-
-    @contextlib.contextmanager
-    def _bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a progress bar; yields the function that moves it."""
-        with tqdm(desc=name, total=len(self._test), unit="row", disable=self.quiet, leave=False) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            yield progress
 
     def _spec(self, way: str, prompt: Prompt | None = None, **more: Any) -> dict[str, Any]:
         """Return all that decides an arm's answers."""
@@ -358,14 +298,6 @@ class Experiment:
             "arms": [arm.as_dict() for arm in self.arms],
             "tests": [test.as_dict() for test in tests],
         }
-
-
-def _in_words(predictions: Predictions, labels: Sequence[str]) -> str:
-    """Return the answer to a single row: the label, after the text that was read as it if that was another."""
-    label = predictions.labels[0]
-    word = "invalid" if label is None else labels[label]
-    text = predictions.texts[0].strip() if isinstance(predictions, Generated) else word
-    return word if text == word else f"{text} ({word})"
 
 
 def _prompt_name(prompt: Prompt, way: str) -> str:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from small import TRAINING_ROWS, TWO_EPOCHS, some_rows
 
-from llmcourse import CourseError, experiment, models, predict
+from llmcourse import CourseError, models, predict
 from llmcourse.data.tasks import SARCASM
-from llmcourse.experiment import Experiment
+from llmcourse.experiment import Experiment, questions
 from llmcourse.predict import encoding
 from llmcourse.predict.prompts import Prompt
 from llmcourse.training import finetuning, trainer
@@ -152,7 +152,7 @@ def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
         spoil(loaded)
         return card
 
-    for function in (Experiment.adapter_arm, predict.before_and_after):
+    for function in (questions.Asker.answer, predict.before_and_after):
         monkeypatch.setattr(sys.modules[function.__module__], "put_adapter", put)
     with pytest.raises(CourseError, match="The adapter changes nothing"):
         study.adapter_arm(folder)
@@ -174,7 +174,7 @@ def test_numbers_that_overflow_are_refused(study):
 
     for way in ("generated", "scored"):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(CourseError, match="The model's numbers overflow"):
-            patch.setattr(experiment.experiment, "put_adapter", put)
+            patch.setattr(questions, "put_adapter", put)
             study.adapter_arm(folder, way)
     study.loaded.model.lm_head.weight.data[7] = float("nan")
     with pytest.raises(CourseError, match="The model's numbers overflow"):

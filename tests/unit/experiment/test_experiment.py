@@ -15,7 +15,7 @@ from llmcourse import CourseError, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
-from llmcourse.experiment import Experiment, runner
+from llmcourse.experiment import Experiment, questions, runner
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.setup import gears
 
@@ -31,7 +31,7 @@ def no_work(monkeypatch):
 
     def start():
         for name in ("generate", "score", "put_adapter"):
-            monkeypatch.setattr(experiment.experiment, name, lambda *_, **__: pytest.fail("work was done again"))
+            monkeypatch.setattr(questions, name, lambda *_, **__: pytest.fail("work was done again"))
         monkeypatch.setattr(runner.finetuning, "finetune", lambda *_, **__: pytest.fail("trained again"))
 
     return start
