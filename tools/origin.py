@@ -18,9 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcourse import CourseError
-from llmcourse._base import files
-from tools import notebooks
+from llmcourse import CourseError  # nothing else at the top: the site has no dependencies of the course
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -76,6 +74,8 @@ def add_cell(notebook: "NotebookNode", name: str, repository: str | None) -> Non
     """Put the first cell and the badge into a notebook object, replacing older ones, and normalise it."""
     import nbformat
 
+    from tools import notebooks
+
     title = notebook.cells[0]
     title.source = _BADGE_LINES.sub("", title.source)
     if repository:
@@ -106,6 +106,8 @@ def rewritten(root: Path) -> dict[Path, str]:
 
 def record(root: Path, repository: str) -> None:
     """Write the addresses of owner/name into pyproject.toml. Raises CourseError if this is not a name on GitHub."""
+    from llmcourse._base import files
+
     if not re.fullmatch(r"[A-Za-z0-9-]+/[\w.-]+", repository):
         raise CourseError(f"{repository!r} is not a repository on GitHub. Write it as owner/name.")
     path = root / "pyproject.toml"
@@ -116,6 +118,8 @@ def record(root: Path, repository: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite what names the repository, and print the files that changed."""
+    from llmcourse._base import files
+
     parser = argparse.ArgumentParser(prog="python -m tools.origin", description="Write first cells and badges.")
     parser.add_argument("repository", nargs="?", metavar="owner/name", help="where the course lives on GitHub")
     parser.add_argument("--root", type=Path, default=Path(), help="the course's folder (default: here)")
