@@ -1,0 +1,37 @@
+"""The checks by themselves; that training runs them is shown in tests/robustness/test_quietly_wrong.py."""
+
+import pytest
+import torch
+
+from llmcourse import CourseError
+from llmcourse.training import checks
+from llmcourse.training.callbacks import check_finite
+
+REFUSED = [
+    (lambda: checks.check_end([5, 6], 2, 3), "Training row 3 does not end with a labelled end-of-text token"),
+    (lambda: checks.check_end([], 2, 3), "Training row 3 does not end"),
+    (lambda: checks.check_label("Sarcasm", "Not Sarcasm", 0), "row 0 would teach 'Sarcasm', but its label is 'Not"),
+    (lambda: checks.check_beginning([1, 1, 9], 1, 4), "row 4 begins with two beginning-of-text tokens"),
+    (lambda: checks.check_trainable(0), "Nothing would be trained"),
+    (lambda: checks.check_learned({"a.lora_B.w": torch.zeros(2, 2)}), "still zero after training"),
+    (
+        lambda: checks.check_learned({"a.lora_B.w": torch.zeros(2), "b.lora_B.w": torch.ones(2)}),
+        "1 of the adapter's 2 matrices B are still zero after training, first a.lora_B.w",
+    ),
+    (lambda: check_finite(float("nan"), 7), "The loss is nan at step 7"),
+]
+
+
+@pytest.mark.parametrize(("check", "message"), REFUSED)
+def test_what_is_wrong_is_refused(check, message):
+    with pytest.raises(CourseError, match=message):
+        check()
+
+
+def test_what_is_right_passes():
+    checks.check_end([5, 2], 2, 0)
+    checks.check_label("Sarcasm", "Sarcasm", 0)
+    checks.check_beginning([1, 9], 1, 0)
+    checks.check_beginning([1, 1], None, 0)
+    checks.check_learned({"a.lora_A.w": torch.zeros(2), "a.lora_B.w": torch.ones(2)})
+    check_finite(0.1, 1)
