@@ -1,31 +1,16 @@
 """Files of rows: what cannot be read is named by its line, and what can is read as it stands."""
 
-import csv
 import json
 import subprocess
 import sys
 
 import pytest
+from csv_files import write_csv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcourse import CourseError, data
 from llmcourse.data.tasks import SARCASM, Task
-
-HEADER = ["label", "comment", "parent_comment"]
-
-
-def write_csv(path, rows, header=HEADER):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
-
-
-def some_rows(n=60, parents=20):
-    return [[i % 2, f"reply number {i}", f"parent {i % parents}"] for i in range(n)]
-
 
 BAD = {
     "empty.csv": (b"", "is empty"),

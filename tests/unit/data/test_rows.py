@@ -1,31 +1,17 @@
 """Rows: cleaned, balanced, split by group, whatever file they come from; bad files get a clear message."""
 
-import csv
 import json
 
 import pytest
+from csv_files import HEADER, csv_rows, write_csv
 
 from llmcourse import CourseError, data
 from llmcourse.data.tasks import SARCASM, SUPPORT, Task
 
-HEADER = ["label", "comment", "parent_comment"]
-
-
-def write_csv(path, rows, header=HEADER):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
-
-
-def some_rows(n=60, parents=20):
-    return [[i % 2, f"reply number {i}", f"parent {i % parents}"] for i in range(n)]
-
 
 def test_cleaning_is_counted(tmp_path):
     rows = [
-        *some_rows(),
+        *csv_rows(),
         [1, "so true /s", "parent a"],
         [0, "shouted /S!", "parent a"],
         [1, "   ", "parent b"],
@@ -56,7 +42,7 @@ def test_cleaning_is_counted(tmp_path):
 
 
 def test_split_keeps_groups_together_and_balance(tmp_path):
-    path = write_csv(tmp_path / "a.csv", some_rows(400, 80))
+    path = write_csv(tmp_path / "a.csv", csv_rows(400, 80))
     found = data.load(SARCASM, path, n_train=100, n_test=40, seed=1)
     assert found.report["train"] == {"Not Sarcasm": 50, "Sarcasm": 50}
     assert found.report["test"] == {"Not Sarcasm": 20, "Sarcasm": 20}
@@ -66,7 +52,7 @@ def test_split_keeps_groups_together_and_balance(tmp_path):
 
 
 def test_the_order_of_the_file_does_not_matter(tmp_path):
-    rows = some_rows(200, 50)
+    rows = csv_rows(200, 50)
     one = data.load(SARCASM, write_csv(tmp_path / "a.csv", rows), n_train=40, n_test=20)
     two = data.load(SARCASM, write_csv(tmp_path / "b.csv", rows[::-1]), n_train=40, n_test=20)
     assert one.test_id == two.test_id and one.train_id == two.train_id
@@ -94,7 +80,7 @@ def test_formats_and_mapped_columns(tmp_path):
 
 
 def test_a_test_file_of_its_own_takes_its_groups_with_it(tmp_path):
-    train = write_csv(tmp_path / "train.csv", some_rows(40, 10))
+    train = write_csv(tmp_path / "train.csv", csv_rows(40, 10))
     test = write_csv(tmp_path / "test.csv", [[i % 2, f"other {i}", f"parent {i % 5}"] for i in range(20)])
     found = data.load(SARCASM, train, test=test)
     assert len(found.test) == 20 and set(found.test["row"]) == set(range(1, 21))
@@ -120,7 +106,7 @@ def test_more_than_two_labels(tmp_path):
 
 
 def test_too_few_rows_are_said(tmp_path):
-    found = data.load(SARCASM, write_csv(tmp_path / "a.csv", some_rows(40)), n_train=1000, n_test=8)
+    found = data.load(SARCASM, write_csv(tmp_path / "a.csv", csv_rows(40)), n_train=1000, n_test=8)
     assert found.report["train_wanted"] == 1000 and "test_wanted" not in found.report
 
 
@@ -139,7 +125,7 @@ def test_read_all_leaves_nothing_out(tmp_path):
 
 
 def test_names_are_not_patterns_and_number_words_are_words(tmp_path):
-    odd = write_csv(tmp_path / "data[1]*.csv", some_rows())
+    odd = write_csv(tmp_path / "data[1]*.csv", csv_rows())
     assert data.load(SARCASM, odd).report["read"] == 60
     grades = Task("grades", "Grade it.", {"text": "text"}, ("1", "2"))
     path = write_csv(tmp_path / "grades.csv", [[i % 2, f"t{i}"] for i in range(20)], ["label", "text"])
@@ -152,7 +138,7 @@ def test_downloads_are_pinned_and_explained(monkeypatch, tmp_path):
     import kagglehub
 
     asked = {}
-    path = write_csv(tmp_path / "train-balanced-sarcasm.csv", some_rows())
+    path = write_csv(tmp_path / "train-balanced-sarcasm.csv", csv_rows())
 
     def hub(repo, name, **options):
         asked.update(options, repo=repo, name=name)
