@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> None:
             f"There are no results for the test set {experiment.rows.test_id} in {options.runs}."
             " Run `llmcourse demo` or `llmcourse evaluate` on the same rows first."
         )
+    print(f"{shared.describe(experiment)}\n")
     path = report.write(experiment, shared.report_folder(options, experiment))
     shared.print_comparison(path)
     print(f"\nReport: {path}")

@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from llmcourse._base.errors import CourseError
 from llmcourse.cli import processes, shared
+
+if TYPE_CHECKING:
+    from llmcourse.data.tasks import Task
 
 
 def add_parser(commands: shared.Commands) -> None:
@@ -19,9 +24,8 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument(
         "--shots",
         type=shared.at_least(0),
-        default=SHOTS,
         metavar="K",
-        help="examples in the prompt (default: %(default)s)",
+        help=f"examples in the prompt (default: {SHOTS})",
     )
     parser.add_argument("--chat", action="store_true", help="use the model's chat format")
     parser.add_argument(
@@ -35,11 +39,17 @@ def add_parser(commands: shared.Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Answer the test rows, or find the answers of an earlier run, and print the classification report."""
-    experiment = shared.experiment_of(options)
+    from llmcourse.experiment import SHOTS
+
+    task = _task_of_adapter(options) if options.adapter else None
+    experiment = shared.experiment_of(options, task)
+    if processes.is_main():
+        print(f"{shared.describe(experiment)}\n", flush=True)
     if options.adapter:
         question = experiment.adapter_question(options.adapter, options.way)
     else:
-        question = experiment.question(experiment.prompt(options.shots, chat=options.chat), options.way)
+        shots = SHOTS if options.shots is None else options.shots
+        question = experiment.question(experiment.prompt(shots, chat=options.chat), options.way)
     arm = processes.evaluate(experiment, question)
     if arm is None:  # the main process prints
         return
@@ -47,6 +57,26 @@ def run(options: argparse.Namespace) -> None:
     print(experiment.report(arm))
     low, high = arm.score.accuracy_ci95
     print(
-        f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%};"
+        f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}, macro-F1 {arm.score.macro_f1:.2f};"
         f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s a row"
     )
+
+
+def _task_of_adapter(options: argparse.Namespace) -> "Task":
+    """Return the task of --adapter. Raises CourseError for options that an adapter has decided already."""
+    from llmcourse import models
+
+    task = models.task_of(models.read_card(options.adapter))
+    decided = ("shots", "chat", *shared.OWN_TASK)
+    for option in decided:
+        if getattr(options, option) not in (None, False):
+            raise CourseError(
+                f"--{option.replace('_', '-')} has no effect with --adapter, which was trained for one task and one"
+                " prompt. Leave it out."
+            )
+    if options.task not in (None, task.name):
+        raise CourseError(
+            f"--task {options.task} has no effect: the adapter in {options.adapter} was trained for the task"
+            f" {task.name!r}. Leave it out."
+        )
+    return shared.course_task(task)

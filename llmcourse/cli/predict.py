@@ -23,7 +23,7 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument(
         "--file", type=Path, metavar="FILE", help="a CSV, JSONL or Parquet file with the task's columns"
     )
-    shared.add_column_argument(parser)
+    shared.add_column_arguments(parser)
     parser.add_argument(
         "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
     )

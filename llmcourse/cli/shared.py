@@ -2,7 +2,9 @@
 
 import argparse
 import ast
+import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEARS
 from llmcourse.cli import processes
+from llmcourse.data.csvfiles import QUOTES
 
 if TYPE_CHECKING:
     from llmcourse.data.tasks import Task
@@ -26,12 +29,22 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_rows_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that decide on the rows and on the folder of the results."""
     group = parser.add_argument_group("rows")
-    group.add_argument("--task", default="sarcasm", help="the task (default: %(default)s)")
+    group.add_argument("--task", metavar="NAME", help="sarcasm (default), support, or a name for your own")
     group.add_argument(
-        "--data", metavar="SOURCE", help="bundled, kaggle, hub, or a CSV, JSONL or Parquet file (default: the gear's)"
+        "--data", metavar="SOURCE", help="bundled, kaggle, hub, or a CSV, JSON or Parquet file (default: the gear's)"
     )
     group.add_argument("--test", metavar="FILE", help="the test rows, if they are in a file of their own")
-    add_column_argument(group)
+    add_column_arguments(group)
+    group.add_argument(
+        "--test-column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="a column of the test file, where its name differs",
+    )
+    group.add_argument(
+        "--balance", action="store_true", help="use the same number of rows for each label, and leave out the others"
+    )
     group.add_argument(
         "--n-train", type=at_least(2), metavar="N", help="training rows in all (default: the gear's; all of a file)"
     )
@@ -46,10 +59,28 @@ def add_rows_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where results, adapters and reports are kept (default: %(default)s)",
     )
+    group = parser.add_argument_group("a task of your own")
+    group.add_argument(
+        "--labels", metavar="WORD,WORD", help="its label words, separated by commas; --labels=-1,1 if one begins with -"
+    )
+    group.add_argument(
+        "--text-column",
+        action="append",
+        metavar="COLUMN",
+        help="a column of its texts (default: text); can be repeated, in the order of the prompt",
+    )
+    group.add_argument("--instruction", metavar="TEXT", help="what the model should do, in one or two sentences")
 
 
-def add_column_argument(parser: argparse._ActionsContainer) -> None:
-    """Add --column, which maps the task's columns to those of a file."""
+def add_column_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add --column, which maps the task's columns to those of a file, and --quotes."""
+    parser.add_argument(
+        "--quotes",
+        choices=QUOTES,
+        default=QUOTES[0],
+        help="quotation marks in a CSV: refuse those that swallow rows, trust all, or none: read them as characters"
+        " (default: %(default)s)",
+    )
     parser.add_argument(
         "--column",
         action="append",
@@ -104,12 +135,72 @@ def at_least(minimum: int) -> Callable[[str], int]:
 
 
 def task_of(options: argparse.Namespace) -> "Task":
-    """Return the task that --task names. Raises CourseError if there is none."""
+    """Return the task that --task names, or the one that --labels and --text-column describe.
+
+    Raises CourseError if there is none.
+    """
     from llmcourse.data.tasks import TASKS
 
-    if options.task not in TASKS:
-        raise CourseError(f"There is no task {options.task!r}. Use one of: {', '.join(TASKS)}.")
-    return TASKS[options.task]
+    own = [option for option in OWN_TASK if getattr(options, option, None)]
+    if own:
+        return _own_task(options, own)
+    name = options.task or "sarcasm"
+    if name not in TASKS:
+        raise CourseError(
+            f"There is no task {name!r}. Use one of: {', '.join(TASKS)}. A task of your own needs --data FILE and"
+            " --labels WORD,WORD."
+        )
+    return TASKS[name]
+
+
+def course_task(task: "Task") -> "Task":
+    """Return the course's own task if a card's task is the same, because a card does not say where rows come from."""
+    from llmcourse.data.tasks import TASKS
+
+    own = TASKS.get(task.name)
+    return own if own and own.as_dict() == task.as_dict() else task
+
+
+OWN_TASK = ("labels", "text_column", "instruction")
+"""The options that describe a task of one's own."""
+
+
+def _own_task(options: argparse.Namespace, given: Sequence[str]) -> "Task":
+    from llmcourse.data.tasks import TASKS, Task
+
+    option = "--" + given[0].replace("_", "-")
+    if options.task in TASKS:
+        raise CourseError(
+            f"The task {options.task!r} is the course's, and {option} cannot change it. Give yours another name."
+        )
+    if not options.data:
+        raise CourseError(f"{option} describes a task of your own, which needs rows. Name their file: --data FILE.")
+    columns = options.text_column or ["text"]
+    if not options.labels:
+        column = columns_of(options.column).get("label", "label")
+        raise CourseError(f"Which labels do your rows have? {_name_labels(Path(options.data), column)}")
+    words = next(csv.reader([options.labels], skipinitialspace=True), [])
+    return Task(
+        name=options.task or re.sub(r"\W+", "-", Path(options.data).stem).strip("-_") or "own",
+        instruction=options.instruction or "Read the text and sort it into one of these categories:",
+        fields={column: column for column in columns},
+        labels=tuple(word.strip() for word in words),
+    )
+
+
+def _name_labels(path: Path, column: str) -> str:
+    """Return how to name the labels of a file, with those that it has if they are few."""
+    from itertools import islice
+
+    from llmcourse.data.fileformats import open_table
+
+    table = open_table(path)
+    if column in table.names:
+        records = islice(table.records([column]), 10_000)
+        values = {(record[0] or "").strip() for record in records if isinstance(record, list)} - {""}
+        if 1 < len(values) <= 100 and not any("," in value for value in values):
+            return f"Perhaps: --labels={','.join(sorted(values))}"
+    return "Name them: --labels WORD,WORD, and their column with --column label=COLUMN."
 
 
 def columns_of(pairs: Sequence[str]) -> dict[str, str]:
@@ -143,23 +234,33 @@ def _literal(text: str) -> object:
         return text
 
 
-def experiment_of(options: argparse.Namespace) -> "Experiment":
-    """Load the rows and the model. Raises CourseError for unusable rows before a model is loaded."""
+def experiment_of(options: argparse.Namespace, task: "Task | None" = None) -> "Experiment":
+    """Load the rows and the model, for the task of the options or another one.
+
+    Raises CourseError for unusable rows before a model is loaded.
+    """
     from llmcourse import data, models
     from llmcourse.experiment import Experiment
     from llmcourse.setup import gears
 
-    task, gear = task_of(options), gears.gear()
+    task, gear = task or task_of(options), gears.gear()
+    if options.data is None and not task.sources:
+        raise CourseError(f"The task {task.name!r} has no rows of its own. Name their file: --data FILE.")
+    if options.test_column and options.test is None:
+        raise CourseError("--test-column describes a test file, and there is none. Name it with --test FILE.")
     # the gear's sizes belong to the gear's sources; a source that the user names is used whole
-    n_train, n_test = (None, None) if options.data else (gear.n_train, gear.n_test)
+    n_train, n_test = (None, None) if options.data is not None else (gear.n_train, gear.n_test)
     with processes.main_first():
         rows = data.load_first(
             task,
-            [options.data] if options.data else gear.sources_of(task),
+            [options.data] if options.data is not None else gear.sources_of(task),
             test=options.test,
             n_train=options.n_train or n_train,
             n_test=options.n_test or n_test,
             columns=columns_of(options.column),
+            test_columns=columns_of(options.test_column),
+            balance=options.balance,
+            quotes=options.quotes,
             seed=options.seed,
         )
         loaded = models.load(options.model or gear.model)
@@ -180,42 +281,13 @@ def describe(experiment: "Experiment") -> str:
 
     machine = hardware.detect()
     lines = [
-        *_describe_rows(experiment),
+        experiment.rows.describe(),
         f"Test set {experiment.rows.test_id}; model {experiment.loaded.base['name']};"
         f" gear {machine.gear}, {machine.dtype}.",
     ]
     if experiment.loaded.note:
         lines.append(f"Note: {experiment.loaded.note}")
     return "\n".join(lines)
-
-
-def _describe_rows(experiment: "Experiment") -> list[str]:
-    rows, report = experiment.rows, experiment.rows.report
-    dropped = [
-        f"{report[key]:,} {key.replace('_', ' ')}"
-        for key in ("rejected", "no_label", "empty", "too_long", "duplicates", "contradictory", "other_split")
-        if report.get(key)
-    ]
-    left_out = f" (left out: {', '.join(dropped)})" if dropped else ""
-    lines = [
-        f"{report['read']:,} rows read from {rows.source}{left_out}:"
-        f" {len(rows.train):,} to train on, {len(rows.test):,} to test on."
-    ]
-    if report["rejected_lines"]:
-        numbers = ", ".join(map(str, report["rejected_lines"][:10]))
-        lines.append(f"Unreadable lines: {numbers}{' ...' if report['rejected'] > 10 else ''}.")
-    for side in ("train", "test"):
-        if f"{side}_wanted" in report:
-            lines.append(
-                f"Note: you asked for {report[f'{side}_wanted']:,} {side} rows. Balanced labels and distinct groups"
-                f" leave {sum(report[side].values()):,}."
-            )
-    if report.get("shared_with_test"):
-        shared = experiment.task.group_column or "text"
-        lines.append(
-            f"Note: {report['shared_with_test']:,} training rows share a {shared} with test rows. They are left out."
-        )
-    return lines
 
 
 def print_comparison(report_path: Path) -> None:

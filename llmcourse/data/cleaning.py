@@ -1,195 +1,242 @@
 """Cleaning: which rows can be used, how many cannot and why, and when a file is refused.
 
-The texts stay in their files. DuckDB keeps a few numbers for each row: its label, its length and hashes of its texts.
+The texts stay in their files. Only a few numbers are kept for each row: its label, and hashes of its texts. Texts count
+as the same when their `texts.identity` is the same. Their hashes have 64 bits, so that two of a million different texts
+share one with a probability of 3e-8.
 """
 
-import re
-from typing import TYPE_CHECKING, Any
+import hashlib
+from array import array
+from collections import Counter
+from typing import Any
+
+import numpy as np
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.database import literal, records, scalar
-from llmcourse.data.rowfiles import NOT_UTF8, RejectedLine, RowFile
+from llmcourse.data.csvfiles import UNQUOTED, RejectedLine
+from llmcourse.data.describing import in_words
+from llmcourse.data.labels import LabelReader
+from llmcourse.data.rowfiles import Row, RowFile
 from llmcourse.data.tasks import Task
-from llmcourse.data.texts import MAX_CHARACTERS
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from llmcourse.data.texts import MAX_CHARACTERS, identity, is_blank
 
 MAX_REJECTED_SHARE = 0.1
 """A file is refused if a larger share of its lines cannot be read. Otherwise those lines are left out and counted."""
-USABLE = "label IS NOT NULL AND NOT missing AND NOT long"
+SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+UNUSABLE = ("no_label", "empty", "too_long")
+NONE, TRAIN, TEST, OTHER = range(4)
+"""Which side of the split the files give a row."""
 
 
 class RowTable:
-    """The rows of a file, or of a training file and a test file, as numbers in DuckDB. `clean` makes `kept` of them.
+    """The rows of a file, or of a training file and a test file, as numbers.
 
-    Columns of the table `kept`: `part` and `row` (number of the file, and of the row in it), `label`, `split` (the
-    file's own column of that name), `group_hash` (of what train and test must not share), `sort_hash` (of seed and
-    texts), `marked` (whether an ending that gives the label away was removed).
+    `add` reads the files, and `clean` sets `kept`: the places in the arrays of the rows that can be used.
     """
 
-    def __init__(self, connection: "DuckDBPyConnection", task: Task, seed: int):
-        self.connection = connection
-        self.task = task
-        self.seed = seed
+    def __init__(self, task: Task, seed: int):
+        self.task, self.seed = task, seed
         self.files: list[RowFile] = []
+        self.rejected: list[tuple[RowFile, RejectedLine]] = []
+        self.unusable: Counter[str] = Counter()
+        self.split_words: Counter[str] = Counter()
+        self._read: Counter[int] = Counter()
+        self._lists = {name: array(kind) for name, kind in _ARRAYS.items()}
+
+    # -- reading -----------------------------------------------------------------------------------------------------
 
     def add(self, file: RowFile) -> None:
-        """Read a file once and turn its rows into numbers, in their order."""
-        task, labels = self.task, self.task.label_values
-        # 1. What each number is computed from
-        texts = {f"text_{i}": clean_text(task, file.text(column)) for i, column in enumerate(task.columns)}
-        all_texts = " || chr(31) || ".join(texts)
-        group = f"text_{task.columns.index(task.group_column)}" if task.group_column else all_texts
-        label_cases = " ".join(f"WHEN {literal(word)} THEN {label}" for word, label in labels.items())
-        endings = " OR ".join(f"regexp_matches({file.text(c)}, {literal(_marks(task))})" for c in task.columns)
-        marked = f"coalesce({endings}, false)" if task.strip_marks else "false"
-        split = "lower(trim(split::VARCHAR))" if "split" in file.names and file.part == 0 else "NULL::VARCHAR"
-        # 2. Clean each text once, in the inner SELECT. No row_number(), which would read the file on one thread: a
-        #    table keeps the order of the file, and its rowid counts the rows.
-        self.connection.execute(f"""
-            CREATE TABLE indexed_{file.part} AS SELECT
-                (CASE lower(trim(given)) {label_cases} END)::TINYINT AS label,
-                CASE WHEN lower(trim(given)) IN ({", ".join(map(literal, labels))}) THEN NULL ELSE given END AS given,
-                split,
-                {" OR ".join(f"{text} = ''" for text in texts)} AS missing,
-                {" OR ".join(f"length({text}) > {MAX_CHARACTERS}" for text in texts)} AS long,
-                marked,
-                hash(lower({all_texts})) AS text_hash,
-                md5_number_lower('{int(self.seed)}' || lower({group})) AS group_hash,
-                md5_number_lower('{int(self.seed)}' || {all_texts}) AS sort_hash
-            FROM (SELECT {", ".join(f"coalesce({text}, '') AS {name}" for name, text in texts.items())},
-                {file.text("label")} AS given, {split} AS split, {marked} AS marked FROM {file.view})""")
+        """Read a file once and turn its usable rows into numbers. Raises CourseError for labels the task lacks."""
+        part, labels = len(self.files), LabelReader(file)
         self.files.append(file)
+        for row in file.rows():
+            if isinstance(row, RejectedLine):
+                self.rejected.append((file, row))
+                continue
+            self._read[part] += 1
+            label = labels.label_of(row)
+            reason = self._add_row(part, row, label) if label is not None else "no_label"
+            if reason:
+                self.unusable[reason] += 1
+        labels.check()
+        self._check_lines(part)
+
+    def _add_row(self, part: int, row: Row, label: int) -> str | None:
+        """Add a row's numbers. Return why it cannot be used, if it cannot."""
+        cleaned = [self.task.clean(text) for text in row.texts]
+        texts = [text for text, _ in cleaned]
+        if any(map(is_blank, texts)):
+            return "empty"
+        if max(map(len, texts)) > MAX_CHARACTERS:
+            return "too_long"
+        identities = [identity(text) for text in texts]
+        group = identities[self.task.columns.index(self.task.group_column)] if self.task.group_column else None
+        whole = "\x1f".join(identities)
+        numbers = {
+            "part": part,
+            "row": row.number,
+            "label": label,
+            "side": TEST if part else self._side(row.split),
+            "text": _hash(0, whole),
+            "group": _hash(self.seed, whole if group is None else group),
+            "order": _hash(self.seed, "\x1f".join(texts)),
+            "marked": any(marked for _, marked in cleaned),
+        }
+        for name, number in numbers.items():
+            self._lists[name].append(number)
+        return None
+
+    def _side(self, split: str) -> int:
+        word = identity(split)
+        self.split_words[word] += 1
+        return {"train": TRAIN, "test": TEST}.get(SPLIT_WORDS.get(word, ""), OTHER)
+
+    def _check_lines(self, part: int) -> None:
+        """Raise CourseError if too many lines of a file cannot be read, or if it holds no rows."""
+        file, read = self.files[part], self._read[part]
+        rejected = [line for of, line in self.rejected if of is file]
+        lines = sum(line.lines for line in rejected)
+        if lines > MAX_REJECTED_SHARE * (read + lines):
+            first = rejected[0]
+            raise CourseError(
+                f"{file.path}: {lines:,} of {read + lines:,} lines cannot be read; the first is line {first.number}"
+                f" ({first.reason}). Is the delimiter right, and are quotes doubled? {UNQUOTED}"
+            )
+        if not read:
+            raise CourseError(f"{file.path} holds no rows. Add rows below the column names.")
+
+    # -- cleaning ----------------------------------------------------------------------------------------------------
 
     def clean(self) -> dict[str, Any]:
-        """Drop the rows that cannot be used. Return counts of what was read, left out and kept.
+        """Choose the rows that can be used. Return counts of what was read, left out and kept; they add up.
 
-        Raises CourseError for a file that makes no sense: too many unreadable lines, an unknown label, or no row of one
-        of the labels.
+        Rows that the files call test rows are all kept, and training rows that share a group with one are left out. Of
+        other rows with the same texts one is kept if their labels agree, and none if not. Raises CourseError for a file
+        that makes no sense.
         """
-        # 1. Refuse what cannot be read
-        parts = (f"SELECT {f.part} AS part, rowid + 1 AS row, * FROM indexed_{f.part}" for f in self.files)
-        self.connection.execute(f"CREATE TEMP VIEW rows AS {' UNION ALL '.join(parts)}")
-        total = self.count("rows")
-        rejected, lines = self._check_lines(total)
-        self._check_labels()
-        # 2. Of rows with the same texts, keep one (the test file's, if any) if their labels agree, and none if not
-        self.connection.execute(f"""
-            CREATE TABLE kept AS SELECT part, row, label, split, group_hash, sort_hash, marked FROM rows WHERE {USABLE}
-            WINDOW same AS (PARTITION BY text_hash), in_order AS (PARTITION BY text_hash ORDER BY part DESC, row)
-            QUALIFY row_number() OVER in_order = 1 AND min(label) OVER same = max(label) OVER same""")
+        # 1. What the files say about train and test
+        self._freeze()
+        has_sides = len(self.files) == 2 or self._has_split_column()
+        given_test = self.side == TEST if has_sides else np.zeros(len(self.row), dtype=bool)
+        other = (self.side == OTHER) & (len(self.files) == 1) if has_sides else ~np.ones(len(self.row), dtype=bool)
+        shared = ~given_test & ~other & np.isin(self.group, self.group[given_test])
+        # 2. Rows with the same texts
+        rest = np.flatnonzero(~given_test & ~other & ~shared)
+        first, contradictory = _same_texts(self.text[rest], self.label[rest])
+        self.kept = np.sort(np.concatenate([np.flatnonzero(given_test), rest[first & ~contradictory]]))
+        self.given_test = given_test
         # 3. Count
         report: dict[str, Any] = {
-            "read": total,
-            "rejected_lines": [line.number for line in lines][:100],
-            "rejected": rejected,
-            "no_label": self.count("rows", "label IS NULL"),
-            "empty": self.count("rows", "label IS NOT NULL AND missing"),
-            "too_long": self.count("rows", "label IS NOT NULL AND NOT missing AND long"),
-            "contradictory": scalar(
-                self.connection,
-                f"SELECT coalesce(sum(n), 0)::BIGINT FROM (SELECT count(*) AS n FROM rows WHERE {USABLE}"
-                " GROUP BY text_hash HAVING min(label) < max(label))",
-            ),
-            "kept": self.count("kept"),
-            "marks_stripped": self.count("kept", "marked"),
+            "read": sum(self._read.values()),
+            "rejected_lines": [line.number for _, line in self.rejected][:100],
+            **({"rejected_reason": self.rejected[0][1].reason} if self.rejected else {}),
+            "rejected": sum(line.lines for _, line in self.rejected),
+            **{reason: self.unusable[reason] for reason in UNUSABLE},
+            "contradictory": int(contradictory.sum()),
+            "kept": len(self.kept),
+            "marks_stripped": int(self.marked[self.kept].sum()),
+            "duplicates": int((~first & ~contradictory).sum()),
         }
-        used = sum(report[name] for name in ("no_label", "empty", "too_long", "contradictory", "kept"))
-        report["duplicates"] = total - used
-        report |= self._count_shared()
-        self._check_label_counts()
+        if len(self.files) == 2 or shared.any():
+            report["shared_with_test"] = int(shared.sum())
+        if other.any():
+            report["other_split"] = int(other.sum())
+        self._check_labels(report)
         return report
 
-    def count(self, table: str, condition: str = "true") -> int:
-        """Return how many rows of a table meet a condition."""
-        return scalar(self.connection, f"SELECT count(*) FROM {table} WHERE {condition}")
+    def _freeze(self) -> None:
+        """Turn the lists into arrays, each an attribute."""
+        arrays = {name: np.array(numbers) for name, numbers in self._lists.items()}
+        self.part, self.row, self.label, self.side = (arrays[name] for name in ("part", "row", "label", "side"))
+        self.text, self.group, self.order = (arrays[name] for name in ("text", "group", "order"))
+        self.marked = arrays["marked"]
 
-    @property
-    def has_split_column(self) -> bool:
-        """Return whether the file itself has a column `split` that names train and test rows."""
-        return bool(self.count("kept", "split IN ('train', 'test')"))
-
-    def _check_lines(self, total: int) -> tuple[int, list[RejectedLine]]:
-        """Return how many lines cannot be read, and the first of them. Raises CourseError if they are too many."""
-        rejected = sum(file.count_rejected() for file in self.files)
-        lines = [(file.path, line) for file in self.files for line in file.rejected_lines()]
-        for path, line in lines:
-            if line.reason == NOT_UTF8:
-                raise CourseError(f"{path}: line {line.number} cannot be read: {NOT_UTF8}. Save the file as UTF-8.")
-        if rejected > MAX_REJECTED_SHARE * (total + rejected):
-            path, line = lines[0]
-            raise CourseError(
-                f"{path}: {rejected:,} of {total + rejected:,} lines cannot be read; the first is line {line.number}"
-                f" ({line.reason}). Is the delimiter right, and are quotes doubled?"
-            )
-        if not total:
-            raise CourseError(f"{self.files[0].path} holds no rows. Add rows below the column names.")
-        return rejected, [line for _, line in lines]
-
-    def _check_labels(self) -> None:
-        """Raise CourseError for the first label that the task does not have. Rows without one are left out instead."""
-        unknown = self.connection.execute(
-            "SELECT part, given, row FROM rows WHERE label IS NULL AND given IS NOT NULL ORDER BY part, row LIMIT 1"
-        ).fetchone()
-        if unknown:
-            part, value, row = unknown
-            raise self.files[part].unknown_label(value, row)
-
-    def _count_shared(self) -> dict[str, int]:
-        """Return how many training rows share a group with a test row, if the files say which rows are test rows."""
-        if len(self.files) == 2:
-            test_groups = "SELECT group_hash FROM kept WHERE part = 1"
-            shared = self.count("rows", f"part = 0 AND {USABLE} AND group_hash IN ({test_groups})")
-            return {"shared_with_test": shared}
-        if not self.has_split_column:
-            return {}
-        splits = records(
-            self.connection.execute("SELECT coalesce(split, '') AS name, count(*) AS n FROM kept GROUP BY 1 ORDER BY 1")
-        )
-        names = [split["name"] for split in splits]
+    def _has_split_column(self) -> bool:
+        """Return whether the file itself names train and test rows. Raises CourseError if it names one side only."""
+        file = self.files[0]
+        sides = {SPLIT_WORDS[word] for word in self.split_words if word in SPLIT_WORDS}
+        if file.split_column is None or not sides:
+            return False
         for side in ("train", "test"):
-            if side not in names:
+            if side not in sides:
+                words = ", ".join(map(repr, sorted(self.split_words)[:5]))
                 raise CourseError(
-                    f"{self.files[0].path}: its column 'split' names no {side} rows; it holds"
-                    f" {', '.join(map(repr, names[:5]))}. Name them train and test, or leave the column out."
+                    f"{file.path}: its column {file.split_column!r} names no {side} rows; it holds {words}. Name them"
+                    " train and test, or leave the column out."
                 )
-        test_groups = "SELECT group_hash FROM kept WHERE split = 'test'"
-        counts = {
-            "other_split": sum(split["n"] for split in splits if split["name"] not in ("train", "test")),
-            "shared_with_test": self.count("kept", f"split = 'train' AND group_hash IN ({test_groups})"),
-        }
-        return {name: count for name, count in counts.items() if count}
+        return True
 
-    def _check_label_counts(self) -> None:
-        """Raise CourseError if no row of one of the task's labels is left."""
+    def _check_labels(self, report: dict[str, Any]) -> None:
+        """Raise CourseError if there are no usable rows, or none of one of the task's labels."""
         path, labels = self.files[0].path, self.task.labels
-        present = {label for (label,) in self.connection.execute("SELECT DISTINCT label FROM kept").fetchall()}
+        if not len(self.kept):
+            raise CourseError(f"{path}: none of its {report['read']:,} rows can be used. {self._blame(report)}")
+        learned = self.kept[~self.given_test[self.kept]]
+        present = set(self.label[learned].tolist())
         if len(present) < 2:
             named = ", ".join(repr(labels[label]) for label in sorted(present)) or "none"
             raise CourseError(
                 f"{path} holds rows of one label only ({named}); {len(labels)} are needed to learn and to compare."
-                " Add rows of the others."
+                f" Add rows of the others. {self._blame(report)}".rstrip()
             )
         absent = [word for label, word in enumerate(labels) if label not in present]
         if absent:
             raise CourseError(
-                f"{path} holds no row labelled {absent[0]!r}. Add some, or remove it from the task's labels."
+                f"{path} holds no row labelled {absent[0]!r} to learn from. Add some, or remove it from the task's"
+                f" labels. {self._blame(report)}".rstrip()
             )
+        tested = set(self.label[self.given_test].tolist())
+        if len(tested) == 1:
+            raise CourseError(
+                f"{self.files[-1].path}: all its test rows have the label {labels[tested.pop()]!r}, so a method that"
+                " always says so would be right every time. Add test rows of other labels."
+            )
+        if len(self.files) == 2 and not tested:
+            raise CourseError(f"{self.files[-1].path}: none of its rows can be used. {self._blame(report)}")
+
+    def _blame(self, report: dict[str, Any]) -> str:
+        """Return for what reasons rows were left out, with what to do about the commonest. Empty if none was."""
+        counts = {reason: report.get(reason, 0) for reason in _REASONS}
+        if not any(counts.values()):
+            return ""
+        worst = max(counts, key=lambda reason: counts[reason])
+        names = {"text": ", ".join(self.files[0].columns[column] for column in self.task.columns)}
+        names["label"] = self.files[0].columns["label"]
+        return f"Left out: {in_words(report, tuple(_REASONS))}. {_REASONS[worst].format(**names)}"
 
 
-def clean_text(task: Task, expression: str) -> str:
-    """Return SQL that trims a text, folds its white space and removes endings that give the label away."""
-    # most texts have nothing to fold, and looking costs less than rewriting
-    text = (
-        rf"CASE WHEN regexp_matches({expression}, '[\t-\r]|  ')"
-        rf" THEN regexp_replace({expression}, '\s+', ' ', 'g') ELSE {expression} END"
-    )
-    if task.strip_marks:
-        text = f"regexp_replace({text}, {literal(_marks(task))}, '')"
-    return f"trim({text})"
+_ARRAYS = {"part": "B", "row": "L", "label": "i", "side": "B", "text": "Q", "group": "Q", "order": "Q", "marked": "B"}
+
+_REASONS = {
+    "no_label": "The column {label!r} is empty there. Is it the right one? Name another with --column label=COLUMN.",
+    "empty": "A text column ({text}) is empty there. Is it the right one? Name another with --column.",
+    "too_long": f"They have more than {MAX_CHARACTERS:,} characters in {{text}}. Shorten them, or name another column.",
+    "contradictory": (
+        "Rows with the same text in {text} have different labels, so the text does not decide. Is it the right column?"
+    ),
+    "duplicates": "They repeat the text of another row in {text}. Is it the right column?",
+    "shared_with_test": "They repeat what the test rows hold. Use test rows that are not training rows.",
+    "other_split": "The column `split` gives them to neither train nor test.",
+}
+"""Why rows are left out, and what to do about it."""
 
 
-def _marks(task: Task) -> str:
-    """Return the regular expression of the task's give-away endings."""
-    return r"(?i)(\s*(" + "|".join(re.escape(mark) for mark in task.strip_marks) + r")[\s.!?]*)+$"
+def _hash(seed: int, text: str) -> int:
+    """Return 64 bits of the MD5 of seed and text. They decide order and choice, so they must never change."""
+    digest = hashlib.md5(f"{seed}{text}".encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[8:], "little")
+
+
+def _same_texts(texts: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each row whether it is the first with its text, and whether rows with its text disagree on the label.
+
+    All shapes are (rows,).
+    """
+    first, contradictory = np.zeros(len(texts), dtype=bool), np.zeros(len(texts), dtype=bool)
+    if len(texts):
+        _, firsts, inverse = np.unique(texts, return_index=True, return_inverse=True)
+        first[firsts] = True
+        disagree = np.zeros(len(firsts), dtype=bool)
+        disagree[inverse[labels != labels[firsts][inverse]]] = True
+        contradictory = disagree[inverse]
+    return first, contradictory

@@ -1,36 +1,47 @@
-"""The formats that rows come in: CSV, TSV, JSON Lines, Parquet. Each file is checked, then read by a DuckDB function.
+"""The formats that rows come in: CSV, TSV, JSON, JSON Lines, Parquet. Each is a table that yields texts, row by row.
 
-Texts come out exactly as they are in the file. By default, DuckDB would rewrite what looks like a date or a number, and
-read the name of a folder such as `text=x` as a column.
+Texts come out exactly as they are in the file. A number becomes the text that JSON writes for it. A list or an object
+is no text, and a column of them is refused.
 """
 
-import csv
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import shorten
+from typing import Any, Protocol
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.database import literal
+from llmcourse.data.csvfiles import CsvFile, IsRow, Quotes, RejectedLine
 from llmcourse.data.texts import is_unicode
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+MAX_JSON_ARRAY_BYTES = 500_000_000
+"""A JSON array is read as a whole. JSON Lines are read line by line, however long the file."""
+PARQUET_ROWS = 10_000
+"""Rows of a Parquet file that are in memory at once."""
 
-MAX_COLUMNS = 5_000
-"""A file with more columns is probably not a table of texts."""
-MAX_HEADER_BYTES = 1_000_000
-MAX_LINE_BYTES = 8_000_000
-NO_FOLDER_COLUMNS = "hive_partitioning = false"
-"""Without this, a folder called text=x gives every row the text x."""
+Record = list[str | None]
 
 
-def reader(connection: "DuckDBPyConnection", path: Path, rejects: str) -> str:
-    """Return the DuckDB table function that reads a file, chosen by the file's ending.
+class Table(Protocol):
+    """A file of rows."""
 
-    Lines of a CSV that DuckDB cannot read go into the table `rejects`. Raises CourseError for a file that is missing,
-    empty or of an unknown format, and for one whose header or JSON objects are malformed.
+    names: list[str]
+    """The file's columns."""
+
+    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record | RejectedLine]:
+        """Yield the texts of some columns for each row, None where there is none, and what is no row.
+
+        Only a CSV has places that are no rows, and uses `is_row` (see `CsvFile`). Raises CourseError for a file that
+        cannot be read on, and for a value in these columns that is no text.
+        """
+        ...
+
+
+def open_table(path: Path, quotes: Quotes = "checked") -> Table:
+    """Open a file of rows by its ending.
+
+    Raises CourseError for a file that is missing, empty, of an unknown format or not what its ending says.
     """
     if not is_unicode(str(path)):
         raise CourseError(f"{str(path)!r}: the name is not UTF-8 text. Rename the file or its folder.")
@@ -39,141 +50,197 @@ def reader(connection: "DuckDBPyConnection", path: Path, rejects: str) -> str:
     if path.stat().st_size == 0:
         raise CourseError(f"{path} is empty. Save the rows again, with the column names first.")
     kind = path.suffix.lower()
-    # DuckDB would read these characters as wildcards
-    source = literal(re.sub(r"[*?\[]", lambda match: f"[{match.group()}]", str(path)))
     if kind in (".csv", ".tsv", ".txt"):
-        return _csv_reader(connection, path, source, rejects)
-    if kind in (".jsonl", ".ndjson"):
-        # On two threads DuckDB 2.0 puts a last line without a line end first: each text gets another row's label
-        connection.execute("SET threads = 1")
-        # as text, whatever it looks like: DuckDB would rewrite dates, times and UUIDs
-        options = f"format = 'newline_delimited', columns = {_as_text(_json_keys(path))}"
-        return f"read_json({source}, {NO_FOLDER_COLUMNS}, {options}, maximum_object_size = {MAX_LINE_BYTES})"
+        return CsvFile(path, quotes)
+    if quotes != "checked":
+        raise CourseError(f"{path} is no CSV, so quotes={quotes!r} (--quotes {quotes}) has no effect. Leave it out.")
+    if kind in (".jsonl", ".ndjson", ".json"):
+        return _open_json(path)
     if kind == ".parquet":
-        return f"read_parquet({source}, {NO_FOLDER_COLUMNS}, binary_as_string = true)"
+        return ParquetFile(path)
     raise CourseError(
-        f"{path}: files that end in {kind or 'nothing'} are not read. Give a .csv, .tsv, .jsonl or .parquet file."
+        f"{path}: files that end in {kind or 'nothing'} are not read. Give .csv, .tsv, .json, .jsonl or .parquet."
     )
 
 
-def _as_text(names: Sequence[str]) -> str:
-    """Return DuckDB's option that reads every column as text."""
-    return "{" + ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names) + "}"
+# -- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def _csv_reader(connection: "DuckDBPyConnection", path: Path, source: str, rejects: str) -> str:
-    names, delimiter = _csv_header(path)
-    options = (
-        f"{source}, {NO_FOLDER_COLUMNS}, auto_detect = false, header = true, delim = {literal(delimiter)},"
-        f" quote = '\"', escape = '\"', columns = {_as_text(names)}, ignore_errors = true,"
-        f" max_line_size = {MAX_LINE_BYTES}, buffer_size = {2 * MAX_LINE_BYTES}"
-    )
-    strict = _is_standard_csv(connection, options)
-    if not strict:
-        _refuse_lone_returns(path)
-    rejected = f"store_rejects = true, rejects_table = '{rejects}', rejects_scan = '{rejects}_scans'"
-    return f"read_csv({options}, strict_mode = {str(strict).lower()}, {rejected})"
+class _Object(dict):
+    """A JSON object that knows which of its keys came twice."""
+
+    twice: frozenset[str] = frozenset()
 
 
-def _is_standard_csv(connection: "DuckDBPyConnection", options: str) -> bool:
-    """Return whether DuckDB reads a CSV in strict mode. It does not if some lines end with CR LF and others with LF."""
-    import duckdb
-
-    try:
-        connection.execute(f"SELECT count(*) FROM read_csv({options}, strict_mode = true)")
-    except duckdb.Error:
-        return False
-    return True
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    made = _Object(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        made.twice = frozenset(name for name in names if names.count(name) > 1)
+    return made
 
 
-def _refuse_lone_returns(path: Path) -> None:
-    """Raise CourseError for a line that ends with CR alone: DuckDB would lose the first letter of the next line."""
-    line, quotes, carried = 1, 0, b""
+class JsonTable:
+    """JSON objects, one for each row. `places` says where one is, for messages."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        names: dict[str, None] = {}
+        for _, row in self.objects():
+            names |= dict.fromkeys(row)
+        self.names = [name for name in names if name]
+        if not all(map(is_unicode, self.names)):
+            raise CourseError(
+                f"{path}: a key holds half a character (a lone surrogate such as \\ud800). Rename or remove that key."
+            )
+        if not self.names:
+            raise CourseError(f"{path} holds no rows. Put one JSON object on each line.")
+
+    def objects(self) -> Iterator[tuple[str, _Object]]:
+        """Yield each row's place in the file and its object."""
+        raise NotImplementedError
+
+    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record]:
+        """Yield the texts of some columns for each row. A row that lacks a column has None there."""
+        needed = set(names)
+        for place, row in self.objects():
+            if row.twice & needed:
+                raise CourseError(
+                    f"{self.path}: {place} gives {min(row.twice & needed)!r} twice. Which one is meant? Remove the"
+                    " other."
+                )
+            yield [_as_text(row.get(name), name, f"{self.path}: {place}") for name in names]
+
+
+class JsonLines(JsonTable):
+    """A file with one JSON object on each line."""
+
+    def objects(self) -> Iterator[tuple[str, _Object]]:
+        """Yield each line that is not blank. Raises CourseError for a line that is no object."""
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                if line.strip():
+                    yield f"line {number}", _parse_object(self.path, f"line {number}", line)
+
+
+class JsonArray(JsonTable):
+    """A file that is one array of JSON objects."""
+
+    def __init__(self, path: Path):
+        size = path.stat().st_size
+        if size > MAX_JSON_ARRAY_BYTES:
+            raise CourseError(
+                f"{path}: a JSON array of {size / 1e6:,.0f} MB is too large to be read at once (at most"
+                f" {MAX_JSON_ARRAY_BYTES / 1e6:,.0f} MB). Save it as JSON Lines, with one object on each line."
+            )
+        self._rows = _parse(path, "the file", path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        super().__init__(path)
+
+    def objects(self) -> Iterator[tuple[str, _Object]]:
+        """Yield each element. Raises CourseError for one that is no object."""
+        for number, row in enumerate(self._rows, 1):
+            yield f"element {number}", _checked_object(self.path, f"element {number}", row)
+
+
+def _open_json(path: Path) -> JsonTable:
+    """Open an array of objects or JSON Lines, whichever the file is. Its ending does not decide."""
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            block, carried, seen = carried + block, b"", 0
-            if block.endswith(b"\r") and file.peek(1)[:1] == b"\n":
-                block, carried = block[:-1], b"\r"
-            for match in re.finditer(rb"\r(?!\n)", block):
-                quotes += block.count(b'"', seen, match.start())
-                seen = match.start()
-                if quotes % 2 == 0:  # not inside a quoted text
-                    line += block.count(b"\n", 0, seen)
-                    raise CourseError(
-                        f"{path}: line {line} holds a carriage return (CR) in a text without quotes, or ends with one"
-                        " while other lines do not. Save the file with one kind of line ends."
-                    )
-            quotes += block.count(b'"', seen)
-            line += block.count(b"\n")
+        first = next((line for line in file if line.removeprefix(b"\xef\xbb\xbf").strip()), b"")
+    start = first.removeprefix(b"\xef\xbb\xbf").strip()
+    if start.startswith(b"["):
+        return JsonArray(path)
+    if path.suffix.lower() == ".json" and start.startswith(b"{"):
+        try:
+            json.loads(start)
+        except (ValueError, RecursionError):
+            raise CourseError(
+                f"{path} is a single JSON object, not an array of objects. Save one object for each row, with pandas:"
+                ' frame.to_json("rows.jsonl", orient="records", lines=True).'
+            ) from None
+    return JsonLines(path)
 
 
-def _csv_header(path: Path) -> tuple[list[str], str]:
-    """Return the column names and the delimiter of a CSV: comma, semicolon or tab, whichever line 1 has most of."""
-    with open(path, "rb") as file:
-        first = file.readline(MAX_HEADER_BYTES + 1)
-    if len(first) > MAX_HEADER_BYTES:
-        raise CourseError(f"{path}: line 1 is longer than 1 MB. Put the column names on line 1, one row on each other.")
+def _parse_object(path: Path, place: str, content: bytes) -> _Object:
+    return _checked_object(path, place, _parse(path, place, content))
+
+
+def _checked_object(path: Path, place: str, value: object) -> _Object:
+    if not isinstance(value, _Object):
+        raise CourseError(f'{path}: {place} is not a JSON object such as {{"column": "text"}}. Fix it.')
+    return value
+
+
+def _parse(path: Path, place: str, content: bytes) -> Any:
     try:
-        line = first.decode("utf-8-sig")
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError:
-        raise CourseError(f"{path}: line 1 is not UTF-8 text. Save the file as UTF-8.") from None
-    delimiter = max(",;\t", key=line.count)
+        raise CourseError(f"{path}: {place} is not UTF-8 text. Save the file as UTF-8.") from None
+    except RecursionError:
+        raise CourseError(f"{path}: {place} is nested too deeply. Remove it.") from None
+    except ValueError as error:
+        raise CourseError(f"{path}: {place} is not JSON ({error}). Fix or remove it.") from None
+
+
+def _as_text(value: Any, name: str, place: str) -> str | None:
+    """Return a value as a text. Raises CourseError for a list or an object."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not value.isascii() and not is_unicode(value):
+            raise CourseError(
+                f"{place} cannot be read: {name!r} holds half a character (a lone surrogate). Fix or remove it."
+            )
+        return value
+    if isinstance(value, list | dict):
+        kind = "a list" if isinstance(value, list) else "an object"
+        shown = shorten(json.dumps(value, ensure_ascii=False, default=str), 60, placeholder=" [...]")
+        raise CourseError(
+            f"{place}: column {name!r} holds {kind}, where a text is needed: {shown}. Write the text into a column of"
+            " its own and name that one."
+        )
+    return json.dumps(value) if isinstance(value, bool | int | float) else str(value)
+
+
+# -- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+class ParquetFile:
+    """A Parquet file."""
+
+    def __init__(self, path: Path):
+        import pyarrow.parquet as pq
+
+        self.path = path
+        with _arrow_errors(path):
+            self._file = pq.ParquetFile(path)
+            self.names = list(self._file.schema_arrow.names)
+
+    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record]:
+        """Yield the texts of some columns for each row."""
+        number = 0
+        with _arrow_errors(self.path):
+            for batch in self._file.iter_batches(PARQUET_ROWS, columns=list(dict.fromkeys(names))):
+                columns = {name: batch.column(name).to_pylist() for name in names}
+                for values in zip(*(columns[name] for name in names), strict=True):
+                    number += 1
+                    place = f"{self.path}: row {number}"
+                    yield [_as_text(_decoded(value), name, place) for name, value in zip(names, values, strict=True)]
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+@contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    """Raise CourseError for what pyarrow raises inside the block."""
+    import pyarrow as pa
+
     try:
-        header = next(csv.reader([line], delimiter=delimiter, strict=True), [])
-    except csv.Error as error:
-        raise CourseError(
-            f"{path}: line 1 is no CSV header ({error}). Close its quotes, and use one kind of line ends."
-        ) from None
-    names = [name.strip() for name in header]
-    if not any(names):
-        raise CourseError(f"{path}: line 1 holds no column names. Add them.")
-    # pandas writes its index as a column without a name
-    names = [name or f"unnamed {number}" for number, name in enumerate(names, 1)]
-    _check_names(names, path, "line 1")
-    return names, delimiter
-
-
-def _json_keys(path: Path) -> list[str]:
-    """Return all keys of a file's objects, by first use. Raises CourseError for a line that is no object."""
-    keys: dict[str, None] = {}
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except UnicodeDecodeError:
-                raise CourseError(f"{path}: line {number} is not UTF-8 text. Save the file as UTF-8.") from None
-            except ValueError as error:
-                raise CourseError(f"{path}: line {number} is not JSON ({error}). Fix or remove it.") from None
-            except RecursionError:
-                raise CourseError(f"{path}: line {number} is nested too deeply. Remove it.") from None
-            if not isinstance(value, dict):
-                raise CourseError(f'{path}: line {number} is not a JSON object such as {{"column": "text"}}. Fix it.')
-            keys |= dict.fromkeys(value)
-            if len(keys) > MAX_COLUMNS:
-                break
-    names = [name for name in keys if name]
-    if not all(map(is_unicode, names)):
-        raise CourseError(
-            f"{path}: a key holds half a character (a lone surrogate such as \\ud800). Rename or remove that key."
-        )
-    if not names:
-        raise CourseError(f"{path} holds no rows. Put one JSON object on each line.")
-    _check_names(names, path, "the file")
-    return names
-
-
-def _check_names(names: Sequence[str], path: Path, where: str) -> None:
-    """Raise CourseError for too many columns, and for two with the same name. DuckDB ignores letter case."""
-    if len(names) > MAX_COLUMNS:
-        raise CourseError(
-            f"{path}: {where} names {len(names):,} columns, at most {MAX_COLUMNS:,} are read. Leave out those that the"
-            " task does not need."
-        )
-    by_lower_case: dict[str, str] = {}
-    for name in names:
-        if name.lower() in by_lower_case:
-            first = by_lower_case[name.lower()]
-            raise CourseError(f"{path}: {where} names a column twice: {first!r} and {name!r}. Rename one of them.")
-        by_lower_case[name.lower()] = name
+        yield
+    except UnicodeDecodeError:
+        raise CourseError(f"{path} cannot be read: it holds bytes that are not UTF-8 text.") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CourseError(f"{path} cannot be read: {reason.rstrip('.')}. Save it again, or as CSV.") from error

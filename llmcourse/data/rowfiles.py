@@ -1,132 +1,122 @@
-"""A file of rows, open in DuckDB: which of its columns the task needs, and which of its lines cannot be read."""
+"""A file of rows for a task: which of its columns the task needs, and its rows one after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.database import literal, quoted, scalar
-from llmcourse.data.fileformats import reader
+from llmcourse.data.columns import suggestion
+from llmcourse.data.csvfiles import Quotes, RejectedLine
+from llmcourse.data.fileformats import Table, open_table
 from llmcourse.data.tasks import Task
+from llmcourse.data.texts import identity
 
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-NOT_UTF8 = "it is not UTF-8 text"
-REASONS = {
-    "MISSING COLUMNS": "too few columns",
-    "TOO MANY COLUMNS": "too many columns",
-    "UNQUOTED VALUE": "a quotation mark that is not closed or not doubled",
-    "INVALID ENCODING": NOT_UTF8,
-    "INVALID UNICODE": NOT_UTF8,
-    "LINE SIZE OVER MAXIMUM": "longer than 8 MB",
-}
-"""DuckDB's words for a line that it cannot read, and ours."""
+MAX_NAMES_SHOWN = 20
 
 
-class RejectedLine(NamedTuple):
-    """A line that DuckDB could not read."""
+class Row(NamedTuple):
+    """A row as it is in its file."""
 
     number: int
-    reason: str
+    """Number of the row, from 1. Lines that cannot be read are not counted."""
+    texts: list[str]
+    """The task's text columns, empty where the file has nothing."""
+    label: str
+    """What the label column holds, empty if there is nothing or no such column."""
+    split: str
+    """What the column `split` holds, likewise."""
 
 
 @dataclass(frozen=True)
 class RowFile:
-    """A file of rows for a task, open in DuckDB under the name `view`."""
+    """A file of rows for a task."""
 
-    connection: "DuckDBPyConnection"
+    table: Table
     task: Task
     path: Path
-    part: int
-    """Number of the file among those that are read together, from 0."""
-    names: tuple[str, ...]
-    """The file's columns."""
     columns: Mapping[str, str]
     """The task's columns, and what the file calls them. "label" is among them if the rows are labelled."""
+    split_column: str | None
+    """The column that says which rows are test rows, if the file has one."""
 
     @classmethod
     def open(
         cls,
-        connection: "DuckDBPyConnection",
         task: Task,
         path: Path,
         columns: Mapping[str, str] | None = None,
         labelled: bool = True,
-        part: int = 0,
+        quotes: Quotes = "checked",
+        option: str = "--column",
     ) -> "RowFile":
-        """Open a file. Raises CourseError if it cannot be read, or lacks a column that the task needs."""
-        view = f"file_{part}"
-        connection.execute(f"CREATE TEMP VIEW {view} AS SELECT * FROM {reader(connection, path, f'rejected_{part}')}")
-        names = tuple(name for name, *_ in connection.execute(f"DESCRIBE {view}").fetchall())
-        return cls(connection, task, path, part, names, _map_columns(task, path, names, columns or {}, labelled))
+        """Open a file. Raises CourseError if it cannot be read, or lacks a column that the task needs.
+
+        `option` is the option of the command line that maps this file's columns, for messages.
+        """
+        table = open_table(path, quotes)
+        mapping = _map_columns(task, path, table, columns or {}, labelled, option)
+        free = [name for name in table.names if name not in mapping.values()]
+        splits = [name for name in free if identity(name) == "split"]
+        return cls(table, task, path, mapping, splits[0] if len(splits) == 1 else None)
 
     @property
-    def view(self) -> str:
-        """Return the file's name in SQL."""
-        return f"file_{self.part}"
+    def labelled(self) -> bool:
+        """Return whether the rows' labels are read."""
+        return "label" in self.columns
 
-    def text(self, column: str) -> str:
-        """Return SQL for a column of the task, as text."""
-        return f"{quoted(self.columns[column])}::VARCHAR"
+    def rows(self) -> Iterator[Row | RejectedLine]:
+        """Yield the file's rows, and what is none. Raises CourseError where the file cannot be read on."""
+        texts = [self.columns[column] for column in self.task.columns]
+        more = [name for name in (self.columns.get("label"), self.split_column) if name is not None]
+        count, number = len(texts), 0
+        is_row = self._is_row if self.labelled else None
+        for record in self.table.records([*texts, *more], is_row):
+            if isinstance(record, RejectedLine):
+                yield record
+                continue
+            number += 1
+            values = [value or "" for value in record]
+            label = values[count] if self.labelled else ""
+            yield Row(number, values[:count], label, values[-1] if self.split_column else "")
 
-    def numbered_rows(self) -> str:
-        """Return a SELECT for `row` (the row's number, from 1) and the task's columns, all as they are in the file."""
-        texts = ", ".join(f"{self.text(column)} AS {quoted(column)}" for column in self.columns)
-        return f"SELECT row_number() OVER () AS row, {texts} FROM {self.view}"
+    def place(self, row: int, column: str) -> str:
+        """Return where a text is, for messages."""
+        return f"{self.path}, row {row}: column {self.columns[column]!r}"
 
-    def count_rejected(self) -> int:
-        """Return how many lines DuckDB could not read. Known once a query has read the whole file."""
-        exists = f"SELECT count(*) FROM duckdb_tables() WHERE table_name = {literal(self._rejects)}"
-        if not scalar(self.connection, exists):  # the file is not a CSV
-            return 0
-        return scalar(self.connection, f"SELECT count(DISTINCT line) FROM {self._rejects}")
-
-    def rejected_lines(self) -> list[RejectedLine]:
-        """Return the first 100 lines that DuckDB could not read, lines with a broken encoding before all others."""
-        if not self.count_rejected():
-            return []
-        rejects = self.connection.execute(
-            f"SELECT DISTINCT ON (line) line_byte_position, error_type::VARCHAR FROM {self._rejects}"
-            " ORDER BY error_type::VARCHAR LIKE 'INVALID%' DESC, line LIMIT 100"
-        ).fetchall()
-        # DuckDB numbers rows. An editor numbers lines, and a quoted text can span several of them.
-        lines, number, offset = [], 1, 0
-        with open(self.path, "rb") as file:
-            for position, reason in sorted(rejects):
-                while offset < position - 1:
-                    block = file.read(min(1 << 20, position - 1 - offset))
-                    if not block:
-                        break
-                    number, offset = number + block.count(b"\n"), offset + len(block)
-                lines.append(RejectedLine(number, REASONS.get(reason, reason.lower())))
-        return lines
-
-    def unknown_label(self, value: object, row: int) -> CourseError:
-        """Return the error for a label that the task does not have."""
-        known = ", ".join(map(repr, self.task.label_values))
-        where = f"{self.path}, row {row}"
-        return CourseError(f"{where}: unknown label {value!r}. The task {self.task.name!r} knows {known}.")
-
-    @property
-    def _rejects(self) -> str:
-        return f"rejected_{self.part}"
+    def _is_row(self, fields: Sequence[str]) -> bool:
+        """Return whether the fields of a line end with, or hold, a label at its place."""
+        return self.task.label_of(fields[self.table.names.index(self.columns["label"])]) is not None
 
 
 def _map_columns(
-    task: Task, path: Path, names: tuple[str, ...], columns: Mapping[str, str], labelled: bool
+    task: Task, path: Path, table: Table, columns: Mapping[str, str], labelled: bool, option: str
 ) -> dict[str, str]:
-    """Return the task's columns with the file's names for them. Raises CourseError for an unknown one."""
+    """Return the task's columns with the file's names for them. Raises CourseError for a missing or unclear one."""
     needed = {column: column for column in task.columns} | ({"label": task.label_column} if labelled else {})
-    unknown = sorted(set(columns) - set(needed))
+    unknown = sorted(set(columns) - set(needed) - {"label"})
     if unknown:
         raise CourseError(f"The task {task.name!r} has no column {unknown[0]!r} to map. It has: {', '.join(needed)}.")
-    mapping = {column: columns.get(column, name) for column, name in needed.items()}
-    for column, name in mapping.items():
-        if name not in names:
-            raise CourseError(
-                f"{path} has no column {name!r}; it has: {', '.join(names)}. Say which one holds it, for instance"
-                f" {column}={names[0]}."
-            )
+    mapping = {column: _find(columns.get(column, name), table.names) for column, name in needed.items()}
+    missing = [column for column, name in mapping.items() if name not in table.names]
+    if missing:
+        more = len(table.names) - MAX_NAMES_SHOWN
+        shown = ", ".join(table.names[:MAX_NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+        hint = suggestion(task, table, mapping, missing, option)
+        raise CourseError(f"{path} has no column {mapping[missing[0]]!r}; it has: {shown}. {hint}")
+    for name in mapping.values():
+        if table.names.count(name) > 1:
+            raise CourseError(f"{path} names the column {name!r} twice. Rename one of them.")
+    used = list(mapping.values())
+    if len(set(used)) < len(used) and labelled and used.count(mapping["label"]) > 1:
+        raise CourseError(
+            f"{path}: the column {mapping['label']!r} would be both text and label, and the label would be in the"
+            " prompt. Name another column for one of them."
+        )
     return mapping
+
+
+def _find(wanted: str, names: list[str]) -> str:
+    """Return the file's name of a column: as it was asked for, or the only one that differs in letter case alone."""
+    alike = [name for name in names if identity(name) == identity(wanted)]
+    return alike[0] if wanted not in names and len(alike) == 1 else wanted

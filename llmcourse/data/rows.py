@@ -1,11 +1,11 @@
-"""A task's rows: read from a file, cleaned, balanced and split by group. The test set is frozen under an id.
+"""A task's rows: read from a file, cleaned and split by group. The test set is frozen under an id.
 
-A file is read twice. First every row becomes a few numbers (label, hashes of its texts, flags), from which the sample
-is chosen (`cleaning`, `splitting`). Then only the chosen rows are fetched, so a million rows need little more memory
-than a thousand. Order and choice come from MD5 hashes of seed and text, so they depend neither on the order of the file
-nor on DuckDB's version.
+A file is read twice. First every row becomes a few numbers (label, hashes of its texts), from which the sample is
+chosen (`cleaning`, `splitting`). Then only the chosen rows are fetched, so a million rows need little more memory
+than a thousand. Order and choice come from hashes of seed and text, so they do not depend on the order of the file.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
-from llmcourse.data import database, splitting
-from llmcourse.data.cleaning import RowTable
-from llmcourse.data.rowfiles import RowFile
+from llmcourse.data import describing
+from llmcourse.data.csvfiles import QUOTES, Quotes, RejectedLine
+from llmcourse.data.labels import unknown_label
+from llmcourse.data.rowfiles import Row, RowFile
 from llmcourse.data.sources import locate
 from llmcourse.data.tasks import Task
-from llmcourse.data.texts import MAX_CHARACTERS
+from llmcourse.data.texts import MAX_CHARACTERS, identity, is_blank
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-STREAMED_ROWS = 2_000
-"""Rows that `stream` holds in memory at once."""
+    from llmcourse.data.cleaning import RowTable
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Train and test rows of a task. Columns: `row` (number in its file), `label` (integer), the task's texts."""
+    """Train and test rows of a task. Columns: the row's number in its file, `label` (integer), the task's texts."""
 
     task: Task
     source: str
@@ -48,6 +48,10 @@ class Rows:
         """Return the id of the training rows, as `test_id`."""
         return rows_id(self.task, self.train)
 
+    def describe(self) -> str:
+        """Return what was read, left out and kept, in a few lines."""
+        return describing.describe(self)
+
 
 def rows_id(task: Task, rows: Sequence[Mapping]) -> str:
     """Return a hash of texts and labels. The order of the rows does not matter."""
@@ -62,7 +66,7 @@ def in_order(task: Task, rows: Sequence[Mapping]) -> list[Mapping]:
 def groups(task: Task, rows: Sequence[Mapping]) -> set[str]:
     """Return hashes of what train and test must not share: the group column's text, or all texts if there is none."""
     columns = [task.group_column] if task.group_column else list(task.columns)
-    return {files.short_hash([str(row[column]).lower() for column in columns]) for row in rows}
+    return {files.short_hash([identity(str(row[column])) for column in columns]) for row in rows}
 
 
 def load(
@@ -73,36 +77,79 @@ def load(
     n_train: int | None = None,
     n_test: int | None = None,
     columns: Mapping[str, str] | None = None,
+    test_columns: Mapping[str, str] | None = None,
+    balance: bool = False,
+    quotes: Quotes = "checked",
     seed: int = 0,
 ) -> Rows:
-    """Read, clean, balance and split a task's rows.
+    """Read, clean and split a task's rows.
 
-    `source` is one of `task.sources`, or a CSV, TSV, JSON Lines or Parquet file. `test` is a file with the test rows,
-    if they are in a file of their own. `columns` maps the task's column names to the file's:
-    `{"comment": "body", "label": "is_sarcastic"}`. `n_train` and `n_test` are totals, with the same number of rows for
-    each label. None takes all that balance allows.
+    `source` is one of `task.sources`, or a CSV, TSV, JSON, JSON Lines or Parquet file. `test` is a file with the test
+    rows, if they are in a file of their own. `columns` maps the task's column names to the file's:
+    `{"comment": "body", "label": "is_sarcastic"}`. `test_columns` does so for the test file where it differs.
+
+    `n_train` and `n_test` are totals. Each label gets its share of them. None takes all rows, a fifth of them to test
+    on. `balance` takes the same number of rows for each label instead. A test file is used as it is: balance and
+    duplicates change nothing there. `quotes` says how a CSV's quotation marks are read (see `csvfiles.QUOTES`).
 
     Rows that share the task's group column all go to one side. Training rows that share it with a test file are left
-    out and counted (`report["shared_with_test"]`), and those with the same texts are duplicates as well. Raises
-    CourseError with file and row for anything that the user can fix.
+    out. The report counts every row that is in neither side, by reason (`describing.WORDS`). Raises CourseError with
+    file and row for anything that the user can fix.
     """
+    from llmcourse.data import splitting
+    from llmcourse.data.cleaning import RowTable  # imports numpy
+
+    if quotes not in QUOTES:
+        raise CourseError(f"quotes={quotes!r} is unknown. Use one of: {', '.join(QUOTES)}.")
+    for name, value in (("source", source), ("test file", test)):
+        if value is not None and not str(value).strip():
+            raise CourseError(f"The {name} of the rows is empty. Name a file, or one of: {', '.join(task.sources)}.")
+    if test_columns and test is None:
+        raise CourseError("test_columns are given, but no test file. Give it with test=FILE (--test FILE).")
     paths = [locate(task, source), *([Path(test)] if test is not None else [])]
-    with database.connect() as connection:
-        table = RowTable(connection, task, seed)
-        for part, path in enumerate(paths):
-            table.add(RowFile.open(connection, task, path, columns, part=part))
-        report = table.clean()
-        sides = splitting.split(table, n_train, n_test)
+    table = RowTable(task, seed)
+    table.add(RowFile.open(task, paths[0], columns, quotes=quotes))
+    if test is not None:
+        both = {**(columns or {}), **(test_columns or {})}
+        table.add(RowFile.open(task, paths[1], both, quotes=quotes, option="--test-column"))
+    report = table.clean()
+    chosen = splitting.split(table, n_train, n_test, balance, report)
+    sides = {side: _fetch(table, chosen[side]) for side in ("train", "test")}
     for side, rows in sides.items():
-        labels = list(rows["label"]) if len(rows) else []
-        report[side] = {word: labels.count(label) for label, word in enumerate(task.labels)}
+        counts = Counter(rows["label"])
+        report[side] = {word: counts[label] for label, word in enumerate(task.labels)}
     if source in ("kaggle", "hub") and source in task.sources:  # Kaggle's file is not pinned: record which one it was
         report["sha256"] = files.sha256_of_file(paths[0])
     for side, wanted in (("train", n_train), ("test", n_test)):
-        if wanted is not None and len(sides[side]) < wanted - wanted % len(task.labels):
+        if wanted is not None and len(sides[side]) < wanted - (wanted % len(task.labels) if balance else 0):
             report[f"{side}_wanted"] = wanted
+    if test is not None:
+        report["test_file"] = [Path(test).name]
     name = str(source) if source in task.sources else Path(source).name
     return Rows(task, name, sides["train"], sides["test"], report)
+
+
+def _fetch(table: "RowTable", places: Any) -> "Dataset":
+    """Read the texts of the chosen rows from their files. Rows come sorted by text and label."""
+    from datasets import Dataset
+
+    task, found = table.task, []
+    for part, file in enumerate(table.files):
+        own = places[table.part[places] == part]
+        labels = dict(zip(table.row[own].tolist(), table.label[own].tolist(), strict=True))
+        last = max(labels, default=0)
+        for row in file.rows() if labels else ():
+            if isinstance(row, RejectedLine) or row.number not in labels:
+                continue
+            texts = [task.clean(text)[0] for text in row.texts]
+            found.append(_as_dict(task, row, texts) | {"label": labels[row.number]})
+            if row.number == last:
+                break
+    return Dataset.from_list(in_order(task, found))
+
+
+def _as_dict(task: Task, row: Row, texts: Sequence[str]) -> dict[str, Any]:
+    return {task.number_column: row.number, "label": row.label, **dict(zip(task.columns, texts, strict=True))}
 
 
 def load_first(task: Task, sources: Sequence[str], **options: Any) -> Rows:
@@ -120,60 +167,54 @@ def load_first(task: Task, sources: Sequence[str], **options: Any) -> Rows:
 
 
 def read_all(
-    task: Task, path: str | Path, columns: Mapping[str, str] | None = None, labelled: bool = True
+    task: Task,
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    labelled: bool = True,
+    quotes: Quotes = "checked",
 ) -> list[dict[str, Any]]:
     """Read every row of a file in its order, neither cleaned nor sampled: to predict, or to evaluate on your own file.
 
     Raises CourseError for a row without text, and (if `labelled`) for an unknown label. No row is left out silently.
     """
-    return list(stream(task, path, columns, labelled))
+    return list(stream(task, path, columns, labelled, quotes))
 
 
 def stream(
-    task: Task, path: str | Path, columns: Mapping[str, str] | None = None, labelled: bool = True
+    task: Task,
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    labelled: bool = True,
+    quotes: Quotes = "checked",
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of `read_all` one by one, in bounded memory. Raises CourseError at the first row that is wrong."""
-    label_values = task.label_values if labelled else None
-    with database.connect() as connection:
-        file = RowFile.open(connection, task, Path(path), columns, labelled)
-        _check_lines(file)
-        result = connection.execute(file.numbered_rows())
-        while rows := database.records(result, STREAMED_ROWS):
-            for row in rows:
-                yield _checked(file, row, label_values)
-
-
-def _check_lines(file: RowFile) -> None:
-    """Raise CourseError for a file without rows, and for a line that cannot be read: it would shift later numbers."""
-    lengths = ", ".join(f"sum(length({file.text(column)}))" for column in file.columns)
-    # fetchall, not fetchone: DuckDB records unreadable lines only once a result has been fetched to its end
-    [(count, *_)] = file.connection.execute(f"SELECT count(*), {lengths} FROM {file.view}").fetchall()
-    rejected = file.rejected_lines()
-    if rejected:
-        line = rejected[0]
-        raise CourseError(f"{file.path}: line {line.number} cannot be read ({line.reason}). Fix or remove it.")
+    file, count = RowFile.open(task, Path(path), columns, labelled, quotes), 0
+    for row in file.rows():
+        if isinstance(row, RejectedLine):
+            # leaving it out would shift the numbers of the rows after it
+            raise CourseError(f"{file.path}: line {row.number} cannot be read ({row.reason}). Fix or remove it.")
+        yield _checked(file, row)
+        count += 1
     if not count:
         raise CourseError(f"{file.path} holds no rows. Add rows below the column names.")
 
 
-def _checked(file: RowFile, row: dict[str, Any], label_values: Mapping[str, int] | None) -> dict[str, Any]:
-    """Return the row with trimmed texts, and with its label as a number if `label_values` are given."""
-    for column in file.task.columns:
-        text = (row[column] or "").strip()
-        if not text:
-            raise CourseError(f"{_place(file, row, column)} is empty. Fill it in, or remove the row.")
+def _checked(file: RowFile, row: Row) -> dict[str, Any]:
+    """Return a row with trimmed texts, and with its label as a number if labels are read."""
+    texts = [text.strip() for text in row.texts]
+    for column, text in zip(file.task.columns, texts, strict=True):
+        if is_blank(text):
+            raise CourseError(f"{file.place(row.number, column)} is empty. Fill it in, or remove the row.")
         if len(text) > MAX_CHARACTERS:
             raise CourseError(
-                f"{_place(file, row, column)} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit. Shorten it."
+                f"{file.place(row.number, column)} has {len(text):,} characters, at most {MAX_CHARACTERS:,} fit."
+                " Shorten it."
             )
-        row[column] = text
-    if label_values is not None:
-        label = label_values.get(str(row["label"]).strip().lower())
-        if label is None:
-            raise file.unknown_label(row["label"], row["row"])
-        row["label"] = label
-    return row
-
-
-def _place(file: RowFile, row: Mapping, column: str) -> str:
-    return f"{file.path}, row {row['row']}: column {file.columns[column]!r}"
+    checked = _as_dict(file.task, row, texts)
+    if not file.labelled:
+        del checked["label"]
+        return checked
+    label = file.task.label_of(row.label)
+    if label is None:
+        raise unknown_label(file, row.label, row.number)
+    return checked | {"label": label}

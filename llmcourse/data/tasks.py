@@ -5,7 +5,10 @@ To teach the course another domain, make another `Task` with two or more label w
 """
 
 import dataclasses
+import functools
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import field
 from typing import Annotated, Any
 
@@ -14,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
 from llmcourse._base.validation import refuse_with
+from llmcourse.data.texts import identity, is_blank, is_unicode, squeeze
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda words: tuple(words) if isinstance(words, list) else words)]
 """A list will do as well, because JSON has no tuples."""
@@ -59,25 +63,53 @@ class Task:
     _refuse = refuse_with("Task", lambda error: _explain(error))
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", self.name):
-            raise CourseError(
-                f"Task name={self.name!r:.60}: a name has 1 to 100 characters, without slashes or control characters."
+        for problem in self._problems():
+            raise CourseError(f"Task {self.name!r:.60}: {problem}")
+
+    def _problems(self) -> Iterator[str]:
+        """Yield what cannot work, each with what to do about it."""
+        if not is_unicode(json.dumps(self.as_dict(), ensure_ascii=False)):
+            yield "a text holds half a character (a lone surrogate). Give it as Unicode text."
+        if not re.fullmatch(r"\w([\w .-]{0,98}\w)?", self.name):
+            yield (
+                f"name={self.name!r:.60} cannot be a file's name. Give up to 100 letters, digits, hyphens, dots or"
+                " spaces, with a letter or digit at both ends."
             )
-        words = [word.strip().lower() for word in self.labels]
+        words = [identity(word) for word in self.labels]
         if len(words) < 2 or len(set(words)) < len(words) or not all(words):
-            raise CourseError(
-                f"Task {self.name!r} needs two or more different, non-empty label words; it has {list(self.labels)}."
+            yield (
+                "it needs two or more different, non-empty label words, and letter case is no difference; it has"
+                f" {list(self.labels)}."
             )
+        for word in self.labels:
+            if word != squeeze(word) or is_blank(word[0]) or is_blank(word[-1]) or re.search(r"[\x00-\x1f\x7f]", word):
+                yield (
+                    f"the label {word!r:.60} has spaces at its ends, several in a row, or invisible characters."
+                    f" Write {squeeze(word)!r:.60}."
+                )
         if not self.fields:
-            raise CourseError(f"Task {self.name!r} names no text column. Give its columns as fields={{column: name}}.")
+            yield "it names no text column. Give its columns as fields={column: name in the prompt}."
+        for column, name in self.fields.items():
+            if is_blank(column) or is_blank(name) or "\n" in name:
+                yield f"fields={{{column!r}: {name!r}}}. A column and its name in the prompt need a word on one line."
+            if column == "label":
+                yield (
+                    "a text column cannot be called 'label', the name of every row's label. Call it 'text', and read it"
+                    " from your file with columns={'text': 'label'} or --column text=label."
+                )
+        if self.label_column in self.fields:
+            yield f"the column {self.label_column!r} cannot be both text and label. Name another label_column."
+        for name in ("instruction", "answer_name", "label_column"):
+            if is_blank(getattr(self, name)):
+                yield f"{name} is empty. Give it a word or a sentence."
+        if any(is_blank(mark) for mark in self.strip_marks):
+            yield "strip_marks has an empty ending, which every text has. Leave it out."
         if self.group_column is not None and self.group_column not in self.fields:
-            raise CourseError(
-                f"Task {self.name!r}: its group column {self.group_column!r} is not among {list(self.fields)}."
-            )
+            yield f"its group column {self.group_column!r} is not among {list(self.fields)}."
         if self.fallback is not None and not 0 <= self.fallback < len(self.labels):
-            raise CourseError(
-                f"Task {self.name!r}: fallback={self.fallback} is no label. Give 0 to {len(self.labels) - 1}, or None."
-            )
+            yield f"fallback={self.fallback} is no label. Give 0 to {len(self.labels) - 1}, or None."
+        if self.example is not None and not {*self.fields, "label"} <= set(self.example):
+            yield f"its example needs the columns {', '.join([*self.fields, 'label'])}."
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -85,12 +117,46 @@ class Task:
         return tuple(self.fields)
 
     @property
+    def number_column(self) -> str:
+        """Return what a row calls its number in the file: "row", or a longer name if a text column is called that."""
+        name = "row"
+        while name in self.fields:
+            name += "_number"
+        return name
+
+    @functools.cached_property
     def label_values(self) -> dict[str, int]:
-        """Return what a label column may hold (label words or numbers, in lower case), each with its label."""
-        words = {word.strip().lower(): label for label, word in enumerate(self.labels)}
-        if any(word.isdigit() for word in words):  # where words are numbers themselves ("1", "2"), a number is a word
+        """Return what a label column may hold (label words or numbers, see `texts.identity`), each with its label."""
+        words = {identity(word): label for label, word in enumerate(self.labels)}
+        if any(_is_number(word) for word in words):  # where words are numbers themselves ("1", "2"), a number is a word
             return words
         return {str(label): label for label in range(len(self.labels))} | words
+
+    def label_of(self, value: str) -> int | None:
+        """Return the label that a file's value means, or None.
+
+        A value means a label word, whatever its case and white space, in quotation marks or not, or a label's number.
+        1.0 and 01 are the number 1. With two labels true and false are 1 and 0.
+        """
+        known, key = self.label_values, identity(value)
+        if key not in known and len(key) > 2 and key[0] == key[-1] and key[0] in "\"'":
+            key = key[1:-1].strip()
+        if key not in known and len(self.labels) == 2 and "0" in known and "1" in known:
+            key = {"true": "1", "false": "0"}.get(key, key)
+        if key not in known and re.fullmatch(r"[+-]?[0-9]{1,15}(\.0{1,15})?", key):
+            key = str(int(key.split(".")[0]))
+        return known.get(key)
+
+    def clean(self, text: str) -> tuple[str, bool]:
+        """Return a text on one line without endings that give the label away, and whether there was one."""
+        text, marked = squeeze(text), False
+        while self.strip_marks:
+            core = text.rstrip(" .!?")
+            mark = next((mark for mark in self.strip_marks if identity(core[-len(mark) :]) == identity(mark)), None)
+            if mark is None:
+                break
+            text, marked = core[: -len(mark)].rstrip(), True
+        return text, marked
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Task":
@@ -106,6 +172,14 @@ class Task:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _explain(error: ValidationError) -> str:
     """Return what is wrong with the first value that pydantic refuses, as a sentence."""
     first = error.errors()[0]
@@ -114,7 +188,19 @@ def _explain(error: ValidationError) -> str:
         return f"{place!r} is missing."
     if first["type"] == "unexpected_keyword_argument":
         return f"{place}={value} is unknown. A task has: {', '.join(Task.__dataclass_fields__)}."
-    return f"{place}={value} does not fit. {first['msg'].replace('Input should', 'It must')}."
+    advice = _FORMS.get(str(first["loc"][0]))
+    return f"{place}={value} does not fit. {first['msg'].replace('Input should', 'It must')}." + (
+        f" Write it as {advice}." if advice else ""
+    )
+
+
+_FORMS = {
+    "labels": 'labels=("no", "yes"), words in quotation marks',
+    "fields": 'fields={"text": "Text"}, each column with its name in the prompt',
+    "strip_marks": 'strip_marks=("/s",), with a comma',
+    "fallback": "fallback=0, the number of a label",
+}
+"""How values that people often write in another way have to be written."""
 
 
 SARCASM = Task(

@@ -1,11 +1,17 @@
-"""The rules for a text: how long it may be, and that a prompt gets it on one line."""
+"""The rules for a text: when two count as the same, how long one may be, and that a prompt gets it on one line."""
 
 import re
+import unicodedata
 
 from llmcourse._base.errors import CourseError
 
 MAX_CHARACTERS = 4_000
 """Longest text of one field, in characters: about 1,000 tokens, so that a row fits any model of the course."""
+
+INVISIBLE = "\u200b\u2060\ufeff"
+"""Characters that show nothing: zero-width space, word joiner, byte order mark. Joiners of emoji are not among them."""
+
+_WITHOUT_INVISIBLE = str.maketrans("", "", INVISIBLE)
 
 
 def is_unicode(text: str) -> bool:
@@ -15,6 +21,30 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def squeeze(text: str) -> str:
+    """Return a text with each run of white space as one space, and none at its ends."""
+    return " ".join(text.split())
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing."""
+    return not (text.translate(_WITHOUT_INVISIBLE) if not text.isascii() else text).strip()
+
+
+def identity(text: str) -> str:
+    """Return what texts have in common that count as the same.
+
+    They may differ in letter case, white space, invisible characters and Unicode form (Unicode's canonical caseless
+    matching, The Unicode Standard, section 3.13). Every comparison of texts and of labels in the course uses this
+    function, so that no two parts disagree.
+    """
+    text = squeeze(text)
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFD", text.translate(_WITHOUT_INVISIBLE))
+    return squeeze(unicodedata.normalize("NFC", decomposed.casefold()))
 
 
 def one_line(value: object) -> str:
@@ -27,7 +57,7 @@ def one_line(value: object) -> str:
 
     Raises CourseError for a text of more than MAX_CHARACTERS, and for one with half a character.
     """
-    text = " ".join(str(value).split())
+    text = squeeze(str(value))
     if not is_unicode(text):
         raise CourseError(
             "A text holds half a character (a lone surrogate): it was not read as UTF-8. Give it as UTF-8 text."

@@ -32,7 +32,8 @@ class Arm:
     def __str__(self) -> str:
         low, high = self.score.accuracy_ci95
         invalid = f", {self.score.invalid} invalid" if self.score.invalid else ""
-        return f"{self.name:<32} {self.score.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}{invalid}"
+        macro = f", macro-F1 {self.score.macro_f1:.2f}" if self.score.uneven else ""
+        return f"{self.name:<32} {self.score.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}{macro}{invalid}"
 
     @property
     def seconds_per_row(self) -> float:

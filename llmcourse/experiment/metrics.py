@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+UNEVEN_SHARE = 0.2
+"""Labels are uneven if their numbers of rows differ by more than this share of the mean."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -19,10 +22,13 @@ class Score:
     macro_f1: float
     """Unweighted mean of the labels' F1. Invalid answers are no label of their own, but they lower recall."""
     invalid: int
+    uneven: bool = False
+    """Whether the rows have more of some labels than of others. Accuracy then says little without macro-F1."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the score as JSON stores it."""
-        return {**asdict(self), "accuracy_ci95": list(self.accuracy_ci95)}
+        values = {**asdict(self), "accuracy_ci95": list(self.accuracy_ci95)}
+        return {name: value for name, value in values.items() if name != "uneven"}
 
 
 def evaluate(gold: Sequence[int], predicted: Sequence[int | None], labels: Sequence[str]) -> Score:
@@ -33,7 +39,10 @@ def evaluate(gold: Sequence[int], predicted: Sequence[int | None], labels: Seque
     correct = sum(a == b for a, b in zip(gold, predicted, strict=True))
     f1 = f1_score(gold, _numbered(predicted, labels), labels=range(len(labels)), average="macro", zero_division=0)
     interval = wilson(correct, len(gold))
-    return Score(len(gold), correct / len(gold), interval, float(f1), sum(label is None for label in predicted))
+    counts = [list(gold).count(label) for label in range(len(labels))]
+    uneven = max(counts) - min(counts) > UNEVEN_SHARE * len(gold) / len(labels)
+    invalid = sum(label is None for label in predicted)
+    return Score(len(gold), correct / len(gold), interval, float(f1), invalid, uneven)
 
 
 def report(gold: Sequence[int], predicted: Sequence[int | None], labels: Sequence[str]) -> str:

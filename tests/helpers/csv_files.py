@@ -1,8 +1,11 @@
-"""CSV files with rows of the sarcasm task, for tests that read files."""
+"""Files of rows, for tests that read files."""
 
 import csv
 
+from llmcourse.data.tasks import Task
+
 HEADER = ["label", "comment", "parent_comment"]
+YES_NO = Task("yes-no", "Sort it.", {"text": "text"}, ("no", "yes"))
 
 
 def write_csv(path, rows, header=HEADER):
@@ -15,3 +18,8 @@ def write_csv(path, rows, header=HEADER):
 
 def csv_rows(n=60, parents=20):
     return [[i % 2, f"reply number {i}", f"parent {i % parents}"] for i in range(n)]
+
+
+def yes_no(n=40):
+    """Rows of YES_NO as (text, label word)."""
+    return [(f"The parcel number {i} arrived, said a customer", ("no", "yes")[i % 2]) for i in range(n)]

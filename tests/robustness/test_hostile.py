@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llmcourse import CourseError, data
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM, SUPPORT, Task
-from llmcourse.data.texts import MAX_CHARACTERS
+from llmcourse.data.texts import MAX_CHARACTERS, is_blank
 from llmcourse.experiment import Arm, Experiment
 from llmcourse.predict import Generated
 from llmcourse.predict.journal import Journal
@@ -33,12 +33,13 @@ tables = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
 
 def outcome(path, rows):
     """What `read_all` must make of these rows: their texts, or the number of the first that it must refuse."""
+    quotes = "trusted" if path.suffix in (".csv", ".tsv") else "checked"
     for number, row in enumerate(rows, 1):
-        if any(not text.strip() or len(text.strip()) > MAX_CHARACTERS for text in row):
+        if any(is_blank(text) or len(text.strip()) > MAX_CHARACTERS for text in row):
             with pytest.raises(CourseError, match=rf"row {number}: column"):
-                data.read_all(TASK, path, labelled=False)
+                data.read_all(TASK, path, labelled=False, quotes=quotes)
             return
-    found = data.read_all(TASK, path, labelled=False)
+    found = data.read_all(TASK, path, labelled=False, quotes=quotes)
     assert [(row["text"], row["more"]) for row in found] == [tuple(text.strip() for text in row) for row in rows]
     assert [row["row"] for row in found] == list(range(1, len(rows) + 1))
 
@@ -56,7 +57,7 @@ def outcome(path, rows):
 )
 def test_any_table_as_csv(tmp_path, rows, delimiter, ends, all_quoted, mark):
     out = io.StringIO()
-    # Python before 3.13 leaves a lone CR without quotes where lines end with LF
+    # Python before 3.13 writes a lone CR without quotes where lines end with LF
     quoting = csv.QUOTE_ALL if all_quoted or ends == "\n" else csv.QUOTE_MINIMAL
     csv.writer(out, delimiter=delimiter, lineterminator=ends, quoting=quoting).writerows([("text", "more"), *rows])
     path = tmp_path / ("a.tsv" if delimiter == "\t" else "a.csv")
@@ -73,12 +74,7 @@ def test_any_table_as_json_lines(tmp_path, rows, escaped, others):
     more = {f"_{key}": value for key, value in others.items()}
     lines = [json.dumps({"text": a, "more": b, **more}, ensure_ascii=escaped) for a, b in rows]
     path.write_text("\n".join(lines), encoding="utf-8")
-    names = [name.lower() for name in more]
-    if len(set(names)) < len(names):
-        with pytest.raises(CourseError, match="names a column twice"):
-            data.read_all(TASK, path, labelled=False)
-    else:
-        outcome(path, rows)
+    outcome(path, rows)
 
 
 @settings(quick, max_examples=30)
@@ -107,7 +103,7 @@ MARKS = ["a", "bc", "é", ",", '"', '""', "\n", "\r", "\r\n", " ", "\0", "\\", "
 
 @settings(quick, max_examples=120)
 @given(st.sampled_from(["\n", "\r\n"]), st.lists(st.sampled_from(MARKS), min_size=1, max_size=14).map("".join))
-@example("\r\n", "\r\n\rbc#d,a")  # DuckDB lost the first letter after a lone CR
+@example("\r\n", "\r\n\rbc#d,a")
 @example("\n", 'a,b\n"c,d\ne,f')
 def test_any_lines_are_read_as_python_reads_them_or_refused(tmp_path, end, body):
     content = f"text,more{end}{body}".encode()
@@ -180,10 +176,16 @@ FILES = {
     "surrogate.jsonl": (b'{"text": "\\ud800", "more": "b"}\n', "cannot be read"),
     "surrogate key.jsonl": (b'{"text": "a", "more": "b", "\\udfff": 1}\n', "half a character"),
     "deep.jsonl": (b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "line 1 is nested too deeply"),
-    "twice.csv": (b"Text,more,text\na,b,c\n", "names a column twice: 'Text' and 'text'"),
-    "twice.jsonl": (b'{"text": "a", "more": "b"}\n{"TEXT": "c"}\n', "names a column twice: 'text' and 'TEXT'"),
-    "wide.csv": (b",".join(b"c%d" % i for i in range(6000)) + b"\n", "names 6,000 columns, at most 5,000"),
-    "wide.jsonl": (json.dumps({f"c{i}": i for i in range(6000)}).encode(), "at most 5,000"),
+    "twice.csv": (b"text,more,text\na,b,c\n", "names the column 'text' twice"),
+    "twice.jsonl": (
+        b'{"text": "a", "more": "b"}\n{"text": "a", "more": "b", "text": "c"}\n',
+        "line 2 gives 'text' twice",
+    ),
+    "wide.csv": (
+        b",".join(b"c%d" % i for i in range(6000)) + b"\n",
+        "no column 'text'; it has: c0, .*c19 and 5,980 more. Say",
+    ),
+    "wide.jsonl": (json.dumps({f"c{i}": i for i in range(6000)}).encode(), "it has: c0, .*c19 and 5,980 more. Say"),
     "long header.csv": (b"text," + b"m" * 2_000_000 + b"\n1,2\n", "line 1 is longer than 1 MB"),
     "open header.csv": (b'"text\nmore",text\n1,2\n', "line 1 is no CSV header"),
     "1 MB cell.csv": (
@@ -192,8 +194,7 @@ FILES = {
     ),
     "1 MB cell.jsonl": (b'{"text": "' + b"x" * 1_000_000 + b'", "more": "b"}', "row 1: column 'text' has 1,000,000"),
     "9 MB line.csv": (b"text,more\n" + b"x" * 9_000_000 + b",c\n", "longer than 8 MB"),
-    "open.csv": (b'text,more\n"a,b\nc,d\n', "line 2 cannot be read"),
-    "cr.csv": (b'text,more\r\na,"b\r"\r\nc,d\re,f\r\n', "line 3 holds a carriage return"),
+    "open.csv": (b'text,more\n"a,b\nc,d\n', "line 2 opens a quotation mark that is never closed"),
     "utf16.csv": ("text,more\na,b\n".encode("utf-16"), "not UTF-8"),
     "blob.parquet": (None, "cannot be read"),
 }
@@ -214,9 +215,15 @@ def test_what_cannot_be_read_is_said(tmp_path, name):
         data.read_all(TASK, path, labelled=False)
 
 
+def test_a_carriage_return_alone_ends_a_line(tmp_path):
+    (tmp_path / "cr.csv").write_bytes(b'text,more\r\na,"b\r"\r\nc,d\re,f\r\n')
+    rows = data.read_all(TASK, tmp_path / "cr.csv", labelled=False)
+    assert [(row["text"], row["more"]) for row in rows] == [("a", "b"), ("c", "d"), ("e", "f")]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_folder_s_name_is_no_content(tmp_path, kind):
-    """DuckDB takes a folder called text=x for a column, and gave every row the text x."""
+    """Readers of partitioned data sets take a folder called text=x for a column."""
     folder = tmp_path / "text=x" / "label=1"
     folder.mkdir(parents=True)
     (folder / f"a.{kind}").write_bytes(whole(kind))
@@ -291,7 +298,7 @@ def test_a_damaged_journal_never_gives_another_answer(tmp_path, start, length, p
     assert all(row in TRUE and answer == TRUE[row] for row, answer in answers.items())
 
 
-ODD_LABELS = Task("marks", "Sort it.", {"message": "message"}, ("=1+1", "-1", "'good", "bad\r"))
+ODD_LABELS = Task("marks", "Sort it.", {"message": "message"}, ("=1+1", "-1", "'good", "@bad"))
 
 
 def an_experiment(loaded, folder) -> Experiment:

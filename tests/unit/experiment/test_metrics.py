@@ -57,3 +57,9 @@ def test_bounds(pairs):
     assert 0 <= score.accuracy_ci95[0] <= score.accuracy <= score.accuracy_ci95[1] <= 1
     assert sum(map(sum, metrics.confusion(gold, predicted, ("a", "b", "c")))) == score.n
     assert metrics.mcnemar(gold, predicted, gold) == metrics.mcnemar(gold, gold, predicted)
+
+
+def test_uneven_labels_are_noticed():
+    assert not metrics.evaluate([0, 1] * 10, [0] * 20, ("a", "b")).uneven
+    score = metrics.evaluate([0] * 95 + [1] * 5, [0] * 100, ("a", "b"))
+    assert score.uneven and score.accuracy == 0.95 and score.macro_f1 < 0.5 and "uneven" not in score.as_dict()
