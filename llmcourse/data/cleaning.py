@@ -18,7 +18,7 @@ from llmcourse.data.describing import in_words
 from llmcourse.data.labels import LabelReader
 from llmcourse.data.rowfiles import Row, RowFile
 from llmcourse.data.tasks import Task
-from llmcourse.data.texts import MAX_CHARACTERS, identity, is_blank
+from llmcourse.data.texts import MAX_CHARACTERS, fold, identity, is_blank
 
 MAX_REJECTED_SHARE = 0.1
 """A file is refused if a larger share of its lines cannot be read. Otherwise those lines are left out and counted."""
@@ -41,7 +41,8 @@ class RowTable:
         self.unusable: Counter[str] = Counter()
         self.split_words: Counter[str] = Counter()
         self._read: Counter[int] = Counter()
-        self._lists = {name: array(kind) for name, kind in _ARRAYS.items()}
+        self._group = task.columns.index(task.group_column) if task.group_column else None
+        self._lists = [array(kind) for kind in _ARRAYS.values()]
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -63,33 +64,30 @@ class RowTable:
 
     def _add_row(self, part: int, row: Row, label: int) -> str | None:
         """Add a row's numbers. Return why it cannot be used, if it cannot."""
-        cleaned = [self.task.clean(text) for text in row.texts]
-        texts = [text for text, _ in cleaned]
+        texts, marked = zip(*map(self.task.clean, row.texts), strict=True)
         if any(map(is_blank, texts)):
             return "empty"
         if max(map(len, texts)) > MAX_CHARACTERS:
             return "too_long"
-        identities = [identity(text) for text in texts]
-        group = identities[self.task.columns.index(self.task.group_column)] if self.task.group_column else None
-        whole = "\x1f".join(identities)
-        numbers = {
-            "part": part,
-            "row": row.number,
-            "label": label,
-            "side": TEST if part else self._side(row.split),
-            "text": _hash(0, whole),
-            "group": _hash(self.seed, whole if group is None else group),
-            "order": _hash(self.seed, "\x1f".join(texts)),
-            "marked": any(marked for _, marked in cleaned),
-        }
-        for name, number in numbers.items():
-            self._lists[name].append(number)
+        folded = [fold(text) for text in texts]
+        text = _hash(self.seed, "\x1f".join(folded))
+        numbers = (
+            part,
+            row.number,
+            label,
+            TEST if part else self._side(row.split),
+            text,
+            text if self._group is None else _hash(self.seed, folded[self._group]),
+            _hash(self.seed, "\x1f".join(texts)),
+            any(marked),
+        )
+        for values, number in zip(self._lists, numbers, strict=True):
+            values.append(number)
         return None
 
     def _side(self, split: str) -> int:
-        word = identity(split)
-        self.split_words[word] += 1
-        return {"train": TRAIN, "test": TEST}.get(SPLIT_WORDS.get(word, ""), OTHER)
+        self.split_words[split] += 1
+        return {"train": TRAIN, "test": TEST}.get(SPLIT_WORDS.get(identity(split), ""), OTHER) if split else OTHER
 
     def _check_lines(self, part: int) -> None:
         """Raise CourseError if too many lines of a file cannot be read, or if it holds no rows."""
@@ -146,7 +144,7 @@ class RowTable:
 
     def _freeze(self) -> None:
         """Turn the lists into arrays, each an attribute."""
-        arrays = {name: np.array(numbers) for name, numbers in self._lists.items()}
+        arrays = {name: np.array(numbers) for name, numbers in zip(_ARRAYS, self._lists, strict=True)}
         self.part, self.row, self.label, self.side = (arrays[name] for name in ("part", "row", "label", "side"))
         self.text, self.group, self.order = (arrays[name] for name in ("text", "group", "order"))
         self.marked = arrays["marked"]
@@ -154,7 +152,7 @@ class RowTable:
     def _has_split_column(self) -> bool:
         """Return whether the file itself names train and test rows. Raises CourseError if it names one side only."""
         file = self.files[0]
-        sides = {SPLIT_WORDS[word] for word in self.split_words if word in SPLIT_WORDS}
+        sides = {SPLIT_WORDS.get(identity(word)) for word in self.split_words} - {None}
         if file.split_column is None or not sides:
             return False
         for side in ("train", "test"):

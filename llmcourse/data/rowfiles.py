@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.columns import suggestion
@@ -70,15 +70,15 @@ class RowFile:
         texts = [self.columns[column] for column in self.task.columns]
         more = [name for name in (self.columns.get("label"), self.split_column) if name is not None]
         count, number = len(texts), 0
-        is_row = self._is_row if self.labelled else None
+        labelled, split = self.labelled, self.split_column is not None
+        is_row = self._is_row if labelled else None
         for record in self.table.records([*texts, *more], is_row):
             if isinstance(record, RejectedLine):
                 yield record
                 continue
             number += 1
-            values = [value or "" for value in record]
-            label = values[count] if self.labelled else ""
-            yield Row(number, values[:count], label, values[-1] if self.split_column else "")
+            values = [value or "" for value in record] if None in record else cast("list[str]", record)
+            yield Row(number, values[:count], values[count] if labelled else "", values[-1] if split else "")
 
     def place(self, row: int, column: str) -> str:
         """Return where a text is, for messages."""

@@ -114,7 +114,7 @@ def load(
         table.add(RowFile.open(task, paths[1], both, quotes=quotes, option="--test-column"))
     report = table.clean()
     chosen = splitting.split(table, n_train, n_test, balance, report)
-    sides = {side: _fetch(table, chosen[side]) for side in ("train", "test")}
+    sides = _fetch(table, chosen)
     for side, rows in sides.items():
         counts = Counter(rows["label"])
         report[side] = {word: counts[label] for label, word in enumerate(task.labels)}
@@ -129,23 +129,27 @@ def load(
     return Rows(task, name, sides["train"], sides["test"], report)
 
 
-def _fetch(table: "RowTable", places: Any) -> "Dataset":
-    """Read the texts of the chosen rows from their files. Rows come sorted by text and label."""
+def _fetch(table: "RowTable", chosen: Mapping[str, Any]) -> dict[str, "Dataset"]:
+    """Read the texts of each side's rows from their files. Rows come sorted by text and label."""
     from datasets import Dataset
 
-    task, found = table.task, []
+    task = table.task
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in chosen}
     for part, file in enumerate(table.files):
-        own = places[table.part[places] == part]
-        labels = dict(zip(table.row[own].tolist(), table.label[own].tolist(), strict=True))
-        last = max(labels, default=0)
-        for row in file.rows() if labels else ():
-            if isinstance(row, RejectedLine) or row.number not in labels:
+        sides: dict[int, tuple[str, int]] = {}
+        for side, places in chosen.items():
+            own = places[table.part[places] == part]
+            for number, label in zip(table.row[own].tolist(), table.label[own].tolist(), strict=True):
+                sides[number] = side, label
+        last = max(sides, default=0)
+        for row in file.rows() if sides else ():
+            if isinstance(row, RejectedLine) or row.number not in sides:
                 continue
-            texts = [task.clean(text)[0] for text in row.texts]
-            found.append(_as_dict(task, row, texts) | {"label": labels[row.number]})
+            side, label = sides[row.number]
+            found[side].append(_as_dict(task, row, [task.clean(text)[0] for text in row.texts]) | {"label": label})
             if row.number == last:
                 break
-    return Dataset.from_list(in_order(task, found))
+    return {side: Dataset.from_list(in_order(task, rows)) for side, rows in found.items()}
 
 
 def _as_dict(task: Task, row: Row, texts: Sequence[str]) -> dict[str, Any]:

@@ -149,14 +149,23 @@ class Task:
 
     def clean(self, text: str) -> tuple[str, bool]:
         """Return a text on one line without endings that give the label away, and whether there was one."""
-        text, marked = squeeze(text), False
-        while self.strip_marks:
+        text, marked, marks = squeeze(text), False, self._lower_marks
+        while marks:
             core = text.rstrip(" .!?")
-            mark = next((mark for mark in self.strip_marks if identity(core[-len(mark) :]) == identity(mark)), None)
+            end = core[-self._longest_mark :].lower()
+            mark = next((mark for mark in marks if end.endswith(mark)), None)
             if mark is None:
                 break
             text, marked = core[: -len(mark)].rstrip(), True
         return text, marked
+
+    @functools.cached_property
+    def _lower_marks(self) -> tuple[str, ...]:
+        return tuple(mark.lower() for mark in self.strip_marks)
+
+    @functools.cached_property
+    def _longest_mark(self) -> int:
+        return max(map(len, self._lower_marks), default=0)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Task":

@@ -40,7 +40,11 @@ def identity(text: str) -> str:
     matching, The Unicode Standard, section 3.13). Every comparison of texts and of labels in the course uses this
     function, so that no two parts disagree.
     """
-    text = squeeze(text)
+    return fold(squeeze(text))
+
+
+def fold(text: str) -> str:
+    """Return the `identity` of a text whose white space is squeezed already."""
     if text.isascii():
         return text.lower()
     decomposed = unicodedata.normalize("NFD", text.translate(_WITHOUT_INVISIBLE))

@@ -173,7 +173,7 @@ PROTECTIONS = [
         "data.texts:one_line",
         "test_texts::test_no_text_leaves_its_line_or_becomes_a_control_token",
         "text = str(value)",
-        'text = squeeze(str(value))',
+        "text = squeeze(str(value))",
     ),
     Protection(
         "data.texts:one_line",
