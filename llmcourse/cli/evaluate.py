@@ -69,7 +69,8 @@ def _task_of_adapter(options: argparse.Namespace) -> "Task":
     task = models.task_of(models.read_card(options.adapter))
     decided = ("shots", "chat", *shared.OWN_TASK)
     for option in decided:
-        if getattr(options, option) not in (None, False):
+        value = getattr(options, option)
+        if value is not None and value is not False:
             raise CourseError(
                 f"--{option.replace('_', '-')} has no effect with --adapter, which was trained for one task and one"
                 " prompt. Leave it out."

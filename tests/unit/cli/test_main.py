@@ -32,6 +32,20 @@ BAD = {
     "empty text": (["predict", "  "], "is empty"),
     "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),
     "nothing to compare": (["compare", "--data", "rows.csv"], "There are no results for the test set"),
+    "no source": (["evaluate", "--data", ""], "The source of the rows is empty. Name a file, or one of: bundled"),
+    "no test file": (["evaluate", "--data", "rows.csv", "--test", ""], "The test file of the rows is empty"),
+    "a test column alone": (["demo", "--data", "rows.csv", "--test-column", "label=y"], "Name it with --test FILE"),
+    "two tasks": (
+        ["demo", "--data", "rows.csv", "--task", "sarcasm", "--labels", "a,b"],
+        "is the course's, and --labels",
+    ),
+    "a task without rows": (["demo", "--labels", "a,b"], "needs rows. Name their file: --data FILE"),
+    "a task without labels": (
+        ["demo", "--data", "rows.csv", "--text-column", "comment"],
+        "Which labels do your rows have? Perhaps: --labels=0,1",
+    ),
+    "a label alone": (["demo", "--data", "rows.csv", "--labels", "a"], "needs two or more different"),
+    "quotes without a CSV": (["demo", "--quotes", "none", "--data", "rows.jsonl"], "There is no file rows.jsonl"),
 }
 
 
