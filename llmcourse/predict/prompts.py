@@ -12,7 +12,7 @@ from typing import Any
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
-from llmcourse.data.texts import one_line
+from llmcourse.data.texts import identity, one_line
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts without content, used by contextual calibration (Zhao et al. 2021, arXiv:2102.09690, section 5). `one_line`
@@ -112,17 +112,18 @@ def parse_answer(text: str, task: Task) -> int | None:
     """Return the label of a generated answer, or None for garbage, an empty answer, or several labels at once.
 
     Only the first line that is not empty counts, without the answer's name and quotes. It must begin with a label word,
-    in upper or lower case.
+    in upper or lower case (see `texts.identity`).
     """
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = re.sub(rf"^{re.escape(task.answer_name)}\s*:", "", line, flags=re.IGNORECASE)
+    line = identity(next((line for line in text.splitlines() if line.strip()), ""))
+    line = re.sub(rf"^{re.escape(identity(task.answer_name))}\s*:", "", line).strip()
+    labels = [identity(label) for label in task.labels]
     # a character at the beginning or end of a label is part of it: -1 is not 1
-    ends = {character for label in task.labels for character in (label.strip()[0], label.strip()[-1])}
+    ends = {character for label in labels for character in (label[0], label[-1])}
     line = line.strip("".join(character for character in " \t*_`\"'“”‘’-" if character not in ends))
     # longest first, because "Not Sarcasm" contains "Sarcasm"
-    by_length = sorted(range(len(task.labels)), key=lambda label: -len(task.labels[label]))
-    words = "|".join(rf"(?P<l{label}>{re.escape(task.labels[label])})" for label in by_length)
-    if not re.match(rf"(?:{words})(?!\w)", line, flags=re.IGNORECASE):
+    by_length = sorted(range(len(labels)), key=lambda label: -len(labels[label]))
+    words = "|".join(rf"(?P<l{label}>{re.escape(labels[label])})" for label in by_length)
+    if not re.match(rf"(?:{words})(?!\w)", line):
         return None
-    answers = {match.lastgroup for match in re.finditer(rf"(?<!\w)(?:{words})(?!\w)", line, flags=re.IGNORECASE)}
+    answers = {match.lastgroup for match in re.finditer(rf"(?<!\w)(?:{words})(?!\w)", line)}
     return int(str(answers.pop())[1:]) if len(answers) == 1 else None

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llmcourse import CourseError, data
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM, SUPPORT, Task
-from llmcourse.data.texts import MAX_CHARACTERS, is_blank
+from llmcourse.data.texts import MAX_CHARACTERS, identity, is_blank
 from llmcourse.experiment import Arm, Experiment
 from llmcourse.predict import Generated
 from llmcourse.predict.journal import Journal
@@ -248,7 +248,7 @@ def test_an_answer_is_a_label_or_none(before, task, place, after):
     word = task.labels[place % len(task.labels)]
     for text in (before, before + word, word + after, word + " " + before + word, before + "\n" + word):
         label = parse_answer(text, task)
-        assert label is None or (label in range(len(task.labels)) and task.labels[label].casefold() in text.casefold())
+        assert label is None or (label in range(len(task.labels)) and identity(task.labels[label]) in identity(text))
     assert parse_answer(f"\n {task.answer_name}: {word.upper()}.\n{after}", task) == place % len(task.labels)
 
 

@@ -77,3 +77,15 @@ def test_shots_are_balanced_and_seeded():
     assert few_shots(SARCASM, rows, 0) == ()
     with pytest.raises(CourseError, match=r"60 examples need 30 rows .* there are 20"):
         few_shots(SARCASM, rows, 60)
+
+
+def test_an_answer_is_read_as_a_file_s_label_is():
+    """Letter case, Unicode form, and labels that are codes: the same rules as in `data`."""
+    pairs = {("café", "thé"): "CAFE\u0301.", ("ΌΧΙ", "ναί"): "όχι", ("straße", "platz"): "STRASSE!"}
+    for labels, text in pairs.items():
+        assert parse_answer(text, Task("own", "Sort it.", {"text": "text"}, labels)) == 0
+    codes = Task("codes", "Sort it.", {"text": "text"}, ("C", "C++", "C#", ".NET", "N/A"))
+    for label, word in enumerate(codes.labels):
+        assert parse_answer(f"{word}\n", codes) == parse_answer(f'Category: "{word.lower()}"', codes) == label
+    many = Task("many", "Sort it.", {"text": "text"}, tuple(f"intent {n}" for n in range(151)))
+    assert [parse_answer(f"intent {n}.", many) for n in (1, 15, 150)] == [1, 15, 150]
