@@ -8,6 +8,7 @@ from llmcourse.data.csvfiles import OPEN_QUOTE, UNQUOTED
 if TYPE_CHECKING:
     from llmcourse.data.rows import Rows
 
+NAMES = {"train": "training", "test": "test"}
 MAX_LABELS_LISTED = 10
 FEW_ROWS = 10
 """With fewer rows of a label on one side, a note says that they are few."""
@@ -70,14 +71,14 @@ def _describe_sides(rows: "Rows") -> list[str]:
     for side, counts in sides:
         if f"{side}_wanted" in report:
             lines.append(
-                f"Note: you asked for {report[f'{side}_wanted']:,} {side} rows. The labels and distinct groups leave"
+                f"Note: you asked for {report[f'{side}_wanted']:,} {NAMES[side]} rows. The labels and distinct groups leave"
                 f" {sum(counts.values()):,}."
             )
         few = [f"{word!r} ({count})" for word, count in counts.items() if count < FEW_ROWS]
         if few:
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
             lines.append(
-                f"Note: fewer than {FEW_ROWS} {side} rows have the label {', '.join(few[:5])}{more}. "
+                f"Note: fewer than {FEW_ROWS} {NAMES[side]} rows have the label {', '.join(few[:5])}{more}. "
                 + ("That is little to learn from." if side == "train" else "Their scores will be uncertain.")
             )
     if report.get("shared_with_test"):

@@ -39,7 +39,7 @@ def test_uneven_labels_stay_uneven_and_are_told(tmp_path):
     found = load(tmp_path, YES_NO, rows)
     assert found.report["train"] == {"no": 152, "yes": 8} and found.report["test"] == {"no": 38, "yes": 2}
     assert "train 152 no, 8 yes; test 38 no, 2 yes" in found.describe()
-    assert "fewer than 10 train rows have the label 'yes' (8)" in found.describe()
+    assert "fewer than 10 training rows have the label 'yes' (8)" in found.describe()
 
 
 def test_rows_left_out_for_balance_are_counted(tmp_path):
