@@ -6,8 +6,9 @@ share one with a probability of 3e-8.
 """
 
 import hashlib
-from array import array
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from llmcourse.data.rowfiles import Row, RowFile
 from llmcourse.data.tasks import Task
 from llmcourse.data.texts import MAX_CHARACTERS, fold, identity, is_blank
 
+CHUNK_ROWS = 5_000
+"""Rows that are in memory at once."""
 MAX_REJECTED_SHARE = 0.1
 """A file is refused if a larger share of its lines cannot be read. Otherwise those lines are left out and counted."""
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 UNUSABLE = ("no_label", "empty", "too_long")
-NONE, TRAIN, TEST, OTHER = range(4)
+TRAIN, TEST, OTHER = range(3)
 """Which side of the split the files give a row."""
 
 
@@ -42,7 +45,7 @@ class RowTable:
         self.split_words: Counter[str] = Counter()
         self._read: Counter[int] = Counter()
         self._group = task.columns.index(task.group_column) if task.group_column else None
-        self._lists = [array(kind) for kind in _ARRAYS.values()]
+        self._arrays: dict[str, list[np.ndarray]] = defaultdict(list)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -50,40 +53,50 @@ class RowTable:
         """Read a file once and turn its usable rows into numbers. Raises CourseError for labels the task lacks."""
         part, labels = len(self.files), LabelReader(file)
         self.files.append(file)
-        for row in file.rows():
-            if isinstance(row, RejectedLine):
-                self.rejected.append((file, row))
-                continue
-            self._read[part] += 1
-            label = labels.label_of(row)
-            reason = self._add_row(part, row, label) if label is not None else "no_label"
-            if reason:
-                self.unusable[reason] += 1
+        rows = file.rows()
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            labelled = []
+            for row in chunk:
+                if isinstance(row, RejectedLine):
+                    self.rejected.append((file, row))
+                    continue
+                self._read[part] += 1
+                label = labels.label_of(row)
+                if label is None:
+                    self.unusable["no_label"] += 1
+                else:
+                    labelled.append((row, label))
+            self._add_rows(part, labelled)
         labels.check()
         self._check_lines(part)
 
-    def _add_row(self, part: int, row: Row, label: int) -> str | None:
-        """Add a row's numbers. Return why it cannot be used, if it cannot."""
-        texts, marked = zip(*map(self.task.clean, row.texts), strict=True)
-        if any(map(is_blank, texts)):
-            return "empty"
-        if max(map(len, texts)) > MAX_CHARACTERS:
-            return "too_long"
-        folded = [fold(text) for text in texts]
-        text = _hash(self.seed, "\x1f".join(folded))
-        numbers = (
-            part,
-            row.number,
-            label,
-            TEST if part else self._side(row.split),
-            text,
-            text if self._group is None else _hash(self.seed, folded[self._group]),
-            _hash(self.seed, "\x1f".join(texts)),
-            any(marked),
-        )
-        for values, number in zip(self._lists, numbers, strict=True):
-            values.append(number)
-        return None
+    def _add_rows(self, part: int, rows: list[tuple[Row, int]]) -> None:
+        """Add the numbers of the rows that can be used, and count the others."""
+        usable, texts, marked = [], [], []
+        for row, label in rows:
+            cleaned = [self.task.clean(text) for text in row.texts]
+            own = [text for text, _ in cleaned]
+            if "" in own or (not all(map(str.isascii, own)) and any(map(is_blank, own))):
+                self.unusable["empty"] += 1
+            elif max(map(len, own)) > MAX_CHARACTERS:
+                self.unusable["too_long"] += 1
+            else:
+                usable.append((row, label))
+                texts.append(own)
+                marked.append(any(mark for _, mark in cleaned))
+        folded = [[fold(text) for text in own] for own in texts]
+        whole = _hashes(self.seed, ["\x1f".join(own) for own in folded])
+        self._arrays["part"].append(np.full(len(usable), part, dtype=np.int8))
+        self._arrays["row"].append(np.array([row.number for row, _ in usable], dtype=np.int64))
+        self._arrays["label"].append(np.array([label for _, label in usable], dtype=np.int32))
+        named = self.files[part].split_column is not None and not part
+        sides = [self._side(row.split) for row, _ in usable] if named else [TEST if part else OTHER] * len(usable)
+        self._arrays["side"].append(np.array(sides, dtype=np.int8))
+        self._arrays["text"].append(whole)
+        group = self._group
+        self._arrays["group"].append(whole if group is None else _hashes(self.seed, [own[group] for own in folded]))
+        self._arrays["order"].append(_hashes(self.seed, ["\x1f".join(own) for own in texts]))
+        self._arrays["marked"].append(np.array(marked, dtype=bool))
 
     def _side(self, split: str) -> int:
         self.split_words[split] += 1
@@ -143,11 +156,10 @@ class RowTable:
         return report
 
     def _freeze(self) -> None:
-        """Turn the lists into arrays, each an attribute."""
-        arrays = {name: np.array(numbers) for name, numbers in zip(_ARRAYS, self._lists, strict=True)}
-        self.part, self.row, self.label, self.side = (arrays[name] for name in ("part", "row", "label", "side"))
-        self.text, self.group, self.order = (arrays[name] for name in ("text", "group", "order"))
-        self.marked = arrays["marked"]
+        """Join the arrays of the chunks, each into an attribute."""
+        self.part, self.row, self.label = (np.concatenate(self._arrays[name]) for name in ("part", "row", "label"))
+        self.side, self.marked = (np.concatenate(self._arrays[name]) for name in ("side", "marked"))
+        self.text, self.group, self.order = (np.concatenate(self._arrays[name]) for name in ("text", "group", "order"))
 
     def _has_split_column(self) -> bool:
         """Return whether the file itself names train and test rows. Raises CourseError if it names one side only."""
@@ -203,8 +215,6 @@ class RowTable:
         return f"Left out: {in_words(report, tuple(_REASONS))}. {_REASONS[worst].format(**names)}"
 
 
-_ARRAYS = {"part": "B", "row": "L", "label": "i", "side": "B", "text": "Q", "group": "Q", "order": "Q", "marked": "B"}
-
 _REASONS = {
     "no_label": "The column {label!r} is empty there. Is it the right one? Name another with --column label=COLUMN.",
     "empty": "A text column ({text}) is empty there. Is it the right one? Name another with --column.",
@@ -219,10 +229,10 @@ _REASONS = {
 """Why rows are left out, and what to do about it."""
 
 
-def _hash(seed: int, text: str) -> int:
-    """Return 64 bits of the MD5 of seed and text. They decide order and choice, so they must never change."""
-    digest = hashlib.md5(f"{seed}{text}".encode(), usedforsecurity=False).digest()
-    return int.from_bytes(digest[8:], "little")
+def _hashes(seed: int, texts: Sequence[str]) -> np.ndarray:
+    """Return 64 bits of the MD5 of seed and each text. They decide order and choice, so they must never change."""
+    digests = [hashlib.md5(f"{seed}{text}".encode(), usedforsecurity=False).digest() for text in texts]
+    return np.frombuffer(b"".join(digests), dtype="<u8")[1::2]
 
 
 def _same_texts(texts: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -71,8 +71,8 @@ def _describe_sides(rows: "Rows") -> list[str]:
     for side, counts in sides:
         if f"{side}_wanted" in report:
             lines.append(
-                f"Note: you asked for {report[f'{side}_wanted']:,} {NAMES[side]} rows. The labels and distinct groups leave"
-                f" {sum(counts.values()):,}."
+                f"Note: you asked for {report[f'{side}_wanted']:,} {NAMES[side]} rows. The labels and distinct groups"
+                f" leave {sum(counts.values()):,}."
             )
         few = [f"{word!r} ({count})" for word, count in counts.items() if count < FEW_ROWS]
         if few:

@@ -1,6 +1,6 @@
 """A file of rows for a task: which of its columns the task needs, and its rows one after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -65,8 +65,11 @@ class RowFile:
         """Return whether the rows' labels are read."""
         return "label" in self.columns
 
-    def rows(self) -> Iterator[Row | RejectedLine]:
-        """Yield the file's rows, and what is none. Raises CourseError where the file cannot be read on."""
+    def rows(self, only: Container[int] | None = None) -> Iterator[Row | RejectedLine]:
+        """Yield the file's rows, all or those of some numbers, and what is no row.
+
+        Raises CourseError where the file cannot be read on.
+        """
         texts = [self.columns[column] for column in self.task.columns]
         more = [name for name in (self.columns.get("label"), self.split_column) if name is not None]
         count, number = len(texts), 0
@@ -77,6 +80,8 @@ class RowFile:
                 yield record
                 continue
             number += 1
+            if only is not None and number not in only:
+                continue
             values = [value or "" for value in record] if None in record else cast("list[str]", record)
             yield Row(number, values[:count], values[count] if labelled else "", values[-1] if split else "")
 

@@ -142,8 +142,8 @@ def _fetch(table: "RowTable", chosen: Mapping[str, Any]) -> dict[str, "Dataset"]
             for number, label in zip(table.row[own].tolist(), table.label[own].tolist(), strict=True):
                 sides[number] = side, label
         last = max(sides, default=0)
-        for row in file.rows() if sides else ():
-            if isinstance(row, RejectedLine) or row.number not in sides:
+        for row in file.rows(only=sides) if sides else ():
+            if isinstance(row, RejectedLine):
                 continue
             side, label = sides[row.number]
             found[side].append(_as_dict(task, row, [task.clean(text)[0] for text in row.texts]) | {"label": label})

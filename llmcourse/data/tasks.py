@@ -21,6 +21,8 @@ from llmcourse.data.texts import identity, is_blank, is_unicode, squeeze
 
 Words = Annotated[tuple[str, ...], BeforeValidator(lambda words: tuple(words) if isinstance(words, list) else words)]
 """A list will do as well, because JSON has no tuples."""
+_AFTER_MARK = " .!?"
+"""What may follow an ending of `strip_marks`."""
 NOT_IN_CARDS = ("sources", "kaggle", "hub", "example")
 """What does not decide a model's answers. Cards cannot set it, so no stranger's card says where rows come from."""
 
@@ -149,23 +151,17 @@ class Task:
 
     def clean(self, text: str) -> tuple[str, bool]:
         """Return a text on one line without endings that give the label away, and whether there was one."""
-        text, marked, marks = squeeze(text), False, self._lower_marks
-        while marks:
-            core = text.rstrip(" .!?")
-            end = core[-self._longest_mark :].lower()
-            mark = next((mark for mark in marks if end.endswith(mark)), None)
-            if mark is None:
-                break
-            text, marked = core[: -len(mark)].rstrip(), True
-        return text, marked
+        text, marks = squeeze(text), self._marks
+        if not marks or not text.rstrip(_AFTER_MARK).lower().endswith(marks):
+            return text, False
+        while (core := text.rstrip(_AFTER_MARK)).lower().endswith(marks):
+            mark = next(mark for mark in marks if core.lower().endswith(mark))
+            text = core[: -len(mark)].rstrip()
+        return text, True
 
     @functools.cached_property
-    def _lower_marks(self) -> tuple[str, ...]:
+    def _marks(self) -> tuple[str, ...]:
         return tuple(mark.lower() for mark in self.strip_marks)
-
-    @functools.cached_property
-    def _longest_mark(self) -> int:
-        return max(map(len, self._lower_marks), default=0)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Task":
