@@ -73,7 +73,7 @@ class Asker:
             return
         put_adapter(self.loaded, question.adapter)
         try:
-            check_adapter(self.loaded, question.prompt, self.test[:1])
+            check_adapter(self.loaded, question.prompt, self.test)
             yield
         finally:
             self.loaded.drop_adapter()

@@ -30,6 +30,18 @@ def choose(machine: hardware.Hardware) -> str:
     return "sdpa" if machine.capability >= hardware.AMPERE else register(NO_GQA, without_gqa)
 
 
+def leave_out_cudnn(machine: hardware.Hardware) -> None:
+    """Have SDPA leave out cuDNN's kernel where there is a GPU. The setting belongs to torch, for the whole process.
+
+    From torch 2.11 on, SDPA takes cuDNN's kernel first on Hopper and newer, where rows that are padded on the left gave
+    NaN in logits or gradients (pytorch/pytorch#196678). Training pads so, and so do the batches of predictions.
+    """
+    if machine.capability is not None:
+        import torch
+
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def register(name: str, function: Callable[..., Any]) -> str:
     """Make an attention known to transformers, with SDPA's masks. Return its name."""
     from transformers import AttentionInterface

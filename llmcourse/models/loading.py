@@ -221,10 +221,11 @@ def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
 
 
 def _machine_options() -> dict[str, Any]:
-    """Return the options of `from_pretrained` that depend on this machine."""
+    """Return the options of `from_pretrained` that depend on this machine, after preparing torch for it."""
     import torch
 
     machine = hardware.detect()
+    attention.leave_out_cudnn(machine)
     return {
         "dtype": getattr(torch, machine.dtype),
         "attn_implementation": attention.choose(machine),

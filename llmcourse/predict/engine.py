@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
+from llmcourse._base.errors import CourseError
 from llmcourse.models import LoadedModel
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _padding_fills_window(loaded: LoadedModel, prompts: Sequence[list[int]]) -> 
 def next_logits(loaded: LoadedModel, batch: Batch) -> torch.Tensor:
     """Return the logits of the token after each row, (rows, vocabulary) in float32.
 
-    The batch's cache is extended by the rows' own tokens.
+    The batch's cache is extended by the rows' own tokens. Raises CourseError if numbers overflow.
     """
     positions = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, batch.cached :]
     out = loaded.model(
@@ -197,7 +198,21 @@ def next_logits(loaded: LoadedModel, batch: Batch) -> torch.Tensor:
         logits_to_keep=1,
     )
     batch.cached = batch.tokens.shape[1]
-    return out.logits[:, -1].float()
+    return refuse_overflow(out.logits[:, -1].float())
+
+
+def refuse_overflow(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits (..., vocabulary) unchanged. Raises CourseError if any position has NaN or infinity as its largest.
+
+    Nothing else would notice: the most likely token of NaN logits is an ordinary one, the first of the vocabulary.
+    """
+    if not bool(logits.amax(dim=-1).isfinite().all()):  # the largest of numbers with a NaN among them is NaN
+        raise CourseError(
+            "The model's numbers overflow, so it gives no probabilities. Either the adapter's weights are too large, or"
+            " float16 is too narrow. Train the adapter again with a smaller learning rate, or use a machine that"
+            " computes in bfloat16."
+        )
+    return logits
 
 
 def extend_batch(loaded: LoadedModel, batch: Batch, tokens: Sequence[int]) -> Batch:
@@ -212,6 +227,8 @@ def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[S
     `likely` are answers (as tokens) that many rows are expected to give. If a row begins like one of them, the whole
     answer is verified in one forward pass instead of being generated token by token. This is speculative decoding
     (Leviathan et al. 2023, arXiv:2211.17192) with the labels in place of a draft model; the text is the same.
+
+    Raises CourseError if numbers overflow at any token.
     """
     # 1. The first token of each row, which may already end its text
     logits = next_logits(loaded, batch)
@@ -240,6 +257,7 @@ def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[S
             max_new_tokens=new_tokens - 1,
             do_sample=False,
             stopping_criteria=[_LineEnd(loaded.tokenizer, batch.cached)],
+            logits_processor=[lambda _, logits: refuse_overflow(logits)],
             pad_token_id=pad_token(loaded),
         )
         written = loaded.tokenizer.batch_decode(out[:, batch.cached :], skip_special_tokens=True)
@@ -262,7 +280,8 @@ def _verify_drafts(loaded: LoadedModel, batch: Batch, drafts: Mapping[int, list[
         logits_to_keep=longest,
     )
     texts = {}
-    for (index, draft), following in zip(drafts.items(), out.logits.argmax(dim=-1).tolist(), strict=True):
+    likeliest = refuse_overflow(out.logits).argmax(dim=-1).tolist()
+    for (index, draft), following in zip(drafts.items(), likeliest, strict=True):
         last = len(draft) - 1
         if following[:last] == draft[1:]:
             text = _finished_text(loaded, [*draft, following[last]])

@@ -82,10 +82,12 @@ PROTECTIONS = [
         "add_special_tokens=not prompt.chat)",
     ),
     Protection("predict.asking:check_adapter", QUIET + "test_an_adapter_that_is_not_active_is_refused"),
+    Protection("predict.engine:refuse_overflow", OVERFLOW, "lambda logits: logits"),
     Protection(
-        "predict.asking:check_adapter", OVERFLOW, NEVER, "if any(bool(batch.isnan().any()) for batch in after):"
+        "predict.asking:_of_different_lengths",
+        QUIET + "test_the_adapter_check_looks_at_rows_of_different_lengths",
+        "lambda prompt, rows: list(rows[:1])",
     ),
-    Protection("predict.asking:_label_scorer", OVERFLOW, NEVER, "if bool(total.isnan().any()):"),
     Protection(
         "experiment.experiment:Experiment._refuse_other_prompt",
         "test_experiment::test_an_adapter_is_asked_as_it_was_trained",

@@ -14,7 +14,7 @@ from small import TRAINING_ROWS, TWO_EPOCHS, some_rows
 from llmcourse import CourseError, models, predict
 from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import Experiment, questions
-from llmcourse.predict import encoding
+from llmcourse.predict import encoding, engine
 from llmcourse.predict.prompts import Prompt
 from llmcourse.training import finetuning, trainer
 
@@ -177,8 +177,33 @@ def test_numbers_that_overflow_are_refused(study):
             patch.setattr(questions, "put_adapter", put)
             study.adapter_arm(folder, way)
     study.loaded.model.lm_head.weight.data[7] = float("nan")
+    for ask in (study.scored, study.generated):
+        with pytest.raises(CourseError, match="The model's numbers overflow"):
+            ask(study.prompt(0))
+
+
+@pytest.mark.parametrize("broken", [1, 40])
+def test_the_adapter_check_looks_at_rows_of_different_lengths(broken, study, monkeypatch):
+    """Numbers can overflow for the longest row, or the shortest, and for no other."""
+    folder, _ = study.train(TWO_EPOCHS)
+    models.put_adapter(study.loaded, folder)
+    times = (5, 1, 6, 8, 7, 40, 9, 10)
+    rows = [{"parent_comment": "Late again.", "comment": "Great! " * count} for count in times]
+    prompt = Prompt(SARCASM, instruction=False)
+    predict.check_adapter(study.loaded, prompt, rows)
+    ids = predict.encode(study.loaded, prompt, rows)[times.index(broken)]
+    real = engine.next_logits
+
+    def next_logits(loaded, batch):
+        logits = real(loaded, batch)
+        for place, (tokens, mask) in enumerate(zip(batch.tokens, batch.mask, strict=True)):
+            if tokens[mask.bool()].tolist() == ids:
+                logits[place] = float("nan")
+        return engine.refuse_overflow(logits)
+
+    monkeypatch.setattr(engine, "next_logits", next_logits)
     with pytest.raises(CourseError, match="The model's numbers overflow"):
-        study.scored(study.prompt(0))
+        predict.check_adapter(study.loaded, prompt, rows)
 
 
 def test_no_rows_say_nothing_of_an_adapter(study):

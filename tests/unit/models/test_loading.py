@@ -8,6 +8,7 @@ import torch
 from small import TRAINING_ROWS
 
 from llmcourse import CourseError, models, predict
+from llmcourse._base import hardware
 from llmcourse._base.hub import Access
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import catalogue
@@ -69,3 +70,25 @@ def test_a_model_that_cannot_be_read_says_so(hub, t4):
         models.load("mistral-7b")
     with pytest.raises(CourseError, match="no model named 'gpt-5'"):
         models.load("gpt-5")
+
+
+@pytest.mark.parametrize("capability", [None, (7, 5), (9, 0)])
+@pytest.mark.parametrize("way", ["load", "load embedded", "from_hub", "embedded_in_nf4"])
+def test_on_a_gpu_no_model_comes_without_cudnn_switched_off(way, capability, hub, monkeypatch):
+    """cuDNN's attention gave NaN for rows padded on the left. A CPU keeps torch's setting."""
+    hub("mistral-7b")
+    ways = {
+        "load": lambda: models.load("mistral-7b"),
+        "load embedded": models.load,
+        "from_hub": lambda: models.from_hub(catalogue.base("mistral-7b")),
+        "embedded_in_nf4": models.embedded_in_nf4,
+    }
+    machine = replace(hardware.detect(), capability=capability, gpu_gib=14.7 if capability else None)
+    monkeypatch.setattr(hardware, "detect", lambda: machine)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        ways[way]()
+        assert torch.backends.cuda.cudnn_sdp_enabled() == (capability is None)
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

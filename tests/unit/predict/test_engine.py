@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmcourse import CourseError
 from llmcourse.models import LoadedModel
 from llmcourse.predict import engine
 
@@ -200,6 +201,34 @@ def test_an_expected_answer_takes_one_pass(loaded_models, monkeypatch):
     finally:
         loaded.model.generation_config.eos_token_id = END
     assert counts == [4, 2, 5]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("broken_pass", "with_draft"),
+    [(0, False), (1, True), (1, False), (2, False)],
+    ids=["first token", "draft", "second token", "third token"],
+)
+def test_overflow_at_any_token_is_refused(loaded_models, monkeypatch, broken_pass, with_draft, value):
+    """The likeliest token of NaN logits is the first of the vocabulary: an answer like any other."""
+    loaded = loaded_models("llama", False, False)
+    prompts = [[5, 6, 7], [5, 6, 8, 9]]
+    likely = [written_alone(loaded, prompt, 3) for prompt in prompts] if with_draft else []
+    real, passes = type(loaded.model).forward, []
+
+    def forward(self, *args, **kwargs):
+        out = real(self, *args, **kwargs)
+        if len(passes) == broken_pass:
+            out.logits[-1] = value  # of one row only
+        passes.append(1)
+        return out
+
+    with torch.inference_mode():
+        (batch,) = engine.batches(loaded, prompts, range(2))
+        monkeypatch.setattr(type(loaded.model), "forward", forward)
+        with pytest.raises(CourseError, match="The model's numbers overflow"):
+            engine.write(loaded, batch, 6, likely)
+    assert len(passes) == broken_pass + 1  # at once
 
 
 def shape_of(nodes):
