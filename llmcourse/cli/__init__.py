@@ -80,5 +80,5 @@ def _how_to_resume(options: argparse.Namespace) -> str:
     if not getattr(options, "resume", True):
         return "To resume, run the same command without --no-resume."
     if options.command == "predict" and not options.out:
-        return "Nothing was kept. With --file and --out, a stopped command can be resumed."
+        return "Nothing was kept. With --out, a stopped command on --file or - can be resumed."
     return "To resume, run the same command again."

@@ -18,7 +18,9 @@ def add_parser(commands: shared.Commands) -> None:
     parser = commands.add_parser(
         "predict", help="classify a text, a file's rows, or standard input, before and after finetuning"
     )
-    parser.add_argument("text", nargs="?", help="a text; - reads one text per line from standard input")
+    parser.add_argument(
+        "text", nargs="?", help="a text; - reads standard input, where each line is a text and line n is row n"
+    )
     parser.add_argument("--parent", default="", metavar="TEXT", help="the message that the text replies to")
     parser.add_argument(
         "--file", type=Path, metavar="FILE", help="a CSV, JSONL or Parquet file with the task's columns"
@@ -47,39 +49,33 @@ def run(options: argparse.Namespace) -> None:
         raise CourseError("Both a text and --file were given. Give one of them.")
     if options.out and not options.file and options.text != "-":
         raise CourseError("--out works with --file or with - for standard input. A single text is printed.")
+    if not options.file and options.text is None:
+        raise CourseError("There is nothing to classify. Give a text, - for standard input, or --file FILE.")
     judge = shards.judge_of(options.adapter or models.shipped_adapter(shared.task_of(options).name))
     if options.file:
         count = shards.ask_file(judge, options.file, options.out, shared.columns_of(options.column))
+    elif options.text == "-":
+        if sys.stdin is None:
+            raise CourseError("Standard input is closed. Send texts to it, or give a text or --file FILE.")
+        count = shards.ask_lines(judge, sys.stdin.buffer, options.parent, options.out)
     else:
-        rows = _read_rows(options, judge.task)
-        if options.text != "-":
-            before, after = judge.load()(rows)
-            print(f"before finetuning: {_describe(judge.task, before)}")
-            print(f"after finetuning:  {_describe(judge.task, after)}")
-            return
-        count = shards.ask_rows(judge, rows, options.out, count=len(rows))
+        before, after = judge.load()([_row(judge.task, options.text, options.parent)])
+        print(f"before finetuning: {_describe(judge.task, before)}")
+        print(f"after finetuning:  {_describe(judge.task, after)}")
+        return
     if options.out:
         print(f"{count:,} predictions: {options.out}")
 
 
-def _read_rows(options: argparse.Namespace, task: "Task") -> list[dict[str, Any]]:
-    """Return the text, or the lines of standard input, as rows of the task. Raises CourseError for unusable text."""
+def _row(task: "Task", text: str, parent: str) -> dict[str, Any]:
+    """Return a text as a row of the task. Raises CourseError for unusable text, before a model is loaded."""
     from llmcourse.data.texts import one_line
 
-    if options.text is None:
-        raise CourseError("There is nothing to classify. Give a text, - for standard input, or --file FILE.")
-    try:
-        texts = [line.rstrip("\n") for line in sys.stdin if line.strip()] if options.text == "-" else [options.text]
-    except UnicodeDecodeError:
-        raise CourseError("Standard input is not UTF-8 text. Convert it, for instance with iconv.") from None
-    if not texts or not all(text.strip() for text in texts):
+    if not text.strip():
         raise CourseError("The text to classify is empty. Give a text with at least one word.")
-    for text in (*texts, options.parent):
-        one_line(text)  # raises for a text that is too long, before a model is loaded
-    return [
-        {"row": number, **dict.fromkeys(task.columns, options.parent), task.columns[-1]: text}
-        for number, text in enumerate(texts, 1)
-    ]
+    for value in (text, parent):
+        one_line(value)
+    return {"row": 1, **dict.fromkeys(task.columns, parent), task.columns[-1]: text}
 
 
 def _describe(task: "Task", predictions: "Scored") -> str:

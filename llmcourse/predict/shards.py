@@ -6,12 +6,14 @@ and of what else the answers depend on, such as the adapter. Those of other rows
 
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import Timeout
 from tqdm import tqdm
@@ -21,6 +23,7 @@ from llmcourse._base import __version__, files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.spreadsheet import table
 from llmcourse.data.tasks import Task
+from llmcourse.data.texts import one_line
 from llmcourse.models.adapters import PARTS
 from llmcourse.predict.asking import before_and_after
 from llmcourse.predict.journal import Log
@@ -28,6 +31,10 @@ from llmcourse.predict.predictions import Scored
 
 SHARD_ROWS = 500
 """Rows in a shard. A kill can cost this many answers, ten seconds to a minute on a CPU."""
+STREAMED_ROWS = 100
+"""Rows in a shard whose answers go to standard output, so that the first ones come soon."""
+LONGEST_LINE = 1 << 20
+"""Bytes of a line of standard input that are read. A text that fits a prompt is far shorter."""
 
 Ask = Callable[[list[dict]], tuple[Scored, Scored]]
 """Rows -> predictions before and after finetuning (`predict.before_and_after`)."""
@@ -47,7 +54,12 @@ class Judge:
 
 
 def _print(text: str) -> None:
-    print(text, end="")
+    print(text, end="", flush=True)
+
+
+def _note(text: str) -> None:
+    """Tell the reader something that is no part of the table."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table_header(task: Task) -> str:
@@ -58,15 +70,30 @@ def table_header(task: Task) -> str:
 def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scored) -> str:
     """Return one line for each row: its number, label and probability before and after finetuning, and its texts.
 
-    The cells are safe in a spreadsheet: a formula in a text stays text.
+    A row without text has no answer, so its cells are empty. The cells are safe in a spreadsheet: a formula in a text
+    stays text.
     """
     lines = []
-    for index, row in enumerate(rows):
-        answers: list[Any] = []
-        for scored in (before, after):
-            answers += [task.labels[scored.labels[index]], Decimal(f"{scored.probability(index):.4f}")]
+    places = iter(range(len(before.labels)))
+    for row in rows:
+        answers: list[Any] = ["", "", "", ""]
+        if has_text(task, row):
+            place, answers = next(places), []
+            for scored in (before, after):
+                answers += [task.labels[scored.labels[place]], Decimal(f"{scored.probability(place):.4f}")]
         lines.append([row["row"], *answers, *(row[column] for column in task.columns)])
     return table(lines)
+
+
+def has_text(task: Task, row: Mapping) -> bool:
+    """Return whether there is something to classify. Only a blank line of standard input has nothing."""
+    return bool(row[task.columns[-1]])
+
+
+def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> str:
+    """Return the table's lines for rows. Those without text are not asked."""
+    asked = [row for row in rows if has_text(task, row)]
+    return table_lines(task, rows, *(ask(asked) if asked else (Scored([], 0.0, []), Scored([], 0.0, []))))
 
 
 def predict_file(
@@ -122,6 +149,70 @@ def ask_file(
     return ask_rows(judge, rows(), out, write, count)
 
 
+def ask_lines(
+    judge: Judge,
+    stream: IO[bytes],
+    parent: str = "",
+    out: str | Path | None = None,
+    write: Write = _print,
+) -> int:
+    """Predict each line of a stream of bytes as `ask_rows` does, and return the number of lines.
+
+    Input line n is row n of the table, whatever is on the lines. A blank line is a row without an answer. `parent` is
+    the text of the task's other columns. The whole stream is copied to a temporary file and checked before a model is
+    loaded, so memory is bounded, and a stopped run resumes when the same lines come again.
+
+    Raises CourseError, with the number of the line, for one that cannot be used.
+    """
+    _check_out(out)
+    one_line(parent)  # raises for a text that is too long
+    with tempfile.TemporaryFile() as kept:
+        shutil.copyfileobj(stream, kept)
+
+        def rows() -> Iterator[dict]:
+            kept.seek(0)
+            for number, text in enumerate(_lines(kept), 1):
+                yield {"row": number, **dict.fromkeys(judge.task.columns, parent), judge.task.columns[-1]: text}
+
+        count = blank = first_blank = 0
+        for row in rows():
+            count = row["row"]
+            if not has_text(judge.task, row):
+                blank, first_blank = blank + 1, first_blank or count
+        if blank == count:
+            raise CourseError("The text to classify is empty. Give a text with at least one word.")
+        ask_rows(judge, rows(), out, write, count)
+    if blank:
+        lines = f"{blank:,} of {count:,} lines are blank, beginning with line {first_blank:,}."
+        _note(f"{lines} They have a row without an answer.")
+    return count
+
+
+def _lines(file: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of UTF-8 text, without a byte order mark and without the spaces and CR around each.
+
+    Raises CourseError for what is not a line of text, with its number.
+    """
+    number = 0
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        place = f"Standard input, line {number:,}"
+        if len(line) > LONGEST_LINE:
+            raise CourseError(f"{place} is longer than 1 MB. Put one text on each line.")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            raise CourseError(f"{place} is not UTF-8 text. Convert it, for instance with iconv.") from None
+        if "\r" in text or "\0" in text:
+            what = "a carriage return (CR) inside" if "\r" in text else "a NUL character, so it is no plain text"
+            raise CourseError(f"{place} has {what}. Give UTF-8 text whose lines end with LF or CR LF.")
+        try:
+            one_line(text)
+        except CourseError as error:
+            raise CourseError(f"{place}: {error}") from None
+        yield text
+
+
 def ask_rows(
     judge: Judge,
     rows: Iterable[dict],
@@ -135,14 +226,14 @@ def ask_rows(
     The judge's model is loaded once, when there is a row to ask. `count` is the number of rows if it is known. Raises
     CourseError if `out` is a folder, or if another command is writing it.
     """
-    shards = _shards(rows, count)
     if out is None:
         ask, done = judge.load(), 0
         write(table_header(judge.task))
-        for shard in shards:
-            write(table_lines(judge.task, shard, *ask(shard)))
+        for shard in _shards(rows, count, STREAMED_ROWS):
+            write(_ask_shard(judge.task, ask, shard))
             done += len(shard)
         return done
+    shards = _shards(rows, count, SHARD_ROWS)
     _check_out(out)
     out = Path(out)
     folder = out.with_name(f".{out.name}.partial")
@@ -187,18 +278,18 @@ def _ask_with_log(
                     write_message(f"Going on after row {done:,}{total}, with what {log.path.parent} holds.\n")
                 ask = judge.load()
             kept = iter(())
-            entry = {"key": key, "table": table_lines(judge.task, rows, *ask(rows))}
+            entry = {"key": key, "table": _ask_shard(judge.task, ask, rows)}
             log.append(entry)
         write_table(entry["table"])
         done += len(rows)
     return done
 
 
-def _shards(rows: Iterable[dict], count: int | None) -> Iterator[list[dict]]:
-    """Yield the rows `SHARD_ROWS` at a time, with a progress bar."""
+def _shards(rows: Iterable[dict], count: int | None, size: int) -> Iterator[list[dict]]:
+    """Yield the rows `size` at a time, with a progress bar."""
     with tqdm(desc="predicting", total=count, unit="row", leave=False, disable=None) as bar:
         rows = iter(rows)
-        while shard := list(islice(rows, SHARD_ROWS)):
+        while shard := list(islice(rows, size)):
             yield shard
             bar.update(len(shard))
 

@@ -85,10 +85,10 @@ def test_a_stopped_command_says_how_to_resume(capsys, monkeypatch, tiny_instead)
     for arguments, then in (
         (("finetune", "--data", "rows.csv"), "To resume, run the same command again."),
         (("finetune", "--data", "rows.csv", "--no-resume"), "To resume, run the same command without --no-resume."),
-        (("predict", "a text"), "Nothing was kept. With --file and --out, a stopped command can be resumed."),
+        (("predict", "a text"), "Nothing was kept. With --out, a stopped command on --file or - can be resumed."),
         (
             ("predict", "--file", "rows.csv"),
-            "Nothing was kept. With --file and --out, a stopped command can be resumed.",
+            "Nothing was kept. With --out, a stopped command on --file or - can be resumed.",
         ),
         (("predict", "--file", "rows.csv", "--out", "out.csv"), "To resume, run the same command again."),
     ):

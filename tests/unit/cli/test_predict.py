@@ -40,20 +40,40 @@ def test_predict_before_and_after(capsys, tmp_path, tiny_instead):
     }
 
 
+def piped(data):
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+
+
 def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
+    """Input line n is row n, with a byte order mark, CR LF, blank lines, and no line end at the end."""
     rows_file(n=60)
     assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--set", "upper_layers=1", "--out", "mine") == 0
     capsys.readouterr()
-    monkeypatch.setattr("sys.stdin", io.StringIO("one text\n\nanother\n"))
-    assert run("predict", "-", "--adapter", "mine") == 0
-    assert [line["comment"] for line in csv.DictReader(io.StringIO(capsys.readouterr().out))] == ["one text", "another"]
+    monkeypatch.setattr("sys.stdin", piped(b"\xef\xbb\xbfone text\r\n\r\n  \nanother caf\xc3\xa9"))
+    assert run("predict", "-", "--adapter", "mine", "--parent", "above") == 0
+    shown = capsys.readouterr()
+    table = list(csv.DictReader(io.StringIO(shown.out)))
+    assert [line["row"] for line in table] == ["1", "2", "3", "4"]
+    assert [line["comment"] for line in table] == ["one text", "", "", "another café"]
+    assert [bool(line["after"]) for line in table] == [True, False, False, True] and table[1]["before_probability"] == ""
+    assert {line["parent_comment"] for line in table} == {"above"}
+    assert shown.err.startswith("2 of 4 lines are blank, beginning with line 2.")
 
 
 def test_standard_input_that_is_no_text(capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"))
-    assert run("predict", "-") == 2 and "Standard input is not UTF-8" in capsys.readouterr().err
-    monkeypatch.setattr("sys.stdin", io.StringIO("caf\udce9\n"))  # what Python makes of it in the C locale
-    assert run("predict", "-") == 2 and "half a character" in capsys.readouterr().err
+    for data, message in (
+        (b"fine\ncaf\xe9\n", "Standard input, line 2 is not UTF-8 text"),
+        (b"fine\n" + b"x" * 5_000, "line 2: A text of 5,000 characters is too long"),
+        (b"fine\n" + b"x" * 2_000_000, "line 2 is longer than 1 MB"),
+        (b"an old Mac's\rlines\r", "line 1 has a carriage return (CR) inside"),
+        ("UTF-16".encode("utf-16-le"), "line 1 has a NUL character"),
+        (b"\n \r\n", "The text to classify is empty"),
+        (b"", "The text to classify is empty"),
+    ):
+        monkeypatch.setattr("sys.stdin", piped(data))
+        assert run("predict", "-") == 2 and message in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", None)
+    assert run("predict", "-") == 2 and "Standard input is closed" in capsys.readouterr().err
 
 
 def test_an_adapter_of_another_base(capsys, monkeypatch, make_tiny):

@@ -1,6 +1,7 @@
 """Rows of any number are predicted shard by shard: bounded memory, nothing asked twice, nothing outdated used."""
 
 import csv
+import io
 import math
 import subprocess
 import sys
@@ -160,6 +161,36 @@ def test_rows_that_come_from_a_pipe_go_on_too(tmp_path):
     count = shards.ask_rows(Judge(TASK, second.load, ADAPTER), rows(35), tmp_path / "out.csv", messages.append)
     assert count == 35 and second.asked == list(range(21, 36)) and "Going on after row 20, with" in messages[0]
     assert [line["row"] for line in table()] == [str(n) for n in range(1, 36)]
+
+
+def test_lines_of_a_pipe_go_on_where_they_stopped(tmp_path, capsys):
+    """Line n is row n, blank lines too, and no answer is asked twice."""
+    lines = b"".join(b"\n" if i in (4, 20) else b"text %d\r\n" % i for i in range(1, 36))
+    asked = [i for i in range(1, 36) if i not in (4, 20)]
+
+    def run_lines(model, out="out.csv", write=None):
+        judge = Judge(TASK, model.load, ADAPTER)
+        return shards.ask_lines(judge, io.BytesIO(lines), out=out, write=write or (lambda text: None))
+
+    first, second = Model(stop_after=2), Model()
+    with pytest.raises(KeyboardInterrupt):
+        run_lines(first)
+    assert run_lines(second) == 35 and first.asked + second.asked == asked and len(first.asked) == 18
+    assert "2 of 35 lines are blank, beginning with line 4." in capsys.readouterr().err
+    assert [line["row"] for line in table()] == [str(n) for n in range(1, 36)]
+    assert [line["after"] for line in table()] == [TASK.labels[n % 2] if n in asked else "" for n in range(1, 36)]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    shown = []
+    assert run_lines(Model(), None, shown.append) == 35 and "".join(shown) == (tmp_path / "out.csv").read_text()
+
+
+def test_answers_to_standard_output_come_while_others_are_asked(monkeypatch):
+    monkeypatch.setattr(shards, "STREAMED_ROWS", 10)
+    shown, model = [], Model(stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        judge = Judge(TASK, model.load, ADAPTER)
+        shards.ask_lines(judge, io.BytesIO(b"text\n" * 35), write=shown.append)
+    assert len("".join(shown).splitlines()) == 1 + 10
 
 
 def test_no_model_is_loaded_for_a_bad_row_or_for_nothing(tmp_path, monkeypatch):
