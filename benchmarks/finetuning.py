@@ -76,7 +76,7 @@ def trl(loaded: LoadedModel, rows: list[dict], recipe: Recipe, folder: str, micr
         warmup_steps=recipe.warmup,
         adam_beta2=recipe.beta2,
         optim=recipe.optimizer,
-        activation_checkpointing=False,
+        gradient_checkpointing=False,  # deprecated, but transformers 5.17 knows no other name
         **_on_a_cpu(recipe),
     )
     examples, _ = training_rows(loaded, SARCASM, rows, recipe)

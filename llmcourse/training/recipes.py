@@ -5,7 +5,8 @@ Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK
 `THOROUGH` and `WORKSHOP` are for a free T4.
 """
 
-from dataclasses import asdict, fields, replace
+import difflib
+from dataclasses import MISSING, asdict, fields, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -17,11 +18,15 @@ from llmcourse._base.validation import refuse_with
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven matrices of a Llama or Mistral layer: four of attention, three of the feed-forward block."""
 
+LARGEST = 10**9
+"""No number of a recipe reaches this; `models.read_card` takes no adapter with a larger one."""
 Number = int | float
 """Kept as it was written: 3 stays 3, because a recipe's hash names its adapter."""
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, lt=LARGEST)]
+Positive = Annotated[Number, Field(gt=0, lt=LARGEST)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
+MatrixName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+"""A name such as q_proj. PEFT takes paths and patterns too, but an adapter with one would not be read again."""
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
@@ -35,7 +40,7 @@ class Recipe:
     """The added product is scaled by alpha / r."""
     dropout: Share = 0.0
     """Share of the adapter's inputs set to zero during training."""
-    target_modules: tuple[str, ...] = ALL_LINEAR
+    target_modules: Annotated[tuple[MatrixName, ...], Field(min_length=1)] = ALL_LINEAR
     """Names of the matrices that get an adapter."""
     upper_layers: Count | None = None
     """Put adapters on the last so many layers only; None is all. The layers below then give the same output in every
@@ -48,7 +53,7 @@ class Recipe:
     beta2: Share = 0.999
     """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps,
     0.999 never forgets the large gradients of the first ones, while the model learns the answer's format."""
-    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0
+    weight_decay: Annotated[Number, Field(ge=0, lt=LARGEST)] = 0.0
     optimizer: str = "adamw_torch"
     epochs: Positive = 3
     """How often each row is seen."""
@@ -64,7 +69,7 @@ class Recipe:
     """Recompute activations in the backward pass: a third slower, much less memory."""
     save_steps: Count = 25
     """Optimiser steps between two checkpoints."""
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Draws the first A matrices, the order of the rows and the dropout."""
 
     _refuse = refuse_with("Recipe", lambda error: _explain(error))
@@ -75,7 +80,9 @@ class Recipe:
         known = [field.name for field in fields(self)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise CourseError(f"A recipe has no {unknown[0]!r}. It has: {', '.join(known)}.")
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            guess = f" Did you mean {close[0]!r}?" if close else ""
+            raise CourseError(f"A recipe has no {unknown[0]!r}.{guess} It has: {', '.join(known)}.")
         return replace(self, **values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,24 +90,40 @@ class Recipe:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
+_TYPES = {
+    int: "a whole number",
+    Number: "a number",
+    bool: "True or False",
+    str: "a text",
+    int | None: "a whole number (or None, for all layers)",
+    tuple[str, ...]: "a tuple of matrices' names",
+}
+"""The fields' types, in the words of a message."""
+
+
 def _explain(error: ValidationError) -> str:
-    """Return what is wrong with the first value that pydantic refuses, as a sentence."""
+    """Return what is wrong with the first value that pydantic refuses and what would be right, in a sentence."""
     first = error.errors()[0]
-    name, value = first["loc"][0], first["input"]
-    limits = {"greater_than": "more than {gt}", "greater_than_equal": "{ge} or more", "less_than": "less than {lt}"}
-    if first["type"] in limits:
-        if name == "upper_layers":
-            return f"upper_layers is {value}; it must be 1 or more, or None for all."
-        return f"{name} is {value}; it must be {limits[first['type']].format(**first['ctx'])}."
-    if first["type"] == "finite_number":
-        return f"{name} is {value}; it must be a finite number."
-    if first["type"] == "literal_error":
-        return f"unknown {name} {value!r}; use {first['ctx']['expected'].replace(chr(39), '')}."
+    name, value = str(first["loc"][0]), first["input"]
     if first["type"] == "missing":
         return f"{name} is missing."
-    kind = str(get_type_hints(Recipe)[str(name)]).removeprefix("<class '").removesuffix("'>")
-    kind = kind.replace("typing.Optional[int]", "int | None")
-    return f"{name}={value!r} does not fit; {kind} is needed."
+    if first["type"] == "literal_error":
+        return f"unknown {name} {value!r:.60}; use {first['ctx']['expected'].replace(chr(39), '')}."
+    examples = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+    examples |= {"target_modules": ("q_proj", "v_proj"), "upper_layers": 8}
+    example = f", for instance {name}={examples[name]!r}" if name in examples else ""
+    limits = {
+        "greater_than": "more than {gt}",
+        "greater_than_equal": "{ge} or more",
+        "less_than": "less than {lt:,}",
+    }
+    if first["type"] in limits:
+        limit = limits[first["type"]].format(**first.get("ctx", {}))
+        return f"{name} is {value!s:.30}; it must be {limit}{example}."
+    if first["type"] == "string_pattern_mismatch":
+        return f"{value!r:.60} in {name} is no name of a matrix{example}."
+    needed = _TYPES.get(get_type_hints(Recipe)[name], "another type")
+    return f"{name}={value!r:.60} does not fit; {needed} is needed{example}."
 
 
 QUICK = Recipe(
