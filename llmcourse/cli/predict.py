@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
 from llmcourse.cli import shared
+from llmcourse.data.csvfiles import QUOTES
 
 if TYPE_CHECKING:
     from llmcourse.data.tasks import Task
@@ -22,9 +23,7 @@ def add_parser(commands: shared.Commands) -> None:
         "text", nargs="?", help="a text; - reads standard input, where each line is a text and line n is row n"
     )
     parser.add_argument("--parent", default="", metavar="TEXT", help="the message that the text replies to")
-    parser.add_argument(
-        "--file", type=Path, metavar="FILE", help="a CSV, JSONL or Parquet file with the task's columns"
-    )
+    parser.add_argument("--file", type=Path, metavar="FILE", help="a CSV, JSON or Parquet file with the task's columns")
     shared.add_column_arguments(parser)
     parser.add_argument(
         "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
@@ -51,9 +50,15 @@ def run(options: argparse.Namespace) -> None:
         raise CourseError("--out works with --file or with - for standard input. A single text is printed.")
     if not options.file and options.text is None:
         raise CourseError("There is nothing to classify. Give a text, - for standard input, or --file FILE.")
+    if not options.file and (options.column or options.quotes != QUOTES[0]):
+        raise CourseError("--column and --quotes describe a file, and there is none. Name it with --file FILE.")
+    if options.file and options.parent:
+        raise CourseError("--parent has no effect with --file, whose rows have texts of their own. Leave it out.")
     judge = shards.judge_of(options.adapter or models.shipped_adapter(shared.task_of(options).name))
     if options.file:
-        count = shards.ask_file(judge, options.file, options.out, shared.columns_of(options.column))
+        count = shards.ask_file(
+            judge, options.file, options.out, shared.columns_of(options.column), quotes=options.quotes
+        )
     elif options.text == "-":
         if sys.stdin is None:
             raise CourseError("Standard input is closed. Send texts to it, or give a text or --file FILE.")
@@ -75,7 +80,7 @@ def _row(task: "Task", text: str, parent: str) -> dict[str, Any]:
         raise CourseError("The text to classify is empty. Give a text with at least one word.")
     for value in (text, parent):
         one_line(value)
-    return {"row": 1, **dict.fromkeys(task.columns, parent), task.columns[-1]: text}
+    return {task.number_column: 1, **dict.fromkeys(task.columns, parent), task.columns[-1]: text}
 
 
 def _describe(task: "Task", predictions: "Scored") -> str:

@@ -151,7 +151,7 @@ def predictions_csv(task: Task, rows: Sequence[Mapping], predictions: Prediction
     lines: list[list[Any]] = [["row", "gold", "predicted", *more]]
     for row, label, values in zip(rows, predictions.labels, columns, strict=True):
         predicted = "" if label is None else task.labels[label]
-        lines.append([row["row"], task.labels[row["label"]], predicted, *values])
+        lines.append([row[task.number_column], task.labels[row["label"]], predicted, *values])
     return table(lines)
 
 

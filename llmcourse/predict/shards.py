@@ -22,6 +22,7 @@ from llmcourse import data, models
 from llmcourse._base import __version__, files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.spreadsheet import table
+from llmcourse.data.csvfiles import Quotes
 from llmcourse.data.tasks import Task
 from llmcourse.data.texts import one_line
 from llmcourse.models.adapters import PARTS
@@ -64,7 +65,7 @@ def _note(text: str) -> None:
 
 def table_header(task: Task) -> str:
     """Return the first line of a table of predictions."""
-    return table([["row", "before", "before_probability", "after", "after_probability", *task.columns]])
+    return table([[task.number_column, "before", "before_probability", "after", "after_probability", *task.columns]])
 
 
 def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scored) -> str:
@@ -81,7 +82,7 @@ def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scor
             place, answers = next(places), []
             for scored in (before, after):
                 answers += [task.labels[scored.labels[place]], Decimal(f"{scored.probability(place):.4f}")]
-        lines.append([row["row"], *answers, *(row[column] for column in task.columns)])
+        lines.append([row[task.number_column], *answers, *(row[column] for column in task.columns)])
     return table(lines)
 
 
@@ -126,6 +127,7 @@ def ask_file(
     out: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     write: Write = _print,
+    quotes: Quotes = "checked",
 ) -> int:
     """Predict every row of a file as `ask_rows` does, and return the number of rows.
 
@@ -139,10 +141,10 @@ def ask_file(
     if out is not None and Path(out).exists() and Path(out).samefile(path):
         raise CourseError(f"--out {out} is the file that is read, and would be lost. Name another.")
     stamp = _stamp(path)
-    count = sum(1 for _ in data.stream(judge.task, path, columns, labelled=False))
+    count = sum(1 for _ in data.stream(judge.task, path, columns, labelled=False, quotes=quotes))
 
     def rows() -> Iterator[dict]:
-        yield from data.stream(judge.task, path, columns, labelled=False)
+        yield from data.stream(judge.task, path, columns, labelled=False, quotes=quotes)
         if _stamp(path) != stamp:
             raise CourseError(f"{path} changed while it was read. Run the command again.")
 
@@ -169,14 +171,16 @@ def ask_lines(
     with tempfile.TemporaryFile() as kept:
         shutil.copyfileobj(stream, kept)
 
+        number_column = judge.task.number_column
+
         def rows() -> Iterator[dict]:
             kept.seek(0)
             for number, text in enumerate(_lines(kept), 1):
-                yield {"row": number, **dict.fromkeys(judge.task.columns, parent), judge.task.columns[-1]: text}
+                yield {number_column: number, **dict.fromkeys(judge.task.columns, parent), judge.task.columns[-1]: text}
 
         count = blank = first_blank = 0
         for row in rows():
-            count = row["row"]
+            count = row[number_column]
             if not has_text(judge.task, row):
                 blank, first_blank = blank + 1, first_blank or count
         if blank == count:

@@ -186,8 +186,8 @@ PROTECTIONS = [
     Protection(
         "predict.prompts:parse_answer",
         HOSTILE + "test_an_answer_is_a_label_or_none",
-        "flags=re.IGNORECASE):\n        return 0",
-        "flags=re.IGNORECASE):\n        return None",
+        "line):\n        return 0",
+        "line):\n        return None",
     ),
     Protection(
         "_base.spreadsheet:guarded",

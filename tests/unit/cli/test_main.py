@@ -20,8 +20,11 @@ BAD = {
     "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Use one of: sarcasm, support"),
     "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Use one of: quick, few, talk"),
     "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
-    "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; int is needed"),
-    "half a layer": (["demo", "--set", "upper_layers=2.5"], "int | None is needed"),
+    "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; a whole number is needed"),
+    "half a layer": (
+        ["demo", "--set", "upper_layers=2.5"],
+        "upper_layers=2.5 does not fit; a whole number (or None, for all layers) is needed",
+    ),
     "a folder that is not ours": (
         ["finetune", "--data", "rows.csv", "--out", "."],
         "--out . contains rows.csv, which would be lost",
@@ -32,6 +35,8 @@ BAD = {
     "empty text": (["predict", "  "], "is empty"),
     "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),
     "nothing to compare": (["compare", "--data", "rows.csv"], "There are no results for the test set"),
+    "a column without a file": (["predict", "x", "--column", "comment=y"], "Name it with --file FILE"),
+    "a parent with a file": (["predict", "--file", "rows.csv", "--parent", "x"], "--parent has no effect with --file"),
     "no source": (["evaluate", "--data", ""], "The source of the rows is empty. Name a file, or one of: bundled"),
     "no test file": (["evaluate", "--data", "rows.csv", "--test", ""], "The test file of the rows is empty"),
     "a test column alone": (["demo", "--data", "rows.csv", "--test-column", "label=y"], "Name it with --test FILE"),

@@ -55,7 +55,9 @@ def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
     table = list(csv.DictReader(io.StringIO(shown.out)))
     assert [line["row"] for line in table] == ["1", "2", "3", "4"]
     assert [line["comment"] for line in table] == ["one text", "", "", "another café"]
-    assert [bool(line["after"]) for line in table] == [True, False, False, True] and table[1]["before_probability"] == ""
+    assert [bool(line["after"]) for line in table] == [True, False, False, True] and table[1][
+        "before_probability"
+    ] == ""
     assert {line["parent_comment"] for line in table} == {"above"}
     assert shown.err.startswith("2 of 4 lines are blank, beginning with line 2.")
 
