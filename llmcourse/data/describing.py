@@ -81,9 +81,8 @@ def _describe_sides(rows: "Rows") -> list[str]:
                 f"Note: fewer than {FEW_ROWS} {NAMES[side]} rows have the label {', '.join(few[:5])}{more}. "
                 + ("That is little to learn from." if side == "train" else "Their scores will be uncertain.")
             )
-    if report.get("shared_with_test"):
+    if count := report.get("shared_with_test"):
         shared = rows.task.group_column or "text"
-        lines.append(
-            f"Note: {report['shared_with_test']:,} training rows share a {shared} with test rows. They are left out."
-        )
+        what = "1 training row shares" if count == 1 else f"{count:,} training rows share"
+        lines.append(f"Note: {what} a {shared} with test rows. {'It is' if count == 1 else 'They are'} left out.")
     return lines
