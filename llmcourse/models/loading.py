@@ -78,7 +78,7 @@ _loaded: LoadedModel | None = None
 
 
 def load(name: str = EMBEDDED) -> LoadedModel:
-    """Load a base model. A second call with the same name returns the model in memory, without its adapter.
+    """Load a base model. If it is in memory already, that one is returned, without its adapter.
 
     On a GPU, models from the hub are loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other
     model in memory is freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says
@@ -89,11 +89,21 @@ def load(name: str = EMBEDDED) -> LoadedModel:
     """
     global _loaded
     base = catalogue.base(name)
-    if _loaded is None or _loaded.name != name:
+    if _loaded is None or not _is(_loaded, base):
         free()
         _loaded = _load_embedded(base) if base.repo is None else _load_from_hub(base)
     _loaded.drop_adapter()
     return _loaded
+
+
+def _is(loaded: LoadedModel, base: Base) -> bool:
+    """Return whether a loaded model is this base, perhaps as the stand-in of another.
+
+    An adapter that was trained on the stand-in names it, and loading that name must not throw the model out.
+    """
+    commit = loaded.base.get("commit")
+    same = base.repo is not None and loaded.base["name"] == base.repo and commit in (base.revision, "local")
+    return loaded.name == base.name or same
 
 
 def free() -> None:
