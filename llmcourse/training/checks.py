@@ -1,10 +1,12 @@
 """The silent errors of finetuning: each raises nothing by itself and leaves a useless adapter. Here each is refused."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
+from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,17 @@ def check_beginning(ids: Sequence[int], bos: int | None, number: int) -> None:
     """Raise CourseError for two beginning-of-text tokens."""
     if bos is not None and list(ids[:2]) == [bos, bos]:
         raise CourseError(f"Training row {number} begins with two beginning-of-text tokens. The model knows one.")
+
+
+def check_steps(rows: int, recipe: Recipe) -> None:
+    """Raise CourseError for a run whose every step is a first step of warm-up, with a learning rate of 0."""
+    steps = math.ceil(math.ceil(rows / recipe.batch_rows) * recipe.epochs)
+    if recipe.warmup and steps <= 1:
+        raise CourseError(
+            f"{rows} rows in steps of {recipe.batch_rows} make a single step, and warm-up starts with a learning rate"
+            " of 0, so nothing would be learned. Use more rows or epochs, smaller steps (--set batch_rows=4), or no"
+            " warm-up (--set warmup=0)."
+        )
 
 
 def check_trainable(parameters: int) -> None:

@@ -180,6 +180,7 @@ def finetune(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    checks.check_steps(len(rows), recipe)
     loaded.drop_adapter()
     examples, cut_rows = training_rows(loaded, task, rows, recipe)
     lengths = token_lengths(loaded, examples)
