@@ -108,6 +108,8 @@ class _Job:
             raise
         _unpatch(trainer.adapted)
         self.loaded.model = trainer.adapted.eval()
+        # a model that still recomputes activations in a later run would be slower without having been asked to
+        self.loaded.model.gradient_checkpointing_disable()
         return TrainingRun(
             losses=[entry["loss"] for entry in state.log_history if "loss" in entry],
             seconds=time.perf_counter() - start,

@@ -297,6 +297,8 @@ def test_then_activations_are_recomputed(make_tiny, tmp_path, monkeypatch):
     run = finetuning.finetune(loaded, SARCASM, ROWS, RECIPE, tmp_path)
     assert (run.micro_rows, run.checkpointing) == (4, True)
     assert run.notes[-1] == "Out of GPU memory with 1 row at once: activations are recomputed (checkpointing)."
+    recomputing = [module for module in loaded.model.modules() if getattr(module, "gradient_checkpointing", False)]
+    assert not recomputing  # another run on the same model starts without it
 
 
 def test_then_the_planner_is_asked(make_tiny, tmp_path, monkeypatch):
