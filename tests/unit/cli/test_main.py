@@ -125,3 +125,26 @@ def test_the_gear_reaches_the_hardware(monkeypatch):
     monkeypatch.setattr(cli.preflight, "run", lambda options: seen.append(os.environ[cli.GEAR_VARIABLE]))
     assert run("preflight", "--gear", "t4") == 0 and run("preflight") == 0
     assert seen == ["t4", "t4"]
+
+
+def test_ctrl_c_while_the_command_is_imported_ends_with_a_message(monkeypatch, capsys):
+    import builtins
+
+    from llmcourse.__main__ import run as start
+
+    def interrupted(name, *args, real=builtins.__import__, **options):
+        if name == "llmcourse.cli":
+            raise KeyboardInterrupt
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    assert start() == 130
+    assert capsys.readouterr().err == "\nllmcourse: Stopped.\n"
+
+
+def test_the_command_on_the_path_is_the_one_that_can_be_stopped_early():
+    from importlib.metadata import entry_points
+
+    assert [point.value for point in entry_points(group="console_scripts", name="llmcourse")] == [
+        "llmcourse.__main__:run"
+    ]
