@@ -272,7 +272,8 @@ def scaling_tables(results: dict) -> str:
         "",
         f"A CSV of {file['rows']:,} rows ({file['megabytes']:.0f} MB):"
         f" `data.load` {ours['seconds']['median']:.1f} s and {ours['peak_memory_gib']['max']:.2f} GiB,"
-        f" pyarrow's reader {pyarrow['seconds']['median']:.2f} s and {pyarrow['peak_memory_gib']['max']:.2f} GiB.",
+        f" pyarrow's reader {pyarrow['seconds']['median']:.2f} s and {pyarrow['peak_memory_gib']['max']:.2f} GiB"
+        f" ({file.get('date', scaling['date'])}).",
     ]
     return "\n".join(lines)
 

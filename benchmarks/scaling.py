@@ -2,8 +2,8 @@
 
     shots   milliseconds per row, scored and generated, with 0 to 16 examples, beside one `generate` per row
     rows    milliseconds per row and peak memory, scored in a process of its own, from 100 to 10,000 rows
-    file    seconds and peak memory of `data.load` on a CSV of 1,010,000 rows, which it checks, cleans, balances and
-            splits, and of pyarrow's reader, which only reads it; each in a process of its own
+    file    seconds and peak memory of `data.load` on a CSV of 1,010,000 rows, which it checks, cleans and splits,
+            and of pyarrow's reader, which only reads it; each in a process of its own
 
 About 12 minutes on 2 cores.
 """
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     print("file", file, flush=True)
     loaded = models.load()
     results = {
-        **about(loaded, ["duckdb", "pyarrow"]),
+        **about(loaded, ["pyarrow"]),
         "shots": shots(loaded, chosen.rows, chosen.alone),
         "rows": by_rows,
         "file": file,
