@@ -5,9 +5,9 @@ import ast
 import csv
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEARS
@@ -288,6 +288,14 @@ def describe(experiment: "Experiment") -> str:
     if experiment.loaded.note:
         lines.append(f"Note: {experiment.loaded.note}")
     return "\n".join(lines)
+
+
+def describe_cut(training: Mapping[str, Any]) -> str:
+    """Return how many texts a training cut, and how to keep them whole."""
+    return (
+        f"Note: {training['cut_rows']:,} of {training['rows']:,} training rows were too long for the recipe's"
+        " max_length and were cut at their ends. Test rows are not cut. To keep them whole, raise it: --set max_length=TOKENS."
+    )
 
 
 def print_comparison(report_path: Path) -> None:

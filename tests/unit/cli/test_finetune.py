@@ -4,6 +4,7 @@ import json
 
 import pytest
 from commands import rows_file, run
+from csv_files import write_csv
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,16 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     # finding, not training: another run says the same
     assert run("finetune", *few, *settings) == 0
     assert len(list((tmp_path / "runs" / "adapters").glob("[!.]*"))) == 1
+
+
+def test_texts_that_training_cuts_are_counted_in_the_output(capsys, tiny_instead):
+    rows = [[i % 2, f"reply {i} " + "and so on " * (40 if i < 6 else 1), f"parent {i}"] for i in range(40)]
+    write_csv("rows.csv", rows)
+    settings = ("--set", "r=2", "--set", "epochs=1", "--set", "upper_layers=2")
+    assert run("finetune", "--data", "rows.csv", *settings, "--set", "max_length=100") == 0
+    printed = capsys.readouterr().out
+    assert " of 32 training rows were too long for the recipe's max_length" in printed
+    assert run("demo", "--data", "rows.csv", *settings, "--set", "max_length=100") == 0
+    assert "too long for the recipe's max_length" in capsys.readouterr().out
+    assert run("finetune", "--data", "rows.csv", *settings) == 0
+    assert "too long" not in capsys.readouterr().out
