@@ -294,7 +294,8 @@ def describe_cut(training: Mapping[str, Any]) -> str:
     """Return how many texts a training cut, and how to keep them whole."""
     return (
         f"Note: {training['cut_rows']:,} of {training['rows']:,} training rows were too long for the recipe's"
-        " max_length and were cut at their ends. Test rows are not cut. To keep them whole, raise it: --set max_length=TOKENS."
+        " max_length and were cut at their ends. Test rows are not cut. To keep them whole, raise it:"
+        " --set max_length=TOKENS."
     )
 
 
