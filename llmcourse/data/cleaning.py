@@ -89,8 +89,8 @@ class RowTable:
         self._arrays["part"].append(np.full(len(usable), part, dtype=np.int8))
         self._arrays["row"].append(np.array([row.number for row, _ in usable], dtype=np.int64))
         self._arrays["label"].append(np.array([label for _, label in usable], dtype=np.int32))
-        named = self.files[part].split_column is not None and not part
-        sides = [self._side(row.split) for row, _ in usable] if named else [TEST if part else OTHER] * len(usable)
+        named = self.files[part].split_column is not None
+        sides = [self._side(row.split) for row, _ in usable] if named else [OTHER] * len(usable)
         self._arrays["side"].append(np.array(sides, dtype=np.int8))
         self._arrays["text"].append(whole)
         group = self._group
@@ -127,9 +127,11 @@ class RowTable:
         """
         # 1. What the files say about train and test
         self._freeze()
-        has_sides = len(self.files) == 2 or self._has_split_column()
-        given_test = self.side == TEST if has_sides else np.zeros(len(self.row), dtype=bool)
-        other = (self.side == OTHER) & (len(self.files) == 1) if has_sides else ~np.ones(len(self.row), dtype=bool)
+        given_test = other = np.zeros(len(self.row), dtype=bool)
+        if len(self.files) == 2:  # a test file decides, whatever a column of the training file says
+            given_test = self.part == 1
+        elif self._has_split_column():
+            given_test, other = self.side == TEST, self.side == OTHER
         shared = ~given_test & ~other & np.isin(self.group, self.group[given_test])
         # 2. Rows with the same texts
         rest = np.flatnonzero(~given_test & ~other & ~shared)

@@ -164,3 +164,14 @@ def test_the_rows_asked_for_are_divided_in_proportion(tmp_path):
     half = load(tmp_path, SARCASM, csv_rows(40, 40), ("label", "comment", "parent_comment"), n_test=30)
     assert len(half.test) == 20 and half.report["test_wanted"] == 30
     assert Counter(half.train["label"]) == Counter(half.test["label"])
+
+
+def test_a_test_file_decides_whatever_a_column_of_the_training_file_says(tmp_path):
+    rows = [(f"text {i}", ("no", "yes")[i % 2], ("train", "test")[i % 5 == 0]) for i in range(40)]
+    train = write_csv(tmp_path / "train.csv", rows, ("text", "label", "split"))
+    test = write_csv(
+        tmp_path / "test.csv", [(f"other {i}", ("no", "yes")[i % 2]) for i in range(10)], ("text", "label")
+    )
+    found = data.load(YES_NO, train, test=test)
+    assert (len(found.train), len(found.test)) == (40, 10)
+    assert all(text.startswith("other") for text in found.test["text"])
