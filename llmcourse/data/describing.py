@@ -1,6 +1,6 @@
 """What became of the rows of a file, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.data.csvfiles import OPEN_QUOTE, UNQUOTED
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 NAMES = {"train": "training", "test": "test"}
 MAX_LABELS_LISTED = 10
+UNEVEN = 1.2
+"""Labels are uneven if the commonest has more than this many times the rows of the rarest."""
 FEW_ROWS = 10
 """With fewer rows of a label on one side, a note says that they are few."""
 
@@ -33,6 +35,11 @@ def in_words(report: Mapping[str, Any], reasons: Sequence[str] = tuple(WORDS)) -
     counts = [(report.get(reason, 0), WORDS[reason]) for reason in reasons]
     plural = {"unreadable line": "unreadable lines", "duplicate": "duplicates"}
     return ", ".join(f"{count:,} {word if count == 1 else plural.get(word, word)}" for count, word in counts if count)
+
+
+def are_uneven(counts: Collection[int]) -> bool:
+    """Return whether some labels have so many more rows than others that accuracy says little without macro-F1."""
+    return max(counts) > UNEVEN * min(counts)
 
 
 def describe(rows: "Rows") -> str:
@@ -60,7 +67,7 @@ def _describe_reading(rows: "Rows") -> list[str]:
 def _describe_sides(rows: "Rows") -> list[str]:
     report, lines = rows.report, []
     sides = [(side, report[side]) for side in ("train", "test") if report.get(side)]
-    uneven = any(max(counts.values()) > 1.2 * min(counts.values()) for _, counts in sides)
+    uneven = any(are_uneven(counts.values()) for _, counts in sides)
     if uneven and len(rows.task.labels) <= MAX_LABELS_LISTED:
         shown = "; ".join(f"{side} " + ", ".join(f"{n:,} {w}" for w, n in counts.items()) for side, counts in sides)
         lines.append(f"Rows of each label: {shown}.")

@@ -3,12 +3,12 @@
 An invalid answer (None) is wrong. It is counted as a class of its own and never dropped, as in the talk's report.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-UNEVEN_SHARE = 0.2
-"""Labels are uneven if their numbers of rows differ by more than this share of the mean."""
+from llmcourse.data.describing import are_uneven
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def evaluate(gold: Sequence[int], predicted: Sequence[int | None], labels: Seque
     correct = sum(a == b for a, b in zip(gold, predicted, strict=True))
     f1 = f1_score(gold, _numbered(predicted, labels), labels=range(len(labels)), average="macro", zero_division=0)
     interval = wilson(correct, len(gold))
-    counts = [list(gold).count(label) for label in range(len(labels))]
-    uneven = max(counts) - min(counts) > UNEVEN_SHARE * len(gold) / len(labels)
+    counts = Counter(gold)
+    uneven = are_uneven([counts[label] for label in range(len(labels))])
     invalid = sum(label is None for label in predicted)
     return Score(len(gold), correct / len(gold), interval, float(f1), invalid, uneven)
 
