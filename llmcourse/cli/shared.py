@@ -246,8 +246,6 @@ def experiment_of(options: argparse.Namespace, task: "Task | None" = None) -> "E
     task, gear = task or task_of(options), gears.gear()
     if options.data is None and not task.sources:
         raise CourseError(f"The task {task.name!r} has no rows of its own. Name their file: --data FILE.")
-    if options.test_column and options.test is None:
-        raise CourseError("--test-column describes a test file, and there is none. Name it with --test FILE.")
     # the gear's sizes belong to the gear's sources; a source that the user names is used whole
     n_train, n_test = (None, None) if options.data is not None else (gear.n_train, gear.n_test)
     with processes.main_first():

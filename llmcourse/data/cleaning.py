@@ -60,13 +60,13 @@ class RowTable:
                 if isinstance(row, RejectedLine):
                     self.rejected.append((file, row))
                     continue
-                self._read[part] += 1
                 label = labels.label_of(row)
                 if label is None:
                     self.unusable["no_label"] += 1
                 else:
                     labelled.append((row, label))
             self._add_rows(part, labelled)
+        self._read[part] = labels.rows
         labels.check()
         self._check_lines(part)
 

@@ -1,6 +1,7 @@
 """Guess which columns of a stranger's file hold the texts and the labels, for the advice in error messages."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -41,7 +42,7 @@ def suggestion(
         if texts:
             pairs[column] = texts.pop(0)
     if pairs:
-        options = " ".join(f"{option} {_in_shell(f'{column}={name}')}" for column, name in pairs.items())
+        options = " ".join(f"{option} {shlex.quote(f'{column}={name}')}" for column, name in pairs.items())
         return f"Perhaps: {options} ({argument}={pairs!r})."
     if nested:
         return (
@@ -96,7 +97,3 @@ def _is_prose(values: Sequence[str]) -> bool:
     worded = sum(" " in value.strip() or bool(_UNSPACED.search(value)) for value in values)
     dated = sum(bool(re.fullmatch(r"[\d\s:./,TZ+-]+", value)) for value in values)
     return worded - dated > len(values) / 2 and addresses < len(values) / 2
-
-
-def _in_shell(text: str) -> str:
-    return text if re.fullmatch(r"[\w=./-]+", text) else "'" + text.replace("'", "'\\''") + "'"

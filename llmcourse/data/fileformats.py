@@ -5,6 +5,7 @@ is no text, and a column of them is refused.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from textwrap import shorten
 from typing import Any, Protocol
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.csvfiles import CsvFile, IsRow, Quotes, RejectedLine
+from llmcourse.data.csvfiles import QUOTES, CsvFile, IsRow, Quotes, RejectedLine
 from llmcourse.data.texts import is_unicode
 
 MAX_JSON_ARRAY_BYTES = 500_000_000
@@ -43,6 +44,8 @@ def open_table(path: Path, quotes: Quotes = "checked") -> Table:
 
     Raises CourseError for a file that is missing, empty, of an unknown format or not what its ending says.
     """
+    if quotes not in QUOTES:
+        raise CourseError(f"quotes={quotes!r} is unknown. Use one of: {', '.join(QUOTES)}.")
     if not is_unicode(str(path)):
         raise CourseError(f"{str(path)!r}: the name is not UTF-8 text. Rename the file or its folder.")
     if not path.is_file():
@@ -80,8 +83,8 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
     return made
 
 
-class JsonTable:
-    """JSON objects, one for each row. `places` says where one is, for messages."""
+class JsonTable(ABC):
+    """JSON objects, one for each row."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -96,9 +99,9 @@ class JsonTable:
         if not self.names:
             raise CourseError(f"{path} holds no rows. Put one JSON object on each line.")
 
+    @abstractmethod
     def objects(self) -> Iterator[tuple[str, _Object]]:
-        """Yield each row's place in the file and its object."""
-        raise NotImplementedError
+        """Yield each row's place in the file, for messages, and its object."""
 
     def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record]:
         """Yield the texts of some columns for each row. A row that lacks a column has None there."""

@@ -90,7 +90,7 @@ class RowFile:
         return f"{self.path}, row {row}: column {self.columns[column]!r}"
 
     def _is_row(self, fields: Sequence[str]) -> bool:
-        """Return whether the fields of a line end with, or hold, a label at its place."""
+        """Return whether a line has one of the task's labels in the label's column."""
         return self.task.label_of(fields[self.table.names.index(self.columns["label"])]) is not None
 
 

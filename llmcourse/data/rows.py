@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.data import describing
-from llmcourse.data.csvfiles import QUOTES, Quotes, RejectedLine
+from llmcourse.data.csvfiles import Quotes, RejectedLine
 from llmcourse.data.labels import unknown_label
 from llmcourse.data.rowfiles import Row, RowFile
 from llmcourse.data.sources import locate
@@ -99,13 +99,11 @@ def load(
     from llmcourse.data import splitting
     from llmcourse.data.cleaning import RowTable  # imports numpy
 
-    if quotes not in QUOTES:
-        raise CourseError(f"quotes={quotes!r} is unknown. Use one of: {', '.join(QUOTES)}.")
     for name, value in (("source", source), ("test file", test)):
         if value is not None and not str(value).strip():
             raise CourseError(f"The {name} of the rows is empty. Name a file, or one of: {', '.join(task.sources)}.")
     if test_columns and test is None:
-        raise CourseError("test_columns are given, but no test file. Give it with test=FILE (--test FILE).")
+        raise CourseError("test_columns are given, but no test file. Name it with --test FILE (test=FILE).")
     paths = [locate(task, source), *([Path(test)] if test is not None else [])]
     table = RowTable(task, seed)
     table.add(RowFile.open(task, paths[0], columns, quotes=quotes))

@@ -34,9 +34,12 @@ FLOATS = ("F32", "F16", "BF16")
 IGNORED = ("base_model_name_or_path", "inference_mode", "peft_version")
 """Settings of PEFT's config that are not read: the card names the base, and the rest follows from how we load."""
 
-Number = Annotated[int | float, Field(ge=0, lt=1e9)]
-Positive = Annotated[int, Field(gt=0, lt=10**9)]
-MatrixName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]  # no path, no regular expression
+LARGEST = 10**9
+"""No number of an adapter's config reaches this."""
+Number = Annotated[int | float, Field(ge=0, lt=LARGEST)]
+Positive = Annotated[int, Field(gt=0, lt=LARGEST)]
+MatrixName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+"""A name such as q_proj. PEFT takes paths and regular expressions too, which are not read here."""
 
 
 class LoraSettings(BaseModel):
@@ -50,7 +53,7 @@ class LoraSettings(BaseModel):
     lora_alpha: Annotated[Number, Field(gt=0)]
     lora_dropout: Annotated[Number, Field(lt=1)]
     target_modules: Annotated[list[MatrixName], Field(min_length=1)]
-    layers_to_transform: Annotated[list[Annotated[int, Field(ge=0, lt=10**9)]], Field(min_length=1)] | None
+    layers_to_transform: Annotated[list[Annotated[int, Field(ge=0, lt=LARGEST)]], Field(min_length=1)] | None
 
 
 def _named(base: dict[str, str]) -> dict[str, str]:

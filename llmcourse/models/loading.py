@@ -89,21 +89,21 @@ def load(name: str = EMBEDDED) -> LoadedModel:
     """
     global _loaded
     base = catalogue.base(name)
-    if _loaded is None or not _is(_loaded, base):
+    if _loaded is None or not _is_same(_loaded, base):
         free()
         _loaded = _load_embedded(base) if base.repo is None else _load_from_hub(base)
     _loaded.drop_adapter()
     return _loaded
 
 
-def _is(loaded: LoadedModel, base: Base) -> bool:
+def _is_same(loaded: LoadedModel, base: Base) -> bool:
     """Return whether a loaded model is this base, perhaps as the stand-in of another.
 
     An adapter that was trained on the stand-in names it, and loading that name must not throw the model out.
     """
-    commit = loaded.base.get("commit")
-    same = base.repo is not None and loaded.base["name"] == base.repo and commit in (base.revision, "local")
-    return loaded.name == base.name or same
+    if loaded.name == base.name or base.repo is None:
+        return loaded.name == base.name
+    return loaded.base["name"] == base.repo and loaded.base.get("commit") in (base.revision, "local")
 
 
 def free() -> None:

@@ -14,19 +14,16 @@ from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
 from llmcourse._base.validation import refuse_with
+from llmcourse.models.adapters import LARGEST, MatrixName  # what an adapter may have when it is read again
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven matrices of a Llama or Mistral layer: four of attention, three of the feed-forward block."""
 
-LARGEST = 10**9
-"""No number of a recipe reaches this; `models.read_card` takes no adapter with a larger one."""
 Number = int | float
 """Kept as it was written: 3 stays 3, because a recipe's hash names its adapter."""
 Count = Annotated[int, Field(gt=0, lt=LARGEST)]
 Positive = Annotated[Number, Field(gt=0, lt=LARGEST)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-MatrixName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
-"""A name such as q_proj. PEFT takes paths and patterns too, but an adapter with one would not be read again."""
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True))
