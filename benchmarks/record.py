@@ -48,7 +48,7 @@ def demo_block(results: dict) -> str:
 
 {results["model"]["name"]}, {rows}. Exact McNemar test of the finetuned arm against
 the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}; \
-against TF-IDF with logistic regression: {p[words["name"]]}. \
+against {words["name"]}: {p[words["name"]]}. \
 Training took {training}, peak memory {results["peak_memory_gib"]} GiB;
 {results["date"]}, torch {versions["torch"]}, transformers {versions["transformers"]}, trl {versions["trl"]}."""
 
@@ -66,7 +66,7 @@ def sarc_block() -> str:
 {data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; \
 LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
 The finetuned arm reaches {finetuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); \
-against TF-IDF with logistic regression on the same rows ({words["accuracy"]:.1%}): {p} (exact McNemar). \
+against {words["name"]} on the same rows ({words["accuracy"]:.1%}): {p} (exact McNemar). \
 {results["date"]}."""
 
 

@@ -89,8 +89,8 @@ class Experiment:
         return self._baseline("majority", baselines.majority)
 
     def bag_of_words(self) -> Arm:
-        """Answer with TF-IDF and logistic regression, fitted to the training rows."""
-        return self._baseline("TF-IDF + logistic regression", baselines.bag_of_words)
+        """Answer with logistic regression on the TF-IDF of words and characters, fitted to the training rows."""
+        return self._baseline("TF-IDF of words and characters", baselines.bag_of_words)
 
     def prompt(self, k: int = 0, chat: bool = False, fallback: bool = True) -> Prompt:
         """Return the task's prompt with `k` examples, drawn from the training rows by the experiment's seed."""
