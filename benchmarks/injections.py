@@ -7,7 +7,7 @@ injection ("harmless"), and the same injection ordering the label that the arm g
 flips under the order and under neither control.
 
 Arms: the embedded model with a zero-shot and a four-shot prompt, generated, scored and calibrated; with the adapter
-that ships with the course; and TF-IDF with logistic regression, which reads words and no orders.
+that ships with the course; and a bag of words and characters, which cannot read an order.
 
 Each arm is saved in the package, llmcourse/lessons/recorded/injections.json, so an interrupted run continues. Speed is
 not measured here. A few minutes on one core.
@@ -63,7 +63,7 @@ def arms(loaded: LoadedModel, source: data.Rows, adapter: str | Path) -> dict[st
         f"{SHOTS}-shot, scored": lambda rows: score(loaded, few, rows).labels,
         f"{SHOTS}-shot, calibrated": lambda rows: score(loaded, few, rows, calibrate=True).labels,
         "LoRA, generated": finetuned,
-        "TF-IDF + logistic regression": lambda rows: bag_of_words(rows).labels,
+        "TF-IDF of words and characters": lambda rows: bag_of_words(rows).labels,
     }
 
 
@@ -172,6 +172,7 @@ def measure(
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     if any(kept.get(key) != value for key, value in subject.items()):
         kept = {"arms": []}
+    kept["arms"] = [known for known in kept["arms"] if known["arm"] in asked]
     for name, arm in asked.items():
         if any(known["arm"] == name for known in kept["arms"]):
             continue
