@@ -47,11 +47,8 @@ class LabelTrainer(SFTTrainer):
         """Return the mean over rows of `row_losses`; `num_items_in_batch` is the number of rows in the whole step."""
         ids, mask, labels = pad_left(*(inputs[name] for name in ("input_ids", "attention_mask", "labels")))
         check_batch(mask, labels, cast(Any, self.processing_class).eos_token_id)
-        if self.frozen is None:
+        with self.frozen.skipped(ids, mask) if self.frozen else contextlib.nullcontext():
             losses = row_losses(model, labels, mask, input_ids=ids)
-        else:
-            with self.frozen.skipped():
-                losses = row_losses(model, labels, mask, inputs_embeds=self.frozen.states(ids, mask))
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -110,37 +107,44 @@ def row_losses(model: Any, labels: torch.Tensor, mask: torch.Tensor, **inputs: t
 class FrozenLayers:
     """The output of a decoder's first layers for each training row, computed once and kept in RAM.
 
-    A row of T tokens costs T x hidden_size numbers in the model's dtype (for the embedded model 2.3 kB a token).
+    A row of T tokens costs T x hidden_size numbers in the model's dtype (for the embedded model 2.3 kB a token). It
+    works for any decoder that is a list of layers: while the rest is trained, the first layers are replaced by layers
+    that pass on what they are given, and the last of them returns the kept output.
     """
 
     def __init__(
         self, base: Any, layers: int, rows: Sequence[list[int]], device: torch.device, tokens_at_once: int = 2048
     ):
-        self.decoder = base.model
-        self.every = self.decoder.layers
-        self.lower, self.upper = self.every[:layers], self.every[layers:]
+        self.layers = decoder_layers(base)
+        self.replays = [_Replay(layer) for layer in self.layers[:layers]]
         self.outputs: dict[tuple[int, ...], torch.Tensor] = {}
         order = sorted({tuple(row) for row in rows}, key=len)
         while order:
             size = 1
             while size < len(order) and (size + 1) * len(order[size]) <= tokens_at_once:
                 size += 1
-            self._compute(order[:size], device)
+            self._compute(base, order[:size], device)
             order = order[size:]
 
     @torch.no_grad()
-    def _compute(self, batch: list[tuple[int, ...]], device: torch.device) -> None:
+    def _compute(self, base: Any, batch: list[tuple[int, ...]], device: torch.device) -> None:
         longest = max(map(len, batch))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=device)
-        norm = self.decoder.norm
-        # the decoder normalises what leaves its last layer; here that layer is in the middle
-        self.decoder.layers, self.decoder.norm = self.lower, torch.nn.Identity()
+        states: list[torch.Tensor] = []
+
+        def stop(module: Any, inputs: Any, output: Any) -> None:
+            self.replays[-1].returns_tuple = isinstance(output, tuple)
+            states.append(output[0] if isinstance(output, tuple) else output)
+            raise _Computed
+
+        hook = self.layers[len(self.replays) - 1].register_forward_hook(stop)
         try:
-            states = self.decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            with contextlib.suppress(_Computed):
+                base(input_ids=ids, attention_mask=mask, use_cache=False)
         finally:
-            self.decoder.layers, self.decoder.norm = self.every, norm
-        for row, state in zip(batch, states, strict=True):
+            hook.remove()
+        for row, state in zip(batch, states[0], strict=True):
             self.outputs[row] = state[: len(row)].cpu().clone()
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -152,10 +156,47 @@ class FrozenLayers:
         return out.to(ids.device)
 
     @contextlib.contextmanager
-    def skipped(self) -> Iterator[None]:
-        """Inside the block the decoder runs its upper layers only: give it `states` as embeddings."""
-        self.decoder.layers = self.upper
+    def skipped(self, ids: torch.Tensor, mask: torch.Tensor) -> Iterator[None]:
+        """Inside the block the model computes only its upper layers for this left-padded batch, (rows, length)."""
+        frozen = list(self.layers[: len(self.replays)])
+        self.replays[-1].output = self.states(ids, mask)
+        for place, replay in enumerate(self.replays):
+            self.layers[place] = replay
         try:
             yield
         finally:
-            self.decoder.layers = self.every
+            self.replays[-1].output = None
+            for place, layer in enumerate(frozen):
+                self.layers[place] = layer
+
+
+class _Computed(Exception):
+    """Ends a forward pass after the last layer that is needed."""
+
+
+class _Replay(torch.nn.Module):
+    """Takes the place of a frozen layer: returns the kept output if there is one, else its input."""
+
+    def __init__(self, layer: torch.nn.Module):
+        super().__init__()
+        self.__dict__["layer"] = layer  # not as a submodule, so that its parameters are not found twice
+        self.output: torch.Tensor | None = None
+        self.returns_tuple = False
+
+    def __getattr__(self, name: str) -> Any:
+        # decoders ask a layer for its kind of attention
+        return getattr(self.__dict__["layer"], name)
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        output = hidden_states if self.output is None else self.output
+        return (output,) if self.returns_tuple else output
+
+
+def decoder_layers(base: Any) -> torch.nn.ModuleList:
+    """Return the list of a causal language model's layers. Raises CourseError if it has no single list of them."""
+    count = base.config.num_hidden_layers
+    lists = [module for module in base.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count]
+    outer = [one for one in lists if not any(one is not other and one in set(other.modules()) for other in lists)]
+    if len(outer) != 1:
+        raise CourseError(f"{type(base).__name__} has no single list of {count} layers. Use upper_layers=None.")
+    return outer[0]
