@@ -6,16 +6,16 @@ anything is built, and nothing that could run code (a pickle, a class to import)
 """
 
 import json
-import re
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
+from llmcourse.models.shapes import decoder_layers, is_named, linear_modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,8 +38,8 @@ LARGEST = 10**9
 """No number of an adapter's config reaches this."""
 Number = Annotated[int | float, Field(ge=0, lt=LARGEST)]
 Positive = Annotated[int, Field(gt=0, lt=LARGEST)]
-MatrixName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
-"""A name such as q_proj. PEFT takes paths and regular expressions too, which are not read here."""
+MatrixName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$")]
+"""A name such as q_proj or mlp.c_proj. PEFT takes regular expressions too, which are not read here."""
 
 
 class LoraSettings(BaseModel):
@@ -54,6 +54,8 @@ class LoraSettings(BaseModel):
     lora_dropout: Annotated[Number, Field(lt=1)]
     target_modules: Annotated[list[MatrixName], Field(min_length=1)]
     layers_to_transform: Annotated[list[Annotated[int, Field(ge=0, lt=LARGEST)]], Field(min_length=1)] | None
+    fan_in_fan_out: bool
+    """Whether the model keeps its matrices transposed, as GPT-2 does."""
 
 
 def _named(base: dict[str, str]) -> dict[str, str]:
@@ -274,19 +276,20 @@ def expected_shapes(model: "nn.Module", settings: LoraSettings) -> dict[str, tup
 
     A is (r, inputs), B is (outputs, r). Raises ValueError for a matrix or a layer that the model does not have.
     """
-    layers, matrices = settings.layers_to_transform, settings.target_modules
+    chosen, matrices = settings.layers_to_transform, settings.target_modules
     shapes: dict[str, tuple[int, int]] = {}
     present: set[int | str] = set()
-    for path, module in model.named_modules():
-        match = re.search(r"\.layers\.(\d+)\..*?(\w+)$", path)
-        if not match or match[2] not in matrices or not hasattr(module, "in_features"):
-            continue
-        layer, linear = int(match[1]), cast("nn.Linear", module)
-        if layers is None or layer in layers:
-            present |= {layer, match[2]}
-            shapes[f"base_model.model.{path}.lora_A.weight"] = (settings.r, linear.in_features)
-            shapes[f"base_model.model.{path}.lora_B.weight"] = (linear.out_features, settings.r)
-    for absent in (name for name in (*(layers or ()), *matrices) if name not in present):
+    layers = decoder_layers(model)
+    folder = next(path for path, module in model.named_modules() if module is layers)
+    for number, layer in enumerate(layers):
+        for path, (outputs, inputs) in linear_modules(layer).items():
+            names = {name for name in matrices if is_named(path, name)}
+            if names and (chosen is None or number in chosen):
+                present |= {number, *names}
+                start = f"base_model.model.{folder}.{number}.{path}"
+                shapes[f"{start}.lora_A.weight"] = (settings.r, inputs)
+                shapes[f"{start}.lora_B.weight"] = (outputs, settings.r)
+    for absent in (name for name in (*(chosen or ()), *matrices) if name not in present):
         kind = "matrix" if isinstance(absent, str) else "layer"
         raise ValueError(f"its config names the {kind} {absent!r:.40}, which the model does not have")
     return shapes

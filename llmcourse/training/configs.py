@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llmcourse._base import hardware
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
-from llmcourse.models.catalogue import lora_targets
+from llmcourse.models.shapes import shape_of
 from llmcourse.predict.prompts import Prompt
 from llmcourse.training.batches import process_count
 from llmcourse.training.recipes import Recipe
@@ -29,8 +29,9 @@ def training_prompt(task: Task, recipe: Recipe) -> Prompt:
 def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "LoraConfig":
     """Return PEFT's LoraConfig with the recipe's numbers, for a model with this transformers `config`.
 
-    The model's config decides the names of fused matrices (Phi-3) and which layers are the upper ones.
-    Raises CourseError for lm_head, and for more upper layers than the model has.
+    The model's config decides the names of its matrices (Phi-3 fuses some, GPT-2 calls them otherwise) and which layers
+    are the upper ones. Raises CourseError for lm_head, for a matrix that the model does not have, and for more upper
+    layers than it has.
     """
     from peft import LoraConfig
 
@@ -46,7 +47,7 @@ def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "Lo
         r=recipe.r,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
-        target_modules=lora_targets(config.model_type if config else "llama", recipe.target_modules),
+        target_modules=shape_of(config).targets(recipe.target_modules) if config else list(recipe.target_modules),
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -13,6 +13,7 @@ from peft import PeftModel
 from trl import SFTTrainer
 
 from llmcourse._base.errors import CourseError
+from llmcourse.models.shapes import decoder_layers
 
 
 class LabelTrainer(SFTTrainer):
@@ -139,11 +140,14 @@ class FrozenLayers:
             raise _Computed
 
         hook = self.layers[len(self.replays) - 1].register_forward_hook(stop)
+        training = base.training
+        base.eval()  # a base model's own dropout would be drawn once, and then repeated in every epoch
         try:
             with contextlib.suppress(_Computed):
                 base(input_ids=ids, attention_mask=mask, use_cache=False)
         finally:
             hook.remove()
+            base.train(training)
         for row, state in zip(batch, states[0], strict=True):
             self.outputs[row] = state[: len(row)].cpu().clone()
 
@@ -190,13 +194,3 @@ class _Replay(torch.nn.Module):
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         output = hidden_states if self.output is None else self.output
         return (output,) if self.returns_tuple else output
-
-
-def decoder_layers(base: Any) -> torch.nn.ModuleList:
-    """Return the list of a causal language model's layers. Raises CourseError if it has no single list of them."""
-    count = base.config.num_hidden_layers
-    lists = [module for module in base.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == count]
-    outer = [one for one in lists if not any(one is not other and one in set(other.modules()) for other in lists)]
-    if len(outer) != 1:
-        raise CourseError(f"{type(base).__name__} has no single list of {count} layers. Use upper_layers=None.")
-    return outer[0]

@@ -1,0 +1,186 @@
+"""What a model's config decides: its matrices, its parameters, the cache for each token, and what LoRA can adapt.
+
+A model is built from its config on torch's meta device, without numbers, and its real modules are counted. No
+architecture has a table of its own here. The names of its matrices are the only thing we map.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmcourse._base.errors import CourseError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+_QKV = ("qkv_proj", "query_key_value", "c_attn")
+_GATE_UP = ("gate_up_proj", "dense_h_to_4h", "c_fc")
+OTHER_NAMES = {
+    "q_proj": _QKV,
+    "k_proj": _QKV,
+    "v_proj": _QKV,
+    "o_proj": ("dense", "attn.c_proj"),
+    "gate_proj": _GATE_UP,
+    "up_proj": _GATE_UP,
+    "down_proj": ("dense_4h_to_h", "mlp.c_proj"),
+}
+"""Llama's names of a layer's matrices, which recipes use, and what others call them: Phi-3, GPT-NeoX and Falcon, GPT-2.
+Queries, keys and values are often fused into one matrix, and so are gate and up."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder-only model's sizes."""
+
+    architecture: str
+    """transformers' model_type, such as llama."""
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    """Fewer than `heads` means grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
+    vocabulary: int
+    context: int
+    """The context window: prompt and answer together, in tokens."""
+    window: int | None
+    """Sliding window of attention, in tokens."""
+    tied: bool
+    """Whether the input embedding is also the output matrix."""
+    matrices: Mapping[str, tuple[int, int]]
+    """The matrices of one layer: name in the layer -> (outputs, inputs)."""
+    linear_parameters: int
+    """Parameters in the matrices of all layers, which NF4 quantises and adapters change."""
+    other_parameters: int
+    """Parameters in embeddings, output matrix, norms and biases, which stay in 16 bits."""
+
+    @property
+    def parameters(self) -> int:
+        """All parameters."""
+        return self.linear_parameters + self.other_parameters
+
+    def targets(self, names: Sequence[str]) -> list[str]:
+        """Return a recipe's matrices, given in Llama's names, under the names that PEFT finds in this model.
+
+        Raises CourseError for a matrix that the model's layers do not have.
+        """
+        return targets(tuple(self.matrices), self.architecture, names)
+
+    def matrix(self, name: str) -> tuple[int, int]:
+        """Return (outputs, inputs) of the matrix that does in this model what Llama calls `name`."""
+        (target,) = self.targets([name])
+        return next(size for path, size in self.matrices.items() if is_named(path, target))
+
+    @property
+    def intermediate(self) -> int:
+        """The width of the feed-forward block."""
+        return self.matrix("down_proj")[1]
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward block has a gate beside its first matrix."""
+        first = sum(self.matrix(name)[0] for name in dict.fromkeys(self.targets(["gate_proj", "up_proj"])))
+        return first == 2 * self.intermediate
+
+    @property
+    def attention_width(self) -> int:
+        """The width of all heads together."""
+        return self.matrix("o_proj")[1]
+
+
+def shape_of(config: "PretrainedConfig") -> Shape:
+    """Return the shape of a causal language model with this config. Nothing is downloaded or allocated."""
+    kind: Any = type(config)
+    return _counted(kind, json.dumps(config.to_dict(), sort_keys=True, default=str))
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(kind: Any, values: str) -> Shape:
+    config = kind.from_dict(json.loads(values))
+    model = on_meta(config)
+    layers = decoder_layers(model)
+    matrices = [linear_modules(layer) for layer in layers]
+    linear = sum(math.prod(size) for layer in matrices for size in layer.values())
+    output = model.get_output_embeddings().weight
+    return Shape(
+        architecture=config.model_type,
+        hidden=config.hidden_size,
+        layers=len(layers),
+        heads=config.num_attention_heads,
+        kv_heads=kv_heads(config),
+        vocabulary=output.shape[0],
+        context=getattr(config, "max_position_embeddings", None) or 2048,
+        window=getattr(config, "sliding_window", None),
+        tied=output is model.get_input_embeddings().weight,
+        matrices=matrices[0],
+        linear_parameters=linear,
+        other_parameters=sum(parameter.numel() for parameter in model.parameters()) - linear,
+    )
+
+
+def on_meta(config: "PretrainedConfig") -> Any:
+    """Return a causal language model with this config and without numbers, on torch's meta device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def decoder_layers(model: Any) -> "torch.nn.ModuleList":
+    """Return the list of a causal language model's layers. Raises CourseError if it has no single list of them."""
+    import torch
+
+    count = model.config.num_hidden_layers
+    lists = [part for part in model.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == count]
+    if len(lists) != 1:
+        raise CourseError(
+            f"{type(model).__name__} has no single list of {count} layers, so the course cannot train it."
+        )
+    return lists[0]
+
+
+def linear_modules(layer: "torch.nn.Module") -> dict[str, tuple[int, int]]:
+    """Return the matrices of a layer, in 4 bits or not: name in the layer -> (outputs, inputs)."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    found = {}
+    for name, part in layer.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            found[name] = (part.out_features, part.in_features)
+        elif isinstance(part, Conv1D):  # GPT-2
+            found[name] = (part.weight.shape[1], part.weight.shape[0])
+    return found
+
+
+def targets(paths: Sequence[str], architecture: str, names: Sequence[str]) -> list[str]:
+    """Return matrices, given in Llama's names, as PEFT finds them among the `paths` of a layer's matrices."""
+    chosen: dict[str, None] = {}
+    for name in names:
+        for candidate in (name, *OTHER_NAMES.get(name, ())):
+            if any(is_named(path, candidate) for path in paths):
+                chosen[candidate] = None
+                break
+        else:
+            known = ", ".join(dict.fromkeys(path.rsplit(".", 1)[-1] for path in paths))
+            raise CourseError(
+                f"A layer of {architecture} has no matrix {name!r}. It has {known}. Name some of them in"
+                " target_modules, for instance with --set target_modules=...."
+            )
+    return list(chosen)
+
+
+def is_named(path: str, name: str) -> bool:
+    """Return whether PEFT takes a module at `path` for the one called `name`: it compares the ends of paths."""
+    return path == name or path.endswith("." + name)
+
+
+def kv_heads(config: "PretrainedConfig") -> int:
+    """Return for how many heads a model keeps keys and values."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1  # Falcon-7B; its config counts otherwise
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads

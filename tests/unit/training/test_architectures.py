@@ -1,0 +1,133 @@
+"""Every architecture of tests/helpers/architectures.py, prompted as one row at a time, trained, saved and merged."""
+
+import architectures
+import pytest
+import torch
+
+from llmcourse import CourseError, predict
+from llmcourse.data.tasks import SARCASM
+from llmcourse.models import put_adapter, save_adapter, shapes
+from llmcourse.predict import engine
+from llmcourse.predict.prompts import Prompt, few_shots
+from llmcourse.training import configs, finetuning
+from llmcourse.training.recipes import ALL_LINEAR, Recipe
+from llmcourse.training.trainer import LabelTrainer
+
+NAMES = list(architectures.CONFIGS)
+ROWS = [
+    {
+        "row": number + 1,
+        "label": number % 2,
+        "parent_comment": f"Parent {number // 2} " + "has something to say " * (number // 2),
+        "comment": ("how kind of you", "oh great, another delay")[number % 2] + " again" * (number % 5),
+    }
+    for number in range(16)
+]
+RECIPE = Recipe(
+    "tiny", r=4, alpha=8, epochs=2, learning_rate=1e-2, batch_rows=8, upper_layers=2, target_modules=ALL_LINEAR
+)
+
+
+@pytest.fixture
+def make(tokenizer):
+    return lambda name, **changes: architectures.make(name, tokenizer, **changes)
+
+
+def alone(loaded, tokens):
+    """Return plain transformers' logits of the token after one prompt: (vocabulary,)."""
+    with torch.inference_mode():
+        return loaded.model(torch.tensor([tokens])).logits[0, -1].float()
+
+
+def continued(loaded, tokens, new_tokens):
+    """Return the text that plain transformers writes after one prompt."""
+    ids = torch.tensor([tokens])
+    with torch.inference_mode():
+        out = loaded.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False
+        )
+    return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts_are_scored_and_continued_as_one_row_at_a_time(name, make):
+    loaded = make(name)
+    prompt = Prompt(SARCASM, few_shots(SARCASM, ROWS, 4))
+    prompts = predict.encoding.encode(loaded, prompt, ROWS)
+    assert max(map(len, prompts)) > architectures.WINDOW + 20
+    texts = [engine.first_line(continued(loaded, tokens, 8)) for tokens in prompts]
+    with torch.inference_mode():
+        for batch in engine.batches(loaded, prompts, range(len(prompts))):
+            for row, logits in zip(batch.rows, engine.next_logits(loaded, batch), strict=True):
+                assert torch.allclose(logits, alone(loaded, prompts[row]), atol=1e-4), row
+    generated = predict.generate(loaded, prompt, ROWS)
+    assert [engine.first_line(text) for text in generated.texts] == texts
+    labels = [tokens[0] for tokens in predict.encoding.label_tokens(loaded, prompt)]
+    logprobs = [alone(loaded, tokens).log_softmax(-1)[labels].log_softmax(-1) for tokens in prompts]
+    assert predict.score(loaded, prompt, ROWS).labels == [int(row.argmax()) for row in logprobs]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_adapter_is_trained_saved_loaded_and_merged(name, make, tmp_path):
+    loaded = make(name)
+    run = finetuning.finetune(loaded, SARCASM, ROWS, RECIPE, tmp_path / "work")
+    assert run.losses[-1] < run.losses[0]
+    prompt = configs.training_prompt(SARCASM, RECIPE)
+    prompts = predict.encoding.encode(loaded, prompt, ROWS[:3])
+    trained = torch.stack([alone(loaded, tokens) for tokens in prompts])
+    card = {"task": SARCASM.as_dict(), "prompt": {"instruction": False, "fallback": True, "chat": False}}
+    card |= {"training": run.as_dict(), "groups": [], "spec": {}}
+    save_adapter(loaded, tmp_path / "adapter", card, "read me")
+    loaded.drop_adapter()
+    untrained = torch.stack([alone(loaded, tokens) for tokens in prompts])
+    assert (untrained - trained).abs().max() > 0.01
+    put_adapter(loaded, tmp_path / "adapter")
+    assert torch.equal(torch.stack([alone(loaded, tokens) for tokens in prompts]), trained)
+    loaded.model = loaded.model.merge_and_unload()
+    assert torch.allclose(torch.stack([alone(loaded, tokens) for tokens in prompts]), trained, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_layers_change_nothing(name, make, tmp_path, monkeypatch):
+    adapters = []
+    for freeze in (True, False):
+        loaded = make(
+            name, **(dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0) if name == "gpt2" else {})
+        )
+        if not freeze:
+            monkeypatch.setattr(LabelTrainer, "freeze_below", lambda self, layers: None)
+        finetuning.finetune(loaded, SARCASM, ROWS, RECIPE.changed(optimizer="sgd"), tmp_path / str(freeze))
+        adapters.append({name: p.detach() for name, p in loaded.model.named_parameters() if "lora_" in name})
+    assert adapters[0] and adapters[0].keys() == adapters[1].keys()
+    for key, value in adapters[0].items():
+        assert torch.allclose(value, adapters[1][key], atol=1e-5), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shape_is_that_of_the_real_modules(name, make):
+    from peft import get_peft_model
+
+    loaded = make(name)
+    shape = shapes.shape_of(loaded.model.config)
+    assert shape.parameters == sum(p.numel() for p in loaded.model.parameters())
+    assert shape.layers == 3 and shape.hidden == 64 and shape.vocabulary == len(loaded.tokenizer)
+    with torch.inference_mode():
+        cache = loaded.model(torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values
+    assert {layer.keys.shape[1] for layer in cache.layers} == {shape.kv_heads}
+    assert shape.attention_width == 64 and shape.gated == (
+        shape.intermediate == 96 and "gpt_neox" not in name and "starcoder2" not in name
+    )
+    model = get_peft_model(loaded.model, configs.lora_config(RECIPE.changed(upper_layers=None), loaded.model.config))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    adapted = {
+        path: size
+        for path, size in shape.matrices.items()
+        if any(shapes.is_named(path, t) for t in shape.targets(ALL_LINEAR))
+    }
+    assert trained == RECIPE.r * shape.layers * sum(map(sum, adapted.values()))
+    assert adapted == shape.matrices
+
+
+def test_a_matrix_that_the_model_does_not_have_is_named(make):
+    with pytest.raises(CourseError, match="A layer of gpt2 has no matrix 'wrong'"):
+        configs.lora_config(RECIPE.changed(target_modules=("wrong",)), make("gpt2").model.config)
