@@ -42,6 +42,7 @@ BAD = {
     "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere is not an adapter"),
     "nothing to say": (["predict"], "Give a text"),
     "empty text": (["predict", "  "], "is empty"),
+    "invisible text": (["predict", " \u200b"], "is empty"),
     "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),
     "nothing to compare": (["compare", "--data", "rows.csv"], "There are no results for the test set"),
     "a column without a file": (["predict", "x", "--column", "comment=y"], "Name it with --file FILE"),
