@@ -129,6 +129,11 @@ def speed_figures(results: dict) -> dict[Path, str]:
     return {SPEED_FIGURE: figures.svg(figures.times_slower(panels)), SHOTS_FIGURE: figures.svg(cost)}
 
 
+def figures_of(results: dict) -> dict[Path, str]:
+    """Return all figures of the pages, as SVG."""
+    return {FIGURE: figures.svg(figures.waterfall(results["arms"])), **speed_figures(speed())}
+
+
 def median(ratio: dict | float) -> float:
     """Return the median of a ratio that was measured several times, or the ratio itself."""
     return ratio["median"] if isinstance(ratio, dict) else ratio
@@ -375,7 +380,7 @@ def main() -> None:
     if options.results:
         files.write_text(RESULTS, options.results.read_text(encoding="utf-8"))
     results = read_json(RESULTS)
-    for path, figure in {FIGURE: figures.svg(figures.waterfall(results["arms"])), **speed_figures(speed())}.items():
+    for path, figure in figures_of(results).items():
         files.write_text(path, figure)
     for path, blocks in pages(results).items():
         files.write_text(path, rewritten(path.read_text(encoding="utf-8"), blocks, path.name))

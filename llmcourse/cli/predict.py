@@ -74,9 +74,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _row(task: "Task", text: str, parent: str) -> dict[str, Any]:
     """Return a text as a row of the task. Raises CourseError for unusable text, before a model is loaded."""
-    from llmcourse.data.texts import one_line
+    from llmcourse.data.texts import is_blank, one_line
 
-    if not text.strip():
+    if is_blank(text):
         raise CourseError("The text to classify is empty. Give a text with at least one word.")
     for value in (text, parent):
         one_line(value)

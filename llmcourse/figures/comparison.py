@@ -1,10 +1,9 @@
 """Figures of an experiment: accuracy of the arms, training loss, confusions, verdicts on one text, errors."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of, wrap
 
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
@@ -132,7 +131,7 @@ def wrong_rows(rows: Sequence[tuple[str, str, str]], title: str, left: int = 0) 
 
     `rows` are (text, right, answered), and `left` is how many more there are.
     """
-    wrapped = [textwrap.wrap(text, 78) or [""] for text, _, _ in rows]
+    wrapped = [wrap(text, 78) for text, _, _ in rows]
     wrapped = [lines[:3] + ["…"] * (len(lines) > 3) for lines in wrapped]
     summary = "; ".join(f"“{text}” is {right}, answered {answered}" for text, right, answered in rows)
     height = 0.27 * sum(len(lines) + 0.7 for lines in wrapped) + 1.1

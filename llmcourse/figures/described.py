@@ -5,11 +5,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from llmcourse.figures.export import png
+from llmcourse.figures.export import image
 
 
 class DescribedFigure(Figure):
-    """A matplotlib Figure with a text alternative, which a notebook shows as a PNG.
+    """A matplotlib Figure with a text alternative, which a notebook shows as a PNG or an SVG.
 
     It belongs to itself and not to pyplot, so nothing has to be closed.
     """
@@ -18,5 +18,6 @@ class DescribedFigure(Figure):
     """What the figure shows, for readers who do not see it."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
-        data = {"image/png": base64.b64encode(png(self)).decode(), "text/plain": self.alt}
-        return data, {"image/png": {"alt": self.alt}}
+        kind, content = image(self)
+        shown = base64.b64encode(content).decode() if kind == "png" else content.decode()
+        return {f"image/{kind}": shown, "text/plain": self.alt}, {f"image/{kind}": {"alt": self.alt}}

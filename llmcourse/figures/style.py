@@ -1,5 +1,7 @@
 """What all figures share: colours, axes and a text alternative."""
 
+import textwrap
+import unicodedata
 from typing import TYPE_CHECKING
 
 from llmcourse.data.screen import escape_directions
@@ -43,3 +45,14 @@ def tidy(axes: "Axes") -> None:
 def beside(axes: "Axes", text: str, point: tuple[float, float], gap: float = 8) -> None:
     """Write a text to the right of a point in data coordinates, `gap` typographic points away."""
     axes.annotate(text, point, xytext=(gap, 0), textcoords="offset points", va="center", fontsize=11, color=TEXT)
+
+
+def is_wide(character: str) -> bool:
+    """Return whether a character takes the room of two Latin letters, as Chinese and emoji do."""
+    return unicodedata.east_asian_width(character) in "WF"
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text into lines of at most `width` Latin letters, between words where it has spaces."""
+    doubled = "".join(character + "\0" * is_wide(character) for character in text)
+    return [line.replace("\0", "") for line in textwrap.wrap(doubled, width)] or [""]

@@ -90,8 +90,11 @@ def load(name: str = EMBEDDED) -> LoadedModel:
     global _loaded
     base = catalogue.base(name)
     if _loaded is None or not _is_same(_loaded, base):
-        free()
-        _loaded = _load_embedded(base) if base.repo is None else _load_from_hub(base)
+        chosen, note = _choose(base)
+        if _loaded is None or not _is_same(_loaded, chosen):
+            free()
+            _loaded = _load_embedded(chosen) if chosen.repo is None else _load_from_hub(chosen)
+        _loaded.name, _loaded.note = base.name, note
     _loaded.drop_adapter()
     return _loaded
 
@@ -139,21 +142,26 @@ def _load_embedded(base: Base, **options: Any) -> LoadedModel:
     return LoadedModel(base.name, identity, project_rows_at_once(model).eval(), AutoTokenizer.from_pretrained(folder))
 
 
+def _choose(base: Base) -> tuple[Base, str]:
+    """Return the model that is loaded when `base` is wanted, and a note if that is its stand-in."""
+    refusal = _refusal(base) if base.repo else ""
+    if not refusal:
+        return base, ""
+    if base.stand_in is None:
+        raise CourseError(refusal)
+    chosen = catalogue.base(base.stand_in)
+    return chosen, f"{refusal} In its place: {chosen.repo}, the same model already in 4 bits."
+
+
 def _load_from_hub(base: Base) -> LoadedModel:
-    chosen, note = base, ""
-    if refusal := _refusal(base):
-        if base.stand_in is None:
-            raise CourseError(refusal)
-        chosen = catalogue.base(base.stand_in)
-        note = f"{refusal} In its place: {chosen.repo}, the same model already in 4 bits."
-    model, tokenizer = from_hub(chosen)
+    model, tokenizer = from_hub(base)
     in_4_bits = getattr(model, "is_loaded_in_4bit", False)
     identity = {
-        "name": str(chosen.repo),
+        "name": str(base.repo),
         "commit": getattr(model.config, "_commit_hash", None) or "local",
         "weights": "nf4" if in_4_bits else hardware.detect().dtype,
     }
-    return LoadedModel(base.name, identity, model, tokenizer, note)
+    return LoadedModel(base.name, identity, model, tokenizer)
 
 
 def _refusal(base: Base) -> str:

@@ -24,7 +24,7 @@ from llmcourse._base.errors import CourseError
 from llmcourse._base.spreadsheet import table
 from llmcourse.data.csvfiles import Quotes
 from llmcourse.data.tasks import Task
-from llmcourse.data.texts import one_line
+from llmcourse.data.texts import is_blank, one_line
 from llmcourse.models.adapters import PARTS
 from llmcourse.predict.asking import before_and_after
 from llmcourse.predict.journal import Log
@@ -88,7 +88,7 @@ def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scor
 
 def has_text(task: Task, row: Mapping) -> bool:
     """Return whether there is something to classify. Only a blank line of standard input has nothing."""
-    return bool(row[task.columns[-1]])
+    return not is_blank(row[task.columns[-1]])
 
 
 def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> str:
@@ -98,15 +98,19 @@ def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> str:
 
 
 def predict_file(
-    adapter: str | Path, path: str | Path, out: str | Path | None = None, columns: Mapping[str, str] | None = None
+    adapter: str | Path,
+    path: str | Path,
+    out: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    quotes: Quotes = "checked",
 ) -> int:
     """Predict every row of a CSV, JSONL or Parquet file before and after finetuning, and return the number of rows.
 
     `adapter` is the folder of a saved adapter, which also names the task and the base model. The table goes to the CSV
-    file `out`, or to standard output; `columns` maps the task's columns to the file's. Raises CourseError as `ask_file`
-    and `judge_of` do.
+    file `out`, or to standard output; `columns` maps the task's columns to the file's. `quotes` says what quotation
+    marks in a CSV mean, as in `data.load`. Raises CourseError as `ask_file` and `judge_of` do.
     """
-    return ask_file(judge_of(adapter), path, out, columns)
+    return ask_file(judge_of(adapter), path, out, columns, quotes=quotes)
 
 
 def judge_of(adapter: str | Path) -> Judge:
@@ -116,7 +120,8 @@ def judge_of(adapter: str | Path) -> Judge:
 
     def load() -> Ask:
         loaded = models.load(models.catalogue.of_adapter(card["base"]["name"]))
-        return lambda rows: before_and_after(loaded, task, adapter, rows)
+        first = iter([True])  # the adapter is checked on the first rows of a run
+        return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
 
     return Judge(task, load, {part: files.sha256_of_file(Path(adapter) / part) for part in PARTS})
 

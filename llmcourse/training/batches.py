@@ -40,7 +40,7 @@ def accumulation_steps(lengths: Sequence[int], recipe: Recipe) -> int:
     if max(lengths) > recipe.micro_batch_tokens:
         raise CourseError(
             f"A training row of {max(lengths)} tokens does not fit micro_batch_tokens={recipe.micro_batch_tokens}."
-            " Lower max_length."
+            f" Lower max_length, or use micro_batch_tokens={max(lengths)} or more."
         )
     rows = rows_per_process(recipe)
     for accumulation in (n for n in range(1, rows + 1) if rows % n == 0):

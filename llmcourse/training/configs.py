@@ -30,13 +30,17 @@ def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "Lo
     """Return PEFT's LoraConfig with the recipe's numbers, for a model with this transformers `config`.
 
     The model's config decides the names of its matrices (Phi-3 fuses some, GPT-2 calls them otherwise) and which layers
-    are the upper ones. Raises CourseError for lm_head, for a matrix that the model does not have, and for more upper
-    layers than it has.
+    are the upper ones. Raises CourseError for a matrix that the model does not have, for a higher rank, and for more
+    upper layers, than it has.
     """
     from peft import LoraConfig
 
-    refuse_lm_head(recipe)
     upper = None
+    if config and recipe.r > config.hidden_size:
+        raise CourseError(
+            f"r={recipe.r}, but the model's vectors have {config.hidden_size} numbers, so a higher rank adds nothing."
+            " Lower r, for instance r=16."
+        )
     if recipe.upper_layers is not None:
         layers = config.num_hidden_layers if config else 0
         if recipe.upper_layers > layers:
@@ -51,15 +55,6 @@ def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "Lo
         bias="none",
         task_type="CAUSAL_LM",
     )
-
-
-def refuse_lm_head(recipe: Recipe) -> None:
-    """Raise CourseError for a recipe that puts an adapter on the output matrix, as the talk's did."""
-    if "lm_head" in recipe.target_modules:
-        raise CourseError(
-            "lm_head is no target here: TRL computes the loss from its weight, so an adapter on it would never be"
-            " trained, and every checkpoint would hold the whole matrix. Leave it out of target_modules."
-        )
 
 
 def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1) -> "SFTConfig":

@@ -9,16 +9,45 @@ import difflib
 from dataclasses import MISSING, asdict, fields, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from llmcourse._base.errors import CourseError
 from llmcourse._base.validation import refuse_with
-from llmcourse.models.adapters import LARGEST, MatrixName  # what an adapter may have when it is read again
+from llmcourse.models.adapters import LARGEST  # what an adapter may have when it is read again
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The seven matrices of a Llama or Mistral layer: four of attention, three of the feed-forward block."""
 
+Optimizer = Literal[
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "lion_32bit",
+    "lion_8bit",
+    "adafactor",
+    "adagrad",
+    "rmsprop",
+    "sgd",
+]
+"""transformers' names of optimisers that need no package beyond the course's."""
+
+
+def _check_matrix(name: str) -> str:
+    """Raise ValueError for a matrix that cannot get an adapter. Its message is shown to the user."""
+    if name in ALL_LINEAR:
+        return name
+    raise ValueError(
+        "lm_head is no target here: TRL computes the loss from its weight, so an adapter on it would never be trained,"
+        " and every checkpoint would hold the whole matrix. Leave it out of target_modules."
+        if name == "lm_head"
+        else f"unknown matrix {name!r:.60} in target_modules; use {', '.join(ALL_LINEAR)}."
+    )
+
+
+Matrix = Annotated[str, AfterValidator(_check_matrix)]
 Number = int | float
 """Kept as it was written: 3 stays 3, because a recipe's hash names its adapter."""
 Count = Annotated[int, Field(gt=0, lt=LARGEST)]
@@ -37,7 +66,7 @@ class Recipe:
     """The added product is scaled by alpha / r."""
     dropout: Share = 0.0
     """Share of the adapter's inputs set to zero during training."""
-    target_modules: Annotated[tuple[MatrixName, ...], Field(min_length=1)] = ALL_LINEAR
+    target_modules: Annotated[tuple[Matrix, ...], Field(min_length=1)] = ALL_LINEAR
     """Names of the matrices that get an adapter."""
     upper_layers: Count | None = None
     """Put adapters on the last so many layers only; None is all. The layers below then give the same output in every
@@ -47,12 +76,12 @@ class Recipe:
     """How the learning rate changes after warm-up: "linear" falls to zero."""
     warmup: Share = 0.05
     """Share of the steps during which the learning rate rises."""
-    beta2: Share = 0.999
+    beta2: Annotated[Number, Field(gt=0, lt=1)] = 0.999
     """How long Adam remembers the size of gradients: about 1 / (1 - beta2) steps. In a run of a few hundred steps,
     0.999 never forgets the large gradients of the first ones, while the model learns the answer's format."""
     weight_decay: Annotated[Number, Field(ge=0, lt=LARGEST)] = 0.0
-    optimizer: str = "adamw_torch"
-    epochs: Positive = 3
+    optimizer: Optimizer = "adamw_torch"
+    epochs: Annotated[Number, Field(gt=0, le=1000)] = 3
     """How often each row is seen."""
     batch_rows: Count = 16
     """Rows in an optimiser step, however they are spread over micro-batches."""
@@ -113,12 +142,13 @@ def _explain(error: ValidationError) -> str:
         "greater_than": "more than {gt}",
         "greater_than_equal": "{ge} or more",
         "less_than": "less than {lt:,}",
+        "less_than_equal": "{le:,} or less",
     }
     if first["type"] in limits:
         limit = limits[first["type"]].format(**first.get("ctx", {}))
         return f"{name} is {value!s:.30}; it must be {limit}{example}."
-    if first["type"] == "string_pattern_mismatch":
-        return f"{value!r:.60} in {name} is no name of a matrix{example}."
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
     needed = _TYPES.get(get_type_hints(Recipe)[name], "another type")
     return f"{name}={value!r:.60} does not fit; {needed} is needed{example}."
 

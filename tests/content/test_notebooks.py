@@ -3,10 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+import small
 
+from llmcourse import training
+from llmcourse.data.tasks import SARCASM
 from tools import notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +67,43 @@ def test_nbval_sees_each_changed_output(path, tmp_path):
         nbformat.write(notebook, copy)
         said = nbval(copy).stdout
         assert said.count("FAILED ") == failures, said[-2000:]
+
+
+@pytest.fixture
+def tokenizer_with_bos():
+    """The embedded model's tokenizer, which puts a beginning-of-text token before each text, as Mistral's does."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = small.tokenizer()
+    tokenizer.bos_token = "<repo_name>"
+    start = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{start[0]} $A", special_tokens=[start])
+    assert tokenizer("a text").input_ids[0] == tokenizer.bos_token_id
+    return tokenizer
+
+
+def test_05_shows_a_training_row_as_training_sees_it(tokenizer_with_bos, tmp_path):
+    (source,) = [
+        cell.source
+        for cell in nbformat.read(ROOT / "notebooks" / "05_sarcasm_demo.ipynb", as_version=4).cells
+        if cell.cell_type == "code" and "figures.loss_mask(" in cell.source
+    ]
+    model, rows = small.tiny_model(tokenizer_with_bos), small.some_rows()
+    seen = small.trainer_for(model, tmp_path, rows=list(rows.train)[:1]).train_dataset[0]
+    assert seen["input_ids"].count(tokenizer_with_bos.bos_token_id) == 1
+    shown = []
+    cell = {
+        "training": training,
+        "model": model,
+        "SARCASM": SARCASM,
+        "rows": rows,
+        "recipe": small.TWO_EPOCHS,
+        "figures": SimpleNamespace(loss_mask=lambda *drawn: shown.append(drawn)),
+    }
+    exec(source, cell)
+    ((tokens, labels),) = shown
+    assert tokens == [tokenizer_with_bos.decode(token) for token in seen["input_ids"]]
+    assert labels == seen["labels"] and tokenizer_with_bos.bos_token not in tokens[1:]
 
 
 FEW_ROWS = """

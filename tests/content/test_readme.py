@@ -4,10 +4,12 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
+import pytest
 import record
 
-from llmcourse import cli, data
+from llmcourse import cli, data, figures
 from llmcourse.data import tasks
 from llmcourse.training import recipes
 
@@ -15,13 +17,37 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+class Parts(NamedTuple):
+    """What an SVG figure shows. Its bytes depend on matplotlib's version, which may move everything by a pixel."""
+
+    words: list[str]
+    """Its text alternative and its texts."""
+    points: list[float]
+    """The x and y of the data's marks, in pixels."""
+
+
+def parts_of(svg: str) -> Parts:
+    words = re.findall(r'aria-label="(.*?)"', svg) + re.findall(r"<text.*?>(.*?)</text>", svg, flags=re.DOTALL)
+    # only data is clipped to the axes; matplotlib versions put legends in different corners
+    marks = re.findall(r'<g clip-path="[^"]*">\s*(<use .*?)</g>', svg, flags=re.DOTALL)
+    return Parts(words, [float(place) for mark in marks for place in re.findall(r'\b[xy]="(.*?)"', mark)])
+
+
+def test_a_point_that_moved_is_noticed():
+    kept = parts_of(figures.svg(figures.cost_of_shots([0, 2, 4], {"alone": [300, 600, 900]})))
+    moved = parts_of(figures.svg(figures.cost_of_shots([0, 2, 4], {"alone": [300, 700, 900]})))
+    assert kept.words == moved.words and len(kept.points) == 6 and kept.points != pytest.approx(moved.points, abs=2)
+
+
 def test_the_measured_part_is_the_results_file():
     results = json.loads(record.RESULTS.read_text(encoding="utf-8"))
     for path, blocks in record.pages(results).items():
         text = path.read_text(encoding="utf-8")
         assert record.rewritten(text, blocks, path.name) == text
-    for path, figure in record.speed_figures(record.speed()).items():
-        assert path.read_text(encoding="utf-8") == figure
+    for path, figure in record.figures_of(results).items():
+        kept, drawn = (parts_of(svg) for svg in (path.read_text(encoding="utf-8"), figure))
+        assert kept.words == drawn.words, path
+        assert kept.points == pytest.approx(drawn.points, abs=2), path
     # measured on the corpus and with the recipe that are here now
     assert results["data"]["test_id"] == data.load(tasks.SARCASM).test_id
     assert results["recipe"] == recipes.QUICK.as_dict()

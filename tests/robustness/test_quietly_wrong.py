@@ -158,6 +158,8 @@ def test_an_adapter_that_is_not_active_is_refused(spoil, study, monkeypatch):
         study.adapter_arm(folder)
     with pytest.raises(CourseError, match="The adapter changes nothing"):
         predict.before_and_after(study.loaded, SARCASM, folder, study.test_rows())
+    before, after = predict.before_and_after(study.loaded, SARCASM, folder, study.test_rows(), check=False)
+    assert len(before.labels) == len(after.labels) == len(study.test_rows())
 
 
 def test_numbers_that_overflow_are_refused(study):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
-from llmcourse.figures.export import png
+from llmcourse.figures import export
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -30,12 +30,14 @@ def hidden_image() -> "ipywidgets.Image":
     """Return a place for a figure that takes no room until there is one."""
     import ipywidgets
 
-    return ipywidgets.Image(format="png", layout=ipywidgets.Layout(display="none", max_width="100%"))
+    return ipywidgets.Image(layout=ipywidgets.Layout(display="none", max_width="100%"))
 
 
 def draw_into(image: "ipywidgets.Image", figure: "DescribedFigure") -> None:
     """Show a figure in the place that `hidden_image` made."""
-    image.value, image.layout.display = png(figure), ""
+    with image.hold_sync():
+        image.format, image.value = export.image(figure)
+    image.layout.display = ""
 
 
 def choices(

@@ -61,7 +61,8 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     (tmp_path / ".model.x1.aside" / "half").write_text("x")
     with files.folder_aside(tmp_path / "model") as aside:
         (aside / "a").write_text("x")
-    assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.lock"}
+    # some versions of filelock remove the lock's file when the lock is released
+    assert {path.name for path in tmp_path.iterdir()} - {".model.lock"} == {"model"}
     old, young = tmp_path / ".a.txt.x1.aside", tmp_path / ".a.txt.x2.aside"
     for path in (old, young):
         path.write_text("half")

@@ -8,7 +8,7 @@ from csv_files import write_csv
 
 
 @pytest.mark.parametrize(
-    ("modules", "message"), [("('lm_head',)", "lm_head is no target"), ("('nope',)", "was refused")]
+    ("modules", "message"), [("('lm_head',)", "lm_head is no target"), ("('nope',)", "unknown matrix 'nope'")]
 )
 def test_modules_that_cannot_be_trained(modules, message, capsys, tiny_instead):
     rows_file()

@@ -1,6 +1,10 @@
 """The command line as a whole: what every kind of bad input gets, and what a stopped or failed command says."""
 
 import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from commands import rows_file, run
@@ -9,6 +13,7 @@ from llmcourse import cli
 from llmcourse.experiment import Experiment
 from llmcourse.predict import shards
 
+PLACE = {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
 BAD = {
     "missing file": (["finetune", "--data", "nowhere.csv"], "There is no file nowhere.csv"),
     "missing column": (
@@ -30,9 +35,14 @@ BAD = {
         "--out . contains rows.csv, which would be lost",
     ),
     "zero": (["demo", "--set", "r=0"], "must be more than 0"),
+    "no such optimiser": (["finetune", "--set", "optimizer=lomo"], "unknown optimizer 'lomo'; use adamw_torch,"),
+    "no memory": (["finetune", "--set", "beta2=0"], "beta2 is 0; it must be more than 0, for instance beta2=0.999"),
+    "no end": (["finetune", "--set", "epochs=1e999"], "epochs is inf; it must be 1,000 or less, for instance epochs=3"),
+    "no number": (["finetune", "--set", "alpha=nan"], "alpha='nan' does not fit; a whole number is needed"),
     "no adapter": (["predict", "hello", "--adapter", "nowhere"], "nowhere is not an adapter"),
     "nothing to say": (["predict"], "Give a text"),
     "empty text": (["predict", "  "], "is empty"),
+    "invisible text": (["predict", " \u200b"], "is empty"),
     "a text and a file": (["predict", "x", "--file", "rows.csv"], "Give one of them"),
     "nothing to compare": (["compare", "--data", "rows.csv"], "There are no results for the test set"),
     "a column without a file": (["predict", "x", "--column", "comment=y"], "Name it with --file FILE"),
@@ -148,3 +158,36 @@ def test_the_command_on_the_path_is_the_one_that_can_be_stopped_early():
     assert [point.value for point in entry_points(group="console_scripts", name="llmcourse")] == [
         "llmcourse.__main__:run"
     ]
+
+
+def in_shell(command: str) -> subprocess.CompletedProcess:
+    """Run a shell command in which `llmcourse` is the course's command."""
+    command = command.replace("llmcourse", f"{shlex.quote(sys.executable)} -m llmcourse", 1)
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=os.environ | PLACE)
+
+
+def test_a_closed_standard_output_is_refused():
+    done = in_shell("llmcourse models >&-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "llmcourse: Standard output is closed. Send it somewhere, for instance: > out.txt\n"
+    assert in_shell("llmcourse models >&- 2>&-").returncode == 2
+
+
+def test_an_error_stays_out_of_standard_output():
+    done = in_shell("llmcourse predict 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+    done = in_shell("llmcourse models 2>&- <&-")
+    assert done.returncode == 0 and done.stdout.startswith("name")
+    assert "Standard input is closed" in in_shell("llmcourse predict - <&-").stderr
+
+
+def test_no_file_gets_the_number_of_a_closed_stream():
+    program = (
+        "import os, sys; from llmcourse.__main__ import replace_closed_streams; replace_closed_streams();"
+        "file = open(os.devnull); print(file.fileno(), file=sys.stderr);"
+        "os.write(2, b'unseen'); sys.exit(0 if file.fileno() > 2 and sys.stdin is None else 1)"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, program], env=os.environ | PLACE
+    )
+    assert done.returncode == 0

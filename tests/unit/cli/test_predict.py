@@ -49,12 +49,13 @@ def test_predict_reads_standard_input(capsys, monkeypatch, tiny_instead):
     rows_file(n=60)
     assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--set", "upper_layers=1", "--out", "mine") == 0
     capsys.readouterr()
-    monkeypatch.setattr("sys.stdin", piped(b"\xef\xbb\xbfone text\r\n\r\n  \nanother caf\xc3\xa9"))
+    lines = "\ufeffone text\r\n\r\n \u200b\u2060 \nanother café"
+    monkeypatch.setattr("sys.stdin", piped(lines.encode()))
     assert run("predict", "-", "--adapter", "mine", "--parent", "above") == 0
     shown = capsys.readouterr()
     table = list(csv.DictReader(io.StringIO(shown.out)))
     assert [line["row"] for line in table] == ["1", "2", "3", "4"]
-    assert [line["comment"] for line in table] == ["one text", "", "", "another café"]
+    assert [line["comment"] for line in table] == ["one text", "", "\u200b\u2060", "another café"]
     assert [bool(line["after"]) for line in table] == [True, False, False, True] and table[1][
         "before_probability"
     ] == ""
@@ -70,6 +71,7 @@ def test_standard_input_that_is_no_text(capsys, monkeypatch):
         (b"an old Mac's\rlines\r", "line 1 has a carriage return (CR) inside"),
         ("UTF-16".encode("utf-16-le"), "line 1 has a NUL character"),
         (b"\n \r\n", "The text to classify is empty"),
+        ("\u200b\n".encode(), "The text to classify is empty"),
         (b"", "The text to classify is empty"),
     ):
         monkeypatch.setattr("sys.stdin", piped(data))

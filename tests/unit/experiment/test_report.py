@@ -6,7 +6,10 @@ import re
 import pytest
 from small import ONE_EPOCH, some_rows
 
+from llmcourse.data import Rows
+from llmcourse.data.tasks import Task
 from llmcourse.experiment import Experiment, report, run_demo
+from llmcourse.lessons.widgets.errors import first_errors
 
 
 @pytest.fixture
@@ -28,6 +31,19 @@ def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
     for arm in study.arms:
         assert page.count(arm.name) >= 2
     assert json.loads((tmp_path / "out" / "results.json").read_text())["arms"][0]["name"] == "majority"
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_labels_that_matplotlibs_font_lacks_are_in_the_figures(tiny, tmp_path):
+    task = Task("shop", "Sort it.", {"text": "Text"}, ("退款问题与投诉", "🤣 funny"))
+    train, test = ([{"row": i, "text": f"{side} 第{i}", "label": i % 2} for i in range(8)] for side in "ab")
+    study = Experiment(Rows(task, "made.csv", train, test, {}), tiny, tmp_path, quiet=True)
+    study.scored(study.prompt())
+    figures = re.findall(r"<svg.*?</svg>", report.render(study, study.results()), flags=re.DOTALL)
+    assert len(figures) == 2
+    for label in task.labels:
+        assert figures[1].count(f">{label}</text>") == 2
+    assert "image/svg+xml" in first_errors(study, study.arms[0])._repr_mimebundle_()[0]
 
 
 def test_the_report_table(study):

@@ -1,13 +1,16 @@
 """Figures say what they show, in words too, and are drawn the same each time."""
 
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from llmcourse import figures
+from llmcourse.figures import style
 from llmcourse.lessons import recorded
 
+SVG = "{http://www.w3.org/2000/svg}"
 ARMS = [
     {"name": "majority", "kind": "baseline", "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6), "invalid": 0, "n": 100},
     {"name": "4-shot", "kind": "prompted", "accuracy": 0.3, "accuracy_ci95": (0.2, 0.4), "invalid": 40, "n": 100},
@@ -65,6 +68,50 @@ def test_svg_is_the_same_each_time_and_described(name):
     first, second = figures.svg(make()), figures.svg(make())
     assert first == second and first.startswith('<svg role="img" aria-label="') and words in first.partition(">")[0]
     assert not re.search(r"<metadata|xlink:href=\"http", first)
+
+
+LABELS = ["退款问题与投诉", "🤣 funny", "नमस्ते"]
+STRANGE = {
+    "confusions": lambda: figures.confusions({"零样本": [[1, 2, 0, 0]] * 3}, LABELS),
+    "verdicts": lambda: figures.verdicts({"零样本": [0.5, 0.3, 0.2]}, LABELS),
+    "wrong_rows": lambda: figures.wrong_rows([("零样本", *LABELS[:2]), ("a", LABELS[2], "b")], "a: 1 wrong"),
+    "waterfall": lambda: figures.waterfall([{**ARMS[0], "name": name} for name in ("零样本", *LABELS)]),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns once for each character that its font lacks
+def test_characters_that_matplotlibs_font_lacks_are_texts_for_the_browser(name):
+    figure = STRANGE[name]()
+    data, about = figure._repr_mimebundle_()
+    assert list(data) == ["image/svg+xml", "text/plain"] and about["image/svg+xml"]["alt"] == figure.alt
+    texts = [element.text for element in ElementTree.fromstring(data["image/svg+xml"]).iter(f"{SVG}text")]
+    assert {"零样本", *LABELS} <= set(texts)
+    assert not set("".join(texts)) & {chr(number) for number in range(0xFE00, 0xFE10)}
+
+
+def test_a_wide_label_has_room():
+    (axes,) = (figure := figures.confusions({"a": [[1, 0, 0]] * 2}, LABELS[:2])).axes
+    for text in ElementTree.fromstring(figures.svg(figure)).iter(f"{SVG}text"):
+        if text.text == LABELS[0] and "text-anchor: end" in text.get("style"):
+            assert float(text.get("x")) >= 11 * len(LABELS[0])  # each character is as wide as its 11 points
+            break
+    else:
+        pytest.fail("the label is not there")
+    assert axes.get_yticklabels()[0].get_text() == LABELS[0]  # drawing leaves the figure as it was
+    assert max(map(len, style.wrap("很" * 100, 78))) == 39 and style.wrap("two words", 5) == ["two", "words"]
+
+
+def test_a_text_cannot_break_an_svg():
+    """Control characters, half a pair, markup, and the characters that stand in for a "<" when a figure is drawn."""
+    stand_in = "–" + "".join(chr(0xFE00 + int(digit, 16)) for digit in f"{ord('<'):06x}")
+    text = f"很\x07\ud800</text><script>&\u202e {stand_in}script"
+    figure = figures.confusions({text: [[1, 0]]}, [text])
+    drawn = ElementTree.fromstring(figures.svg(figure))
+    shown = [element.text for element in drawn.iter(f"{SVG}text")]
+    assert shown.count(f"很\ufffd\ufffd</text><script>&[U+202E] {stand_in}script") == 3
+    assert "\ufffd" in drawn.get("aria-label") and not list(drawn.iter(f"{SVG}script"))
+    assert figures.confusions({"\x07": [[1, 0]]}, ["a"])._repr_mimebundle_()[0]["image/png"]
 
 
 def test_the_loss_mask_marks_what_is_learned_without_colour_alone():

@@ -1,5 +1,6 @@
 """Controls draw their figure again, and show a CourseError as a message."""
 
+from llmcourse import figures
 from llmcourse.lessons.widgets import controls, explorers
 
 
@@ -17,3 +18,10 @@ def test_choices_draw_again_and_show_an_error_as_a_message():
     assert "phi-3-mini has no matrix 'q_proj'" in made.message.value and bytes(made.figure.value) == first
     made.controls["matrix"].value = "o_proj"
     assert "3072 times 3072" in made.message.value and bytes(made.figure.value) != first
+
+
+def test_a_picture_is_an_svg_where_matplotlib_lacks_characters():
+    picture = controls.hidden_image()
+    for name, kind, start in (("零样本", "svg+xml", b"<svg"), ("zero-shot", "png", b"\x89PNG")):
+        controls.draw_into(picture, figures.verdicts({name: [0.5, 0.5]}, ("a", "b")))
+        assert picture.format == kind and bytes(picture.value).startswith(start)

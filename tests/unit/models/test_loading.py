@@ -67,6 +67,32 @@ def test_a_gate_gives_way_to_the_stand_in(hub, t4, monkeypatch):
         models.load("mistral-7b")
 
 
+def test_a_stand_in_that_was_loaded_first_is_not_loaded_again(hub, t4, monkeypatch):
+    """The 4-bit copy is in memory under its own name, and then the gated model is wanted."""
+    hub("mistral-7b-4bit", prequantised=True)
+    gated = catalogue.base("mistral-7b").repo
+    monkeypatch.setattr(
+        "llmcourse._base.hub.find_access", lambda repo, *args: Access("closed" if repo == gated else "open")
+    )
+    loaded = models.load("mistral-7b-4bit")
+    model, base = loaded.model, dict(loaded.base)
+    assert loaded.note == ""
+    again = models.load("mistral-7b")
+    assert again is loaded and again.model is model and again.base == base
+    assert again.name == "mistral-7b" and "asks for an account" in again.note
+    assert models.load("mistral-7b-4bit") is loaded and loaded.model is model
+
+
+def test_a_refusal_leaves_the_model_in_memory(hub, t4, monkeypatch):
+    hub("phi-3-mini")
+    loaded = models.load("phi-3-mini")
+    monkeypatch.setattr("llmcourse._base.hub.find_access", lambda *args: Access("closed"))
+    monkeypatch.setitem(catalogue.BASES, "mistral-7b", replace(catalogue.base("mistral-7b"), stand_in=None))
+    with pytest.raises(CourseError, match="accept its conditions on https:"):
+        models.load("mistral-7b")
+    assert models.load("phi-3-mini") is loaded
+
+
 def test_a_model_that_cannot_be_read_says_so(hub, t4):
     folder = hub("mistral-7b")
     (folder / "model.safetensors").unlink()

@@ -294,7 +294,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     model = Model(stop_after=2)
     monkeypatch.setattr(models, "load", lambda name: None)
     ask = model.load()
-    monkeypatch.setattr(shards, "before_and_after", lambda loaded, task, folder, rows: ask(rows))
+    monkeypatch.setattr(shards, "before_and_after", lambda loaded, task, folder, rows, check: ask(rows))
     command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
     assert cli.main([*command, "--out", "out.csv"]) == 130
     assert "To resume, run the same command again" in capsys.readouterr().err
@@ -307,6 +307,36 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     assert model.asked == list(range(1, 26)) and table()[24]["comment"] == "'=text 24"
     assert cli.main(command) == 0  # to standard output, the same table
     assert capsys.readouterr().out == (tmp_path / "out.csv").read_text()
+
+
+def test_an_adapter_is_checked_once_in_a_run(monkeypatch):
+    written("in.csv")
+    checks = []
+    monkeypatch.setattr(models, "load", lambda name: None)
+
+    def ask(loaded, task, folder, rows, check):
+        checks.append((len(rows), check))
+        return answers(rows)
+
+    monkeypatch.setattr(shards, "before_and_after", ask)
+    for _ in range(2):
+        checks.clear()
+        assert shards.predict_file(models.shipped_adapter("support"), "in.csv", "out.csv", {"message": "text"}) == 35
+        assert checks == [(10, True), (10, False), (10, False), (5, False)]
+
+
+def test_quotation_marks_of_a_file_mean_what_the_user_says(monkeypatch, capsys):
+    Path("in.csv").write_text('text\n"a quote that is never closed\nb\n')
+    monkeypatch.setattr(models, "load", lambda name: None)
+    monkeypatch.setattr(shards, "before_and_after", lambda loaded, task, folder, rows, check: answers(rows))
+    adapter = models.shipped_adapter("support")
+    with pytest.raises(CourseError, match="line 2 opens a quotation mark that is never closed"):
+        shards.predict_file(adapter, "in.csv", columns={"message": "text"})
+    assert shards.predict_file(adapter, "in.csv", "out.csv", {"message": "text"}, quotes="none") == 2
+    assert [line["message"] for line in table()] == ['"a quote that is never closed', "b"]
+    command = ["predict", "--task", "support", "--file", "in.csv", "--column", "message=text", "--out", "other.csv"]
+    assert cli.main(command) == 2 and cli.main([*command, "--quotes", "none"]) == 0
+    assert table("other.csv") == table()
 
 
 def test_the_result_takes_the_place_of_nothing_else(tmp_path):

@@ -48,6 +48,17 @@ def test_pushes_run_the_tests_and_weeks_the_newest():
     assert versions == PYTHONS == jobs("ci.yml")["test"]["strategy"]["matrix"]["python"]
 
 
+def test_a_release_waits_for_the_tests_on_colabs_versions():
+    release = jobs("release.yml")
+    (publishing,) = [
+        job for job in release.values() if any("gh release" in step.get("run", "") for step in job["steps"])
+    ]
+    assert publishing["needs"] == "colab-versions" and "if" not in publishing
+    waited_for = release["colab-versions"]
+    assert "make test-colab" in [step.get("run") for step in waited_for["steps"]]
+    assert "if" not in waited_for and not waited_for.get("continue-on-error")
+
+
 @pytest.mark.parametrize(
     ("target", "file"), [("test-colab", "constraints-colab.txt"), ("test-newest", ""), ("test", "constraints.txt")]
 )

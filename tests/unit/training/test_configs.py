@@ -24,6 +24,14 @@ def test_lm_head_is_refused():
     assert "refused" in TALK_NOTES["target_modules: lm_head"]
 
 
+def test_a_rank_above_the_models_width_is_refused(tiny):
+    assert configs.lora_config(TALK.changed(r=32), tiny.model.config).r == 32
+    with pytest.raises(
+        CourseError, match=r"r=33, but the model's vectors have 32 numbers.* Lower r, for instance r=16"
+    ):
+        configs.lora_config(TALK.changed(r=33), tiny.model.config)
+
+
 @pytest.mark.parametrize("name", ["warmup_ratio", "overwrite_output_dir", "max_seq_length"])
 def test_removed_arguments_are_removed(name, tmp_path):
     from trl import SFTConfig

@@ -8,11 +8,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import small
 import torch
-from small import TRAINING_ROWS, TWO_EPOCHS, adapter_of
+from small import ONE_EPOCH, TRAINING_ROWS, TWO_EPOCHS, adapter_of
 
 from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
@@ -20,6 +21,7 @@ from llmcourse.training import configs, finetuning
 from llmcourse.training.batches import accumulation_steps
 from llmcourse.training.checkpoints import last_checkpoint
 from llmcourse.training.examples import training_rows
+from llmcourse.training.recipes import Optimizer
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding, over processes
 
@@ -38,6 +40,12 @@ def test_micro_batches_add_up_to_the_batch(make_tiny, tmp_path):
         adapters.append(adapter_of(loaded))
     for name in adapters[0]:
         assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-4), name
+
+
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_each_optimiser_of_a_recipe_trains_with_the_courses_packages(tiny, tmp_path, optimizer):
+    run = finetuning.finetune(tiny, SARCASM, TRAINING_ROWS[:8], ONE_EPOCH.changed(optimizer=optimizer), tmp_path)
+    assert run.steps == 2
 
 
 def test_training_changes_the_adapter_and_nothing_else(tiny, tmp_path):

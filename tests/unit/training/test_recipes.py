@@ -1,9 +1,12 @@
 """Recipes refuse nonsense; what the course says of the talk's settings is what today's libraries do."""
 
+import re
+from dataclasses import fields
+
 import pytest
 
 from llmcourse import CourseError
-from llmcourse.training.recipes import QUICK, TALK
+from llmcourse.training.recipes import QUICK, TALK, Recipe
 
 
 def test_talk_holds_the_talks_numbers():
@@ -12,18 +15,59 @@ def test_talk_holds_the_talks_numbers():
     assert TALK.batch_rows == 1 * 8 and TALK.max_length == 512
 
 
+NAN, INF = float("nan"), float("inf")
+NO_NUMBERS = ("8", None, [8], 1j)
+NO_COUNTS = (NAN, INF, 1.5, True, *NO_NUMBERS)
+COUNTS = ("r", "alpha", "batch_rows", "micro_batch_tokens", "max_length", "save_steps")
+WRONG = [
+    *((name, NO_COUNTS, "a whole number is needed, for instance") for name in COUNTS),
+    *((name, (0, -1), "must be more than 0, for instance") for name in (*COUNTS, "upper_layers")),
+    *((name, (10**9, 10**400), "must be less than 1,000,000,000, for instance") for name in (*COUNTS, "upper_layers")),
+    ("upper_layers", (NAN, INF, 1.5, True, "all"), "a whole number (or None, for all layers) is needed"),
+    *((name, (-0.1, -INF, NAN), "must be 0 or more, for instance") for name in ("dropout", "warmup", "weight_decay")),
+    *((name, (0, -1, -INF, NAN), "must be more than 0, for instance") for name in ("learning_rate", "beta2", "epochs")),
+    *((name, (1, INF, 10**400), "must be less than 1, for instance") for name in ("dropout", "warmup", "beta2")),
+    *((name, (1e9, INF), "must be less than 1,000,000,000, for") for name in ("learning_rate", "weight_decay")),
+    ("epochs", (1001, 10**400, INF), "must be 1,000 or less, for instance epochs=3"),
+    *(
+        (name, (True, *NO_NUMBERS), "a number is needed, for instance")
+        for name in ("dropout", "warmup", "weight_decay", "learning_rate", "beta2", "epochs")
+    ),
+    ("seed", NO_COUNTS, "a whole number is needed, for instance seed=42"),
+    ("seed", (-1,), "must be 0 or more, for instance seed=42"),
+    ("seed", (2**32, 10**400), "must be less than 4,294,967,296, for instance seed=42"),
+    ("scheduler", ("sudden", "", 1, None), "use linear, constant or cosine."),
+    (
+        "optimizer",
+        ("foo", "", 1, None, "galore_adamw", "lomo", "adamw_torch_4bit"),
+        "use adamw_torch, adamw_torch_fused,",
+    ),
+    *(
+        (name, (0, 1, "yes", None), "True or False is needed, for instance")
+        for name in ("instruction", "checkpointing")
+    ),
+    ("target_modules", ((), ["q_proj"], "q_proj", (1,), None), "a tuple of matrices' names is needed, for instance"),
+    ("target_modules", (("q_proj", "nope"), (".*",), ("",)), "in target_modules; use q_proj, k_proj, v_proj, o_proj,"),
+    ("target_modules", (("q_proj", "lm_head"),), "Leave it out of target_modules"),
+    ("name", (1, None), "a text is needed"),
+    ("rank", (8,), "A recipe has no 'rank'. It has: name, r, alpha"),
+    ("learnin_rate", (1,), "Did you mean 'learning_rate'?"),
+]
+
+
 @pytest.mark.parametrize(
-    "change",
+    ("name", "value", "message"),
     [
-        {"r": 0},
-        {"epochs": -1},
-        {"dropout": 1.0},
-        {"scheduler": "sudden"},
-        {"rank": 8},
-        {"r": 2.0},
-        {"upper_layers": "all"},
+        pytest.param(name, value, message, id=f"{name}={value!r:.20}")
+        for name, values, message in WRONG
+        for value in values
     ],
 )
-def test_nonsense_is_refused(change):
-    with pytest.raises(CourseError, match=next(iter(change))):
-        QUICK.changed(**change)
+def test_an_absurd_value_gets_a_short_message(name, value, message):
+    with pytest.raises(CourseError, match=re.escape(message)) as caught:
+        QUICK.changed(**{name: value})
+    assert name in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_every_field_is_among_them():
+    assert {field.name for field in fields(Recipe)} <= {name for name, _, _ in WRONG}

@@ -13,7 +13,7 @@ from llmcourse import CourseError, models, predict
 from llmcourse._base import hardware
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import attention, catalogue
-from llmcourse.training import configs, finetuning
+from llmcourse.training import configs, finetuning, recipes
 from llmcourse.training.recipes import QUICK, TALK, Recipe
 from llmcourse.training.trainer import LabelTrainer
 
@@ -100,7 +100,7 @@ def everything_computes_in_float16(load, folder):
 
 
 def without_refusal(patch):
-    patch.setattr(configs, "refuse_lm_head", lambda recipe: None)
+    patch.setattr(recipes, "ALL_LINEAR", (*recipes.ALL_LINEAR, "lm_head"))
 
 
 def dtype_as_torch_answers_on_a_t4(patch):
