@@ -17,25 +17,23 @@ from small import TRAINING_ROWS, TWO_EPOCHS, adapter_of
 from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
 from llmcourse.training import configs, finetuning
-from llmcourse.training.batches import accumulation_steps
 from llmcourse.training.checkpoints import last_checkpoint
-from llmcourse.training.examples import training_rows
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding, over processes
 
 
 def test_micro_batches_add_up_to_the_batch(make_tiny, tmp_path):
     """The same adapter whether a step's 4 rows go through the model at once or in several micro-batches."""
-    adapters = []
+    adapters, runs = [], []
     for tokens in (10_000, 100):
         loaded = make_tiny(3)
         # plain gradient descent: Adam would blow float noise up where a gradient is nearly zero
         recipe = TWO_EPOCHS.changed(micro_batch_tokens=tokens, optimizer="sgd", learning_rate=1.0)
-        examples, _ = training_rows(loaded, SARCASM, TRAINING_ROWS, recipe)
-        lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
-        assert (accumulation_steps(lengths, recipe) > 1) == (tokens == 100)
-        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(tokens))
+        run = finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(tokens))
+        assert run.micro_tokens <= tokens and run.micro_rows == {10_000: 4, 100: 2}[tokens]
+        runs.append(run)
         adapters.append(adapter_of(loaded))
+    assert runs[0].losses == pytest.approx(runs[1].losses, abs=1e-4)
     for name in adapters[0]:
         assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-4), name
 
