@@ -93,10 +93,13 @@ _TYPES = {
     Number: "a number",
     bool: "True or False",
     str: "a text",
-    int | None: "a whole number (or None)",
+    int | None: "a whole number (or None, {none})",
     tuple[str, ...]: "a tuple of matrices' names",
 }
 """The fields' types, in the words of a message."""
+
+_NONE = {"upper_layers": "for all layers", "micro_batch_tokens": "for what the GPU has memory for"}
+"""What None means for a field that may be None."""
 
 
 def _explain(error: ValidationError) -> str:
@@ -120,7 +123,7 @@ def _explain(error: ValidationError) -> str:
         return f"{name} is {value!s:.30}; it must be {limit}{example}."
     if first["type"] == "string_pattern_mismatch":
         return f"{value!r:.60} in {name} is no name of a matrix{example}."
-    needed = _TYPES.get(get_type_hints(Recipe)[name], "another type")
+    needed = _TYPES.get(get_type_hints(Recipe)[name], "another type").format(none=_NONE.get(name))
     return f"{name}={value!r:.60} does not fit; {needed} is needed{example}."
 
 

@@ -37,6 +37,8 @@ def test_gears_choose_what_exists_and_fits(name):
         tokens = gears.row_tokens(gear.recipe)
         assert planner.largest_micro_batch(model, gear.recipe, tokens, planner.T4_GIB - 1) == gear.recipe.batch_rows
         assert needs.gpu_gib < planner.T4_GIB
+        # it needs no account, and while it is loaded and hashed it fits the 12.7 GiB of a Colab that has a T4
+        assert not needs.gated and model.prequantised and needs.download_gib < 6
 
 
 def test_preflight_looks_at_the_model_that_is_asked_for():

@@ -344,7 +344,7 @@ def test_the_demo_in_the_t4_gear_is_the_demo_of_the_cpu(hub, t4, tmp_path, monke
 
     from llmcourse import cli
 
-    hub("mistral-7b")
+    hub("mistral-7b-4bit", prequantised=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(hardware.GEAR_VARIABLE, "cpu")  # --gear goes before it
     lines = [
