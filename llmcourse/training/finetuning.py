@@ -20,13 +20,13 @@ from llmcourse.models import catalogue
 from llmcourse.models.loading import LoadedModel
 from llmcourse.training import checks, planner
 from llmcourse.training.batches import MOST_TOKENS, process_count, rows_per_process
-from llmcourse.training.checkpoints import remove_checkpoints, resume_from, seconds_before, step_of
+from llmcourse.training.checkpoints import remove_checkpoints, resume_from, seconds_before, skipped_before, step_of
 from llmcourse.training.configs import lora_config, sft_config
 from llmcourse.training.examples import token_lengths, training_rows
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
-    from llmcourse.training.callbacks import Progress
+    from llmcourse.training.callbacks import Progress, Watch
     from llmcourse.training.trainer import LabelTrainer
 
 
@@ -39,6 +39,8 @@ class TrainingRun:
     seconds: float
     """Wall time of training, including what an interrupted run used up to the checkpoint it resumed from."""
     steps: int
+    skipped_steps: int
+    """Steps that changed nothing, because their gradients overflowed float16."""
     rows: int
     cut_rows: int
     """Rows whose text was shortened to fit the recipe's max_length."""
@@ -54,7 +56,7 @@ class TrainingRun:
     checkpointing: bool
     """Whether activations were recomputed in the backward pass."""
     notes: list[str] = field(default_factory=list)
-    """What little GPU memory forced upon the run, a sentence each."""
+    """What little GPU memory or float16 forced upon the run, a sentence each."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as an adapter's card and a results file hold it."""
@@ -84,14 +86,17 @@ class _Job:
         import torch
         from accelerate import PartialState
 
+        from llmcourse.training.callbacks import Watch
+
         # 1. Find where to resume
         with PartialState().main_process_first():
             checkpoint = resume_from(self.folder)
         start = time.perf_counter() - seconds_before(checkpoint)
+        watch = Watch(self.stop, self.progress, lambda: time.perf_counter() - start, skipped_before(checkpoint))
         trainer = None
         try:
             # 2. Build TRL's trainer, and look at what it would learn
-            trainer = self._trainer(recipe, most_tokens, lambda: time.perf_counter() - start)
+            trainer = self._trainer(recipe, most_tokens, watch)
             checks.check_rows(trainer.train_dataset, self.loaded.tokenizer, self.task, self.rows)
             trainable = sum(p.numel() for p in trainer.adapted.parameters() if p.requires_grad)
             checks.check_trainable(trainable)
@@ -113,10 +118,16 @@ class _Job:
         self.loaded.model = trainer.adapted.eval()
         # a model that still recomputes activations in a later run would be slower without having been asked to
         self.loaded.model.gradient_checkpointing_disable()
+        notes = list(self.notes)
+        if watch.skipped:
+            notes.append(
+                f"{watch.skipped} of {state.global_step} steps were skipped: their gradients overflowed float16."
+            )
         return TrainingRun(
             losses=[entry["loss"] for entry in state.log_history if "loss" in entry],
             seconds=time.perf_counter() - start,
             steps=state.global_step,
+            skipped_steps=watch.skipped,
             rows=len(self.examples),
             cut_rows=self.cut_rows,
             trainable=trainable,
@@ -125,15 +136,14 @@ class _Job:
             micro_tokens=trainer.micro_tokens,
             processes=process_count(),
             checkpointing=recipe.checkpointing,
-            notes=list(self.notes),
+            notes=notes,
         )
 
-    def _trainer(self, recipe: Recipe, most_tokens: int, seconds: Callable[[], float]) -> "LabelTrainer":
+    def _trainer(self, recipe: Recipe, most_tokens: int, watch: "Watch") -> "LabelTrainer":
         """Return a trainer with a fresh adapter on the model."""
         import transformers
         from datasets import Dataset
 
-        from llmcourse.training.callbacks import Watch
         from llmcourse.training.trainer import LabelTrainer
 
         transformers.set_seed(recipe.seed)
@@ -144,7 +154,7 @@ class _Job:
                 train_dataset=Dataset.from_list(self.examples),
                 processing_class=self.loaded.tokenizer,
                 peft_config=lora_config(recipe, self.loaded.model.config),
-                callbacks=[Watch(self.stop, self.progress, seconds)],
+                callbacks=[watch],
             )
         except ValueError as error:
             raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
