@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> None:
     if options.out and processes.is_main():
         with files.folder_aside(options.out) as aside:
             shutil.copytree(folder, aside, dirs_exist_ok=True)
-    if training["cut_rows"]:
-        print(shared.describe_cut(training))
+    for note in shared.notes_on(training):
+        print(note)
     print(
         f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}."
         f" Adapter: {options.out or folder}"

@@ -288,13 +288,18 @@ def describe(experiment: "Experiment") -> str:
     return "\n".join(lines)
 
 
-def describe_cut(training: Mapping[str, Any]) -> str:
-    """Return how many texts a training cut, and how to keep them whole."""
-    return (
-        f"Note: {training['cut_rows']:,} of {training['rows']:,} training rows were too long for the recipe's"
-        " max_length and were cut at their ends. Test rows are not cut. To keep them whole, raise it:"
-        " --set max_length=TOKENS."
-    )
+def notes_on(training: Mapping[str, Any]) -> list[str]:
+    """Return what to know about a training besides its result: texts that were cut, steps that were skipped, and what
+    little memory forced upon it. A sentence each."""
+    notes = list(training.get("notes", []))
+    if training["cut_rows"]:
+        notes.insert(
+            0,
+            f"{training['cut_rows']:,} of {training['rows']:,} training rows were too long for the recipe's max_length"
+            " and were cut at their ends. Test rows are not cut. To keep them whole, raise it:"
+            " --set max_length=TOKENS.",
+        )
+    return [f"Note: {note}" for note in notes]
 
 
 def print_comparison(report_path: Path) -> None:

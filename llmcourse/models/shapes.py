@@ -168,8 +168,8 @@ def targets(paths: Sequence[str], architecture: str, names: Sequence[str]) -> li
         else:
             known = ", ".join(dict.fromkeys(path.rsplit(".", 1)[-1] for path in paths))
             raise CourseError(
-                f"A layer of {architecture} has no matrix that the course knows as {name}. It has {known}. Leave {name} out"
-                " of target_modules, or take another model."
+                f"A layer of {architecture} has no matrix that the course knows as {name}. It has {known}. Leave {name}"
+                " out of target_modules, or take another model."
             )
     return list(chosen)
 

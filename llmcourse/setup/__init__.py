@@ -5,6 +5,7 @@ once; the other names are imported when they are first used (PEP 562).
 """
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base import hardware
@@ -23,12 +24,21 @@ _HOMES = {
     "needs": "gears",
 }
 
-__all__ = ["GEARS", "Finding", "Gear", "check", "check_machine", "gear", "machine", "needs", "steps"]
+__all__ = ["GEARS", "Finding", "Gear", "check", "check_machine", "gear", "machine", "needs", "runs_folder", "steps"]
 
 
 def machine() -> hardware.Hardware:
     """Return what this machine has: device, memory, and the number type that suits it. Imports torch."""
     return hardware.detect()
+
+
+def runs_folder() -> Path:
+    """Return where notebooks keep what they computed.
+
+    On Colab this is `runs` beside the notebook, which the file panel shows. In a clone it is the `runs` beside the
+    notebooks' folder, which the command line uses too.
+    """
+    return Path("runs") if hardware.on_colab() else Path("../runs")
 
 
 def __getattr__(name: str) -> Any:

@@ -222,11 +222,15 @@ def _cache(facts: Facts, needs: Needs) -> Finding | None:
     return Finding("cache", "stop", f"{facts.cache} cannot be written", remedy)
 
 
-def _disk(facts: Facts, needs: Needs) -> Finding:
+def _missing_gib(facts: Facts, needs: Needs) -> float:
+    """Return how many GiB are still to be downloaded."""
     if needs.fallback and facts.access.refused:
-        missing = needs.fallback_gib  # we do not check how much of the stand-in is cached
-    else:
-        missing = 0.0 if facts.access.cached else max(0.0, needs.download_gib - facts.cached_gib)
+        return needs.fallback_gib  # we do not check how much of the stand-in is cached
+    return 0.0 if facts.access.cached else max(0.0, needs.download_gib - facts.cached_gib)
+
+
+def _disk(facts: Facts, needs: Needs) -> Finding:
+    missing = _missing_gib(facts, needs)
     what = f"{facts.cache_free_gib:.0f} GiB free, {missing:.1f} to come"
     if missing and facts.cache_free_gib < missing + SPARE_GIB:
         elsewhere = facts.setting(needs.cache_variable, "/another/folder")
@@ -239,8 +243,15 @@ def _disk(facts: Facts, needs: Needs) -> Finding:
 def _time(facts: Facts, needs: Needs) -> Finding | None:
     if not needs.minutes:
         return None
-    total = sum(minutes for _, minutes in needs.minutes)
-    what = f"about {total:.0f} minutes: " + ", ".join(f"{step} {minutes:.2g}" for step, minutes in needs.minutes)
+    missing, steps = _missing_gib(facts, needs), dict(needs.minutes)
+    if "download" in steps:
+        # each downloaded file is compared with the hub's hash when it is first loaded
+        download = {"download": steps.pop("download") * missing / needs.download_gib}
+        if facts.hash_gib_s:
+            download["hashing"] = missing / facts.hash_gib_s / 60
+        steps = {**(download if missing else {}), **steps}
+    total = sum(steps.values())
+    what = f"about {total:.0f} minutes: " + ", ".join(f"{step} {minutes:.2g}" for step, minutes in steps.items())
     if facts.machine.colab and total > LONG_MINUTES:
         remedy = "Keep the tab open. After a disconnect, Runtime > Run all continues where it stopped"
         return Finding("time", "note", what, remedy)

@@ -49,6 +49,11 @@ def seconds_before(checkpoint: Path | None) -> float:
     return files.read_seal(checkpoint)["seconds"] if checkpoint else 0.0
 
 
+def skipped_before(checkpoint: Path | None) -> int:
+    """Return how many steps had been skipped up to a checkpoint, as its seal says; 0 without a checkpoint."""
+    return files.read_seal(checkpoint).get("skipped", 0) if checkpoint else 0
+
+
 def remove_checkpoints(folder: Path) -> None:
     """Remove all checkpoints of a training, and what the Trainer writes beside them."""
     for path in folder.glob("checkpoint-*"):

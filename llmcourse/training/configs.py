@@ -12,7 +12,7 @@ from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models.shapes import shape_of
 from llmcourse.predict.prompts import Prompt
-from llmcourse.training.batches import process_count
+from llmcourse.training.batches import rows_per_process
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "Lo
     )
 
 
-def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1) -> "SFTConfig":
+def sft_config(recipe: Recipe, output_dir: str | Path) -> "SFTConfig":
     """Return TRL's SFTConfig with the recipe's numbers, for this machine.
 
-    `accumulation` micro-batches in each process make one optimiser step (see `batches.accumulation_steps`).
+    A batch holds all rows of an optimiser step. `trainer.LabelTrainer` divides it into micro-batches.
     """
     from trl import SFTConfig
 
@@ -72,9 +72,8 @@ def sft_config(recipe: Recipe, output_dir: str | Path, accumulation: int = 1) ->
         return SFTConfig(
             output_dir=str(output_dir),
             num_train_epochs=recipe.epochs,
-            per_device_train_batch_size=recipe.batch_rows // (accumulation * process_count()),
-            gradient_accumulation_steps=accumulation,
-            train_sampling_strategy="batch_rebalance",  # similar lengths together; resumes exactly
+            per_device_train_batch_size=rows_per_process(recipe),
+            train_sampling_strategy="batch_rebalance",  # the same work for each process; resumes exactly
             learning_rate=recipe.learning_rate,
             lr_scheduler_type=schedule,
             warmup_steps=recipe.warmup,  # below 1 it is a share of all steps

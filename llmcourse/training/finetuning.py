@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 from llmcourse._base import files, hardware
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
+from llmcourse.models import catalogue
 from llmcourse.models.loading import LoadedModel
 from llmcourse.training import checks, planner
-from llmcourse.training.batches import accumulation_steps, halvings, process_count, rows_per_process
-from llmcourse.training.checkpoints import remove_checkpoints, resume_from, seconds_before, step_of
+from llmcourse.training.batches import MOST_TOKENS, process_count, rows_per_process
+from llmcourse.training.checkpoints import remove_checkpoints, resume_from, seconds_before, skipped_before, step_of
 from llmcourse.training.configs import lora_config, sft_config
 from llmcourse.training.examples import token_lengths, training_rows
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
-    from llmcourse.training.callbacks import Progress
+    from llmcourse.training.callbacks import Progress, Watch
     from llmcourse.training.trainer import LabelTrainer
 
 
@@ -38,6 +39,8 @@ class TrainingRun:
     seconds: float
     """Wall time of training, including what an interrupted run used up to the checkpoint it resumed from."""
     steps: int
+    skipped_steps: int
+    """Steps that changed nothing, because their gradients overflowed float16."""
     rows: int
     cut_rows: int
     """Rows whose text was shortened to fit the recipe's max_length."""
@@ -46,12 +49,14 @@ class TrainingRun:
     resumed_from: int
     """The optimiser step at which the run resumed; 0 for a run from the start."""
     micro_rows: int
-    """Rows that went through the model at once."""
+    """The most rows that went through the model at once; 0 if a resumed run had no step left."""
+    micro_tokens: int
+    """The most padded tokens that went through the model at once."""
     processes: int
     checkpointing: bool
     """Whether activations were recomputed in the backward pass."""
     notes: list[str] = field(default_factory=list)
-    """What little GPU memory forced upon the run, a sentence each."""
+    """What little GPU memory or float16 forced upon the run, a sentence each."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as an adapter's card and a results file hold it."""
@@ -76,19 +81,22 @@ class _Job:
     progress: "Progress | None"
     notes: list[str] = field(default_factory=list)
 
-    def attempt(self, recipe: Recipe, micro_rows: int) -> TrainingRun:
-        """Train from the last whole checkpoint to the end, `micro_rows` rows at once."""
+    def attempt(self, recipe: Recipe, most_tokens: int) -> TrainingRun:
+        """Train from the last whole checkpoint to the end, with at most so many padded tokens at once."""
         import torch
         from accelerate import PartialState
+
+        from llmcourse.training.callbacks import Watch
 
         # 1. Find where to resume
         with PartialState().main_process_first():
             checkpoint = resume_from(self.folder)
         start = time.perf_counter() - seconds_before(checkpoint)
+        watch = Watch(self.stop, self.progress, lambda: time.perf_counter() - start, skipped_before(checkpoint))
         trainer = None
         try:
             # 2. Build TRL's trainer, and look at what it would learn
-            trainer = self._trainer(recipe, micro_rows, lambda: time.perf_counter() - start)
+            trainer = self._trainer(recipe, most_tokens, watch)
             checks.check_rows(trainer.train_dataset, self.loaded.tokenizer, self.task, self.rows)
             trainable = sum(p.numel() for p in trainer.adapted.parameters() if p.requires_grad)
             checks.check_trainable(trainable)
@@ -110,40 +118,47 @@ class _Job:
         self.loaded.model = trainer.adapted.eval()
         # a model that still recomputes activations in a later run would be slower without having been asked to
         self.loaded.model.gradient_checkpointing_disable()
+        notes = list(self.notes)
+        if watch.skipped:
+            notes.append(
+                f"{watch.skipped} of {state.global_step} steps were skipped: their gradients overflowed float16."
+            )
         return TrainingRun(
             losses=[entry["loss"] for entry in state.log_history if "loss" in entry],
             seconds=time.perf_counter() - start,
             steps=state.global_step,
+            skipped_steps=watch.skipped,
             rows=len(self.examples),
             cut_rows=self.cut_rows,
             trainable=trainable,
             resumed_from=step_of(checkpoint) if checkpoint else 0,
-            micro_rows=micro_rows,
+            micro_rows=trainer.micro_rows,
+            micro_tokens=trainer.micro_tokens,
             processes=process_count(),
             checkpointing=recipe.checkpointing,
-            notes=list(self.notes),
+            notes=notes,
         )
 
-    def _trainer(self, recipe: Recipe, micro_rows: int, seconds: Callable[[], float]) -> "LabelTrainer":
+    def _trainer(self, recipe: Recipe, most_tokens: int, watch: "Watch") -> "LabelTrainer":
         """Return a trainer with a fresh adapter on the model."""
         import transformers
         from datasets import Dataset
 
-        from llmcourse.training.callbacks import Watch
         from llmcourse.training.trainer import LabelTrainer
 
         transformers.set_seed(recipe.seed)
         try:
             trainer = LabelTrainer(
                 model=self.loaded.model,
-                args=sft_config(recipe, self.folder, rows_per_process(recipe) // micro_rows),
+                args=sft_config(recipe, self.folder),
                 train_dataset=Dataset.from_list(self.examples),
                 processing_class=self.loaded.tokenizer,
                 peft_config=lora_config(recipe, self.loaded.model.config),
-                callbacks=[Watch(self.stop, self.progress, seconds)],
+                callbacks=[watch],
             )
         except ValueError as error:
             raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
+        trainer.most_tokens = most_tokens
         trainer.remove_callback(transformers.PrinterCallback)
         full_precision_adapter(trainer.adapted)
         if recipe.upper_layers is not None:
@@ -174,7 +189,7 @@ def finetune(
 
     Checkpoints go to `folder` and stay there; remove them once the adapter is saved. With `resume`, an interrupted run
     goes on from its last whole checkpoint and ends with the adapter it would have had. When the GPU's memory does not
-    suffice, fewer rows go through the model at once (see `fit_memory`). `progress(step, steps, loss)` is called when
+    suffice, less goes through the model at once (see `fit_memory`). `progress(step, steps, loss)` is called when
     training begins, with the loss None, and after each optimiser step.
 
     Raises Interrupted after Ctrl-C (a checkpoint is written first), and CourseError when training cannot work or broke
@@ -185,28 +200,50 @@ def finetune(
     checks.check_steps(len(rows), recipe)
     loaded.drop_adapter()
     examples, cut_rows = training_rows(loaded, task, rows, recipe)
-    lengths = token_lengths(loaded, examples)
-    micro_rows = rows_per_process(recipe) // accumulation_steps(lengths, recipe)
+    longest = max(token_lengths(loaded, examples))
+    most_tokens = _most_tokens(loaded, recipe, longest)
     if not resume:
         remove_checkpoints(folder)
     with _no_dataset_bars(), _stop_gently() as stop:
         job = _Job(loaded, task, rows, examples, cut_rows, folder, stop, progress)
-        return fit_memory(job.attempt, recipe, micro_rows, job.notes, loaded.name, max(lengths))
+        return fit_memory(job.attempt, recipe, most_tokens, longest, job.notes, loaded.name)
+
+
+def _most_tokens(loaded: LoadedModel, recipe: Recipe, longest: int) -> int:
+    """Return how many padded tokens may go through the model at once: the recipe's number, or what the GPU has room
+    for.
+
+    They are never fewer than those of the `longest` row. Raises CourseError when the recipe's are.
+    """
+    if recipe.micro_batch_tokens is not None:
+        if longest > recipe.micro_batch_tokens:
+            raise CourseError(
+                f"A training row of {longest} tokens does not fit micro_batch_tokens={recipe.micro_batch_tokens}."
+                f" Lower max_length, or raise it: --set micro_batch_tokens={longest}."
+            )
+        tokens = recipe.micro_batch_tokens
+    else:
+        machine, base = hardware.detect(), catalogue.BASES.get(loaded.name)
+        tokens = MOST_TOKENS
+        if machine.gpu_gib is not None and base is not None:
+            nf4 = getattr(loaded.model, "is_loaded_in_4bit", False)
+            tokens = planner.micro_batch_tokens(base, recipe, machine.gpu_gib, dtype=machine.dtype, nf4=nf4)
+    return max(longest, min(tokens, rows_per_process(recipe) * longest))
 
 
 def fit_memory(
     attempt: Callable[[Recipe, int], TrainingRun],
     recipe: Recipe,
-    micro_rows: int,
+    most_tokens: int,
+    longest: int,
     notes: list[str],
     model: str,
-    length: int,
 ) -> TrainingRun:
-    """Call `attempt(recipe, micro_rows)`, and again with less at once as often as the GPU's memory does not suffice.
+    """Call `attempt(recipe, most_tokens)`, and again with less at once as often as the GPU's memory does not suffice.
 
-    First fewer rows go through the model at once, in more micro-batches. Then, again from all rows, activations are
-    recomputed in the backward pass. The rows of an optimiser step stay the same, and an attempt resumes from the
-    checkpoints of the one before. `notes` gets a sentence for each step down.
+    First fewer padded tokens go through the model at once, down to the `longest` row's. Then, again from all,
+    activations are recomputed in the backward pass. The rows of an optimiser step stay the same, and an attempt resumes
+    from the checkpoints of the one before. `notes` gets a sentence for each step down.
 
     Raises CourseError with the planner's advice when one row, recomputed, does not fit. Beside other processes the
     first attempt decides: one process cannot try again while the others wait for it.
@@ -216,38 +253,42 @@ def fit_memory(
 
     if process_count() > 1:
         try:
-            return attempt(recipe, micro_rows)
+            return attempt(recipe, most_tokens)
         except torch.OutOfMemoryError:
             raise CourseError(
-                f"Out of GPU memory with {_rows(micro_rows)} at once in each process. Start again with"
-                f" --set micro_batch_tokens={max(1, recipe.micro_batch_tokens // 2)}, or --set checkpointing=True."
+                f"Out of GPU memory with {most_tokens:,} padded tokens at once in each process. Start again with"
+                f" --set micro_batch_tokens={max(longest, most_tokens // 2)}, or --set checkpointing=True."
             ) from None
     for checkpointing in sorted({recipe.checkpointing, True}):
         if checkpointing and not recipe.checkpointing:
-            notes.append("Out of GPU memory with 1 row at once: activations are recomputed (checkpointing).")
-        tried, smaller = recipe.changed(checkpointing=checkpointing), halvings(recipe.batch_rows, micro_rows)
+            notes.append("Out of GPU memory with one row at once: activations are recomputed (checkpointing).")
+        tried, smaller = recipe.changed(checkpointing=checkpointing), _halvings(most_tokens, longest)
 
         def reduce(smaller: Iterator[int] = smaller) -> int:
-            rows = next(smaller)
-            if rows:
-                notes.append(f"Out of GPU memory: {_rows(rows)} at once.")
-            return rows
+            tokens = next(smaller)
+            if tokens:
+                notes.append(f"Out of GPU memory: at most {tokens:,} padded tokens at once.")
+            return tokens
 
         def try_once(batch_size: int, tried: Recipe = tried) -> TrainingRun:
             return attempt(tried, batch_size)
 
         try:
-            return find_executable_batch_size(try_once, starting_batch_size=micro_rows, reduce_batch_size_fn=reduce)()
+            return find_executable_batch_size(try_once, starting_batch_size=most_tokens, reduce_batch_size_fn=reduce)()
         except RuntimeError as error:
             if "No executable batch size" not in str(error):
                 raise
     gpu_gib = hardware.detect().gpu_gib or planner.T4_GIB
-    advice = planner.advice(model, recipe.changed(checkpointing=True), length, gpu_gib)
-    raise CourseError(f"Not even one row of {length} tokens fits the GPU's memory. {advice}")
+    advice = planner.advice(model, recipe.changed(checkpointing=True), longest, gpu_gib)
+    raise CourseError(f"Not even one row of {longest} tokens fits the GPU's memory. {advice}")
 
 
-def _rows(count: int) -> str:
-    return f"{count} row{'s' * (count > 1)}"
+def _halvings(tokens: int, longest: int) -> Iterator[int]:
+    """Yield half as many tokens each time, down to the longest row's, then 0."""
+    while tokens > longest:
+        tokens = max(tokens // 2, longest)
+        yield tokens
+    yield 0
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ tests/unit/training/test_planner.py compares the parts with bytes that were allo
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,10 @@ T4_GIB = 14.74
 T4_TFLOPS = 4.9
 """What a T4 makes of its 65 in QLoRA training: Mistral-7B took 1.1 s a row of about 200 tokens in Unsloth's public
 notebook, and Hugging Face's own loop is 1.56 times slower (huggingface/blog, unsloth-trl.md). Not measured by us."""
+
+SHARE = 0.8
+"""How much of a GPU's memory a micro-batch may fill by the planner. The rest is for what it leaves out: gaps between
+blocks of memory, other programs, and its own error of up to a quarter of the activations."""
 
 BLOCK = 64
 """Weights that share one absmax in NF4; bitsandbytes' default."""
@@ -221,6 +226,15 @@ def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float
     """Return the most rows at once that fit and that divide the recipe's batch; 0 if not even one fits."""
     sizes = [n for n in range(recipe.batch_rows, 0, -1) if recipe.batch_rows % n == 0]
     return next((n for n in sizes if plan(model, recipe, n, length, **how).fits(gpu_gib)), 0)
+
+
+def micro_batch_tokens(model: Base, recipe: Recipe, gpu_gib: float, **how: Any) -> int:
+    """Return the most padded tokens at once with which a step fills no more than `SHARE` of the GPU; 0 if none fits."""
+
+    def exceeds(tokens: int) -> bool:
+        return not plan(model, recipe, 1, tokens, **how).fits(SHARE * gpu_gib)
+
+    return bisect_left(range(1, 2**20), True, key=exceeds)
 
 
 def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> str:

@@ -85,8 +85,9 @@ class Recipe:
     """How often each row is seen."""
     batch_rows: Count = 16
     """Rows in an optimiser step, however they are spread over micro-batches."""
-    micro_batch_tokens: Count = 1200
-    """Most padded tokens that go through the model at once. Bounds memory and does not change results."""
+    micro_batch_tokens: Count | None = None
+    """Most padded tokens that go through the model at once; None is what the GPU has memory for, by the planner. Bounds
+    memory and does not change results."""
     max_length: Count = 512
     """Longest prompt and answer, in tokens. Longer texts are cut at their end. The answer is never cut."""
     instruction: bool = False
@@ -121,10 +122,13 @@ _TYPES = {
     Number: "a number",
     bool: "True or False",
     str: "a text",
-    int | None: "a whole number (or None, for all layers)",
+    int | None: "a whole number (or None, {none})",
     tuple[str, ...]: "a tuple of matrices' names",
 }
 """The fields' types, in the words of a message."""
+
+_NONE = {"upper_layers": "for all layers", "micro_batch_tokens": "for what the GPU has memory for"}
+"""What None means for a field that may be None."""
 
 
 def _explain(error: ValidationError) -> str:
@@ -136,7 +140,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "literal_error":
         return f"unknown {name} {value!r:.60}; use {first['ctx']['expected'].replace(chr(39), '')}."
     examples = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
-    examples |= {"target_modules": ("q_proj", "v_proj"), "upper_layers": 8}
+    examples |= {"target_modules": ("q_proj", "v_proj"), "upper_layers": 8, "micro_batch_tokens": 1200}
     example = f", for instance {name}={examples[name]!r}" if name in examples else ""
     limits = {
         "greater_than": "more than {gt}",
@@ -149,7 +153,7 @@ def _explain(error: ValidationError) -> str:
         return f"{name} is {value!s:.30}; it must be {limit}{example}."
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    needed = _TYPES.get(get_type_hints(Recipe)[name], "another type")
+    needed = _TYPES.get(get_type_hints(Recipe)[name], "another type").format(none=_NONE.get(name))
     return f"{name}={value!r:.60} does not fit; {needed} is needed{example}."
 
 
@@ -162,6 +166,7 @@ QUICK = Recipe(
     learning_rate=1e-3,
     beta2=0.95,
     epochs=3,
+    micro_batch_tokens=1200,
 )
 """What did best on a split of the bundled training rows, within the minutes that a demo may take on 2 cores."""
 
@@ -206,13 +211,16 @@ TALK_NOTES = {
 """What became of the talk's other settings: refused, ignored, or accepted with a remark (checked by
 tests/unit/training/test_recipes.py)."""
 
-THOROUGH = TALK.changed(name="thorough", learning_rate=1e-4, scheduler="linear", warmup=0.05, dropout=0.0)
-"""The talk's rank, alpha, batch and epochs with a learning rate that suits LoRA, for a T4 with time."""
+THOROUGH = TALK.changed(
+    name="thorough", learning_rate=1e-4, scheduler="linear", warmup=0.05, dropout=0.0, optimizer="adamw_torch"
+)
+"""The talk's rank, alpha, batch and epochs with a learning rate that suits LoRA, for a T4 with time. Adam's moments are
+in float32 on the GPU: for these adapters they take 168 MB, so 8 bits and paging would gain nothing."""
 
 WORKSHOP = THOROUGH.changed(
     name="workshop", learning_rate=2e-4, epochs=1, instruction=False, max_length=256, save_steps=10
 )
-"""A T4 in a workshop: each row once, a short prompt, all 8 rows of a step at once when they are short. 12 minutes at
-most for 1,000 rows by the planner's estimate."""
+"""A T4 in a workshop: each row once, and a short prompt. By the planner's estimate, 12 minutes at most for 1,000
+rows."""
 
 RECIPES = {recipe.name: recipe for recipe in (QUICK, FEW, TALK, THOROUGH, WORKSHOP)}

@@ -12,15 +12,23 @@ import torch
 from peft import PeftModel
 from trl import SFTTrainer
 
+from llmcourse._base import hardware
 from llmcourse._base.errors import CourseError
 from llmcourse.models.shapes import decoder_layers
+from llmcourse.training.batches import MOST_TOKENS, micro_batches, pass_tokens
 
 
 class LabelTrainer(SFTTrainer):
-    """SFTTrainer in which every row weighs the same, and frozen lower layers run once for each row instead of once an
-    epoch."""
+    """SFTTrainer in which every row weighs the same, a step's rows go through the model in micro-batches of similar
+    length, and frozen lower layers run once for each row instead of once an epoch."""
 
     frozen: "FrozenLayers | None" = None
+    most_tokens: int = MOST_TOKENS
+    """Most padded tokens of a micro-batch."""
+    micro_rows: int = 0
+    """Rows of the micro-batch with the most rows so far."""
+    micro_tokens: int = 0
+    """Padded tokens of the micro-batch with the most tokens so far."""
 
     @property
     def adapted(self) -> PeftModel:
@@ -37,6 +45,23 @@ class LabelTrainer(SFTTrainer):
         # what the Trainer divides a step's loss by: rows, not tokens
         rows = torch.tensor(sum(len(batch["labels"]) for batch in batch_samples), device=device)
         return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
+
+    def training_step(
+        self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Run a step's rows forwards and backwards in micro-batches, and return the sum of their losses."""
+        lengths, losses = inputs["attention_mask"].sum(dim=1).tolist(), []
+        parts = micro_batches(lengths, self.most_tokens, pass_tokens(hardware.detect()))
+        for number, rows in enumerate(parts, start=1):
+            longest = max(lengths[row] for row in rows)
+            part = {name: inputs[name][rows, :longest] for name in ("input_ids", "attention_mask", "labels")}
+            self.micro_rows = max(self.micro_rows, len(rows))
+            self.micro_tokens = max(self.micro_tokens, len(rows) * longest)
+            # processes exchange their gradients once a step, with the last micro-batch
+            last = number == len(parts)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
 
     def compute_loss(
         self,

@@ -22,7 +22,7 @@ from llmcourse.data.tasks import SARCASM
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.prompts import Prompt
 from llmcourse.training import finetuning, recipes
-from llmcourse.training.batches import accumulation_steps, rows_per_process
+from llmcourse.training.batches import rows_per_process
 from llmcourse.training.checkpoints import last_checkpoint
 from llmcourse.training.recipes import Recipe
 
@@ -44,43 +44,31 @@ def one_of_two(monkeypatch):
 # -- training --------------------------------------------------------------------------------------------------------
 
 
-def dealt(lengths, batch_rows, parts, accumulation, epochs=2):
-    """For each step the groups of rows that go through the model at once, in whichever process."""
+def dealt(lengths, batch_rows, parts, epochs=2):
+    """For each step the rows of each process."""
     from transformers.trainer_pt_utils import BatchRebalanceSampler
 
-    samplers = [
-        BatchRebalanceSampler(lengths, batch_rows, parts, accumulation, rank=r, drop_last=False) for r in range(parts)
-    ]
+    samplers = [BatchRebalanceSampler(lengths, batch_rows, parts, 1, rank=r, drop_last=False) for r in range(parts)]
     steps = []
     for epoch in range(epochs):
         for sampler in samplers:
             sampler.set_epoch(epoch)
-        groups = [list(sampler) for sampler in samplers]
-        for first in range(0, len(groups[0]), accumulation):
-            steps.append(sorted(sorted(group) for part in groups for group in part[first : first + accumulation]))
+        steps += zip(*map(list, samplers), strict=True)
     return steps
 
 
-def test_two_processes_are_dealt_the_groups_of_one(one_of_two, tmp_path):
+def test_two_processes_are_dealt_the_steps_of_one():
     lengths = [20 + (37 * i) % 90 for i in range(204)]
-    alone = accumulation_steps(lengths, RECIPE)
-    assert alone > 1
-    one_of_two(1)
-    beside = accumulation_steps(lengths, RECIPE)
-    assert beside * 2 == alone
-    ours = dealt(lengths, 8, 2, beside)
-    assert ours == dealt(lengths, 8, 1, alone)
-    for groups in ours[: 204 // 8]:
-        assert sum(map(len, groups)) == 8
-        assert max(len(group) * max(lengths[i] for i in group) for group in groups) <= RECIPE.micro_batch_tokens
-    assert rows_per_process(RECIPE) * 2 == RECIPE.batch_rows and rows_per_process(RECIPE) % beside == 0
+    alone, beside = dealt(lengths, 8, 1), dealt(lengths, 8, 2)
+    assert [sorted(rows) for (rows,) in alone] == [sorted(first + second) for first, second in beside]
+    assert {len(first + second) for first, second in beside} == {8, 204 % 8}
 
 
 def test_a_step_that_cannot_be_divided_is_refused(one_of_two):
     one_of_two(0)
     with pytest.raises(CourseError, match=r"batch_rows=7 cannot be divided among 2 processes.*batch_rows=6"):
-        accumulation_steps([20] * 30, RECIPE.changed(batch_rows=7))
-    assert accumulation_steps([290] * 30, RECIPE) == 4  # one row at once, in each
+        rows_per_process(RECIPE.changed(batch_rows=7))
+    assert rows_per_process(RECIPE) * 2 == RECIPE.batch_rows
 
 
 def test_gradients_of_two_processes_average_to_those_of_one(tiny, tmp_path, monkeypatch, products):
@@ -283,11 +271,11 @@ def test_a_launch_that_starts_one_process_is_refused(monkeypatch, capsys):
 def test_memory_that_ends_in_one_process_ends_all(one_of_two):
     one_of_two(0)
 
-    def attempt(recipe, micro_rows):
+    def attempt(recipe, most_tokens):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(CourseError, match=r"with 4 rows at once in each process.*micro_batch_tokens=150"):
-        finetuning.fit_memory(attempt, RECIPE, 4, [], "smollm2-135m", 100)
+    with pytest.raises(CourseError, match=r"with 300 padded tokens at once in each process.*micro_batch_tokens=150"):
+        finetuning.fit_memory(attempt, RECIPE, 300, 100, [], "smollm2-135m")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.yaml")), ids=lambda path: path.name)

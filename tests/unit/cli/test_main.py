@@ -30,6 +30,10 @@ BAD = {
         ["demo", "--set", "upper_layers=2.5"],
         "upper_layers=2.5 does not fit; a whole number (or None, for all layers) is needed",
     ),
+    "many tokens": (
+        ["demo", "--set", "micro_batch_tokens=many"],
+        "a whole number (or None, for what the GPU has memory for) is needed",
+    ),
     "a folder that is not ours": (
         ["finetune", "--data", "rows.csv", "--out", "."],
         "--out . contains rows.csv, which would be lost",

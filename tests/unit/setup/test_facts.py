@@ -58,6 +58,13 @@ def test_what_is_cached_is_counted(monkeypatch, tmp_path):
     assert not preflight.look(SMALL).cache_writable
 
 
+def test_the_rate_of_hashing_is_measured_where_something_is_hashed(monkeypatch):
+    assert preflight.look(BIG).hash_gib_s > 0.01 and preflight.look(SMALL).hash_gib_s == 0
+    clock = iter((10.0, 10.5))
+    monkeypatch.setattr(facts.time, "perf_counter", lambda: next(clock))
+    assert facts._hash_rate(mib=64) == pytest.approx(0.125)
+
+
 def test_cuda_is_read_from_torch(monkeypatch):
     from importlib import metadata
 

@@ -9,10 +9,11 @@ from llmcourse import CourseError
 from llmcourse._base import hardware
 from llmcourse._base.hardware import GEAR_VARIABLE, Hardware
 from llmcourse.data import tasks
-from llmcourse.models import catalogue
+from llmcourse.models import LoadedModel, catalogue
 from llmcourse.setup import gears
 from llmcourse.training import planner
-from llmcourse.training.recipes import WORKSHOP
+from llmcourse.training.examples import token_lengths, training_rows
+from llmcourse.training.recipes import THOROUGH, WORKSHOP
 
 CPU = Hardware("cpu", "AMD EPYC", None, 2, 12.0, None)
 
@@ -33,11 +34,11 @@ def test_gears_choose_what_exists_and_fits(name):
     assert needs.download_gib > 0 and needs.repo == model.repo and gear.recipe.name in gear.describe()
     if name == "t4":
         assert (gear.n_train, gear.n_test) == (1000, 100)  # the talk's
-        assert (
-            planner.largest_micro_batch(model, gear.recipe, gears.ROW_TOKENS, planner.T4_GIB - 1)
-            == gear.recipe.batch_rows
-        )
+        tokens = gears.row_tokens(gear.recipe)
+        assert planner.largest_micro_batch(model, gear.recipe, tokens, planner.T4_GIB - 1) == gear.recipe.batch_rows
         assert needs.gpu_gib < planner.T4_GIB
+        # it needs no account, and while it is loaded and hashed it fits the 12.7 GiB of a Colab that has a T4
+        assert not needs.gated and model.prequantised and needs.download_gib < 6
 
 
 def test_preflight_looks_at_the_model_that_is_asked_for():
@@ -53,9 +54,27 @@ def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():
     assert planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS) <= 12
     assert 1e-4 <= WORKSHOP.learning_rate <= 2e-4 and 4 <= WORKSHOP.batch_rows <= 8 and not WORKSHOP.instruction
     # the whole batch goes through at once
-    assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= WORKSHOP.micro_batch_tokens
+    assert WORKSHOP.batch_rows * gears.ROW_TOKENS <= planner.micro_batch_tokens(model, WORKSHOP, planner.T4_GIB)
     twice = planner.training_minutes(model, WORKSHOP.changed(epochs=2), 1000, gears.ROW_TOKENS)
     assert twice == pytest.approx(2 * planner.training_minutes(model, WORKSHOP, 1000, gears.ROW_TOKENS))
+
+
+def test_minutes_count_the_tokens_that_a_recipe_gives_a_row(bundled, tokenizer):
+    """The instruction in each row's prompt is most of it; the estimate knows how long it is."""
+    rows = list(bundled.train)[:50]
+    loaded = LoadedModel("tokenizer", {}, None, tokenizer)
+    tokens = []
+    for recipe in (WORKSHOP, THOROUGH):
+        lengths = token_lengths(loaded, training_rows(loaded, tasks.SARCASM, rows, recipe)[0])
+        tokens.append(sum(lengths) / len(lengths))
+    instruction = gears.row_tokens(THOROUGH) - gears.row_tokens(WORKSHOP)
+    assert instruction == pytest.approx(1.1 * (tokens[1] - tokens[0]), rel=0.05)
+    assert gears.row_tokens(WORKSHOP) == gears.ROW_TOKENS
+    model, gear = catalogue.base(gears.GEARS["gpu"].model), gears.GEARS["gpu"]
+    planned = planner.training_minutes(
+        model, THOROUGH, gear.n_train, gears.row_tokens(THOROUGH), 10 * planner.T4_TFLOPS
+    )
+    assert dict(gear.minutes)["training"] == pytest.approx(planned, abs=0.05)
 
 
 def test_the_cpu_gears_minutes_are_those_measured():

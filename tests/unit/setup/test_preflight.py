@@ -254,6 +254,18 @@ def test_the_disk_must_hold_what_will_be_downloaded():
     assert found["disk"].level == "stop" and "13.5 to come" in found["disk"].what
 
 
+def test_the_time_counts_what_will_be_downloaded_and_hashed():
+    needs = replace(ORIGINAL, fallback="open/copy", fallback_gib=3.9, minutes=(("download", 3.8), ("train", 20)))
+
+    def time(**changes):
+        return next(one.what for one in preflight.findings(*on_t4(needs, **changes)) if one.name == "time")
+
+    assert time(hash_gib_s=0.1) == "about 26 minutes: download 3.8, hashing 2.2, train 20"
+    assert time(hash_gib_s=0.1, cached_gib=6.75) == "about 23 minutes: download 1.9, hashing 1.1, train 20"
+    assert time(hash_gib_s=0.1, access=Access("closed")) == "about 22 minutes: download 1.1, hashing 0.65, train 20"
+    assert time(hash_gib_s=0.1, access=Access(cached=True)) == "about 20 minutes: train 20"
+
+
 def test_a_large_model_in_the_cpu_gear_has_a_way_out():
     (gear,) = [one for one in preflight.findings(*on_laptop(BIG)) if one.name == "gear"]
     assert gear.level == "stop" and gear.remedy.endswith("leave --model out")

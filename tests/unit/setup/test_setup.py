@@ -1,5 +1,6 @@
 """What notebooks take from `llmcourse.setup`."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +26,21 @@ def test_the_first_cell_needs_no_dependencies():
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {"llmcourse", "packaging"}
+
+
+def test_on_colab_runs_are_beside_the_notebook(tmp_path, monkeypatch):
+    """Colab opens notebooks in /content, and its file panel shows what is in there."""
+    content = tmp_path / "content"
+    content.mkdir()
+    monkeypatch.chdir(content)
+    assert setup.runs_folder().resolve() == tmp_path / "runs"  # a clone's, which the command line uses too
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    assert setup.runs_folder().resolve() == content / "runs"
+
+
+def test_notebooks_keep_their_runs_there():
+    notebooks = Path(__file__).parents[3] / "notebooks"
+    for name in ("04_lora_math", "05_sarcasm_demo", "06_your_own_task"):
+        cells = json.loads((notebooks / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        code = "".join(line for cell in cells for line in cell["source"])
+        assert "folder=setup.runs_folder()" in code and "../runs" not in code

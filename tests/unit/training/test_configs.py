@@ -12,8 +12,8 @@ from llmcourse.training.recipes import TALK, TALK_NOTES
 def test_configs_hold_the_recipes_numbers(tmp_path):
     lora = configs.lora_config(TALK)
     assert (lora.r, lora.lora_alpha, lora.lora_dropout, lora.target_modules) == (8, 16, 0.05, set(recipes.ALL_LINEAR))
-    sft = configs.sft_config(TALK, tmp_path, accumulation=8)
-    assert (sft.per_device_train_batch_size, sft.gradient_accumulation_steps, sft.learning_rate) == (1, 8, 2e-5)
+    sft = configs.sft_config(TALK, tmp_path)
+    assert (sft.per_device_train_batch_size, sft.gradient_accumulation_steps, sft.learning_rate) == (8, 1, 2e-5)
     assert not sft.bf16 and not sft.fp16 and sft.logging_nan_inf_filter is False
 
 

@@ -18,9 +18,8 @@ from small import ONE_EPOCH, TRAINING_ROWS, TWO_EPOCHS, adapter_of
 from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
 from llmcourse.training import configs, finetuning
-from llmcourse.training.batches import accumulation_steps
+from llmcourse.training.callbacks import check_skipped
 from llmcourse.training.checkpoints import last_checkpoint
-from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import Optimizer
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding, over processes
@@ -28,16 +27,16 @@ pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rou
 
 def test_micro_batches_add_up_to_the_batch(make_tiny, tmp_path):
     """The same adapter whether a step's 4 rows go through the model at once or in several micro-batches."""
-    adapters = []
+    adapters, runs = [], []
     for tokens in (10_000, 100):
         loaded = make_tiny(3)
         # plain gradient descent: Adam would blow float noise up where a gradient is nearly zero
         recipe = TWO_EPOCHS.changed(micro_batch_tokens=tokens, optimizer="sgd", learning_rate=1.0)
-        examples, _ = training_rows(loaded, SARCASM, TRAINING_ROWS, recipe)
-        lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
-        assert (accumulation_steps(lengths, recipe) > 1) == (tokens == 100)
-        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(tokens))
+        run = finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:20], recipe, tmp_path / str(tokens))
+        assert run.micro_tokens <= tokens and run.micro_rows == {10_000: 4, 100: 2}[tokens]
+        runs.append(run)
         adapters.append(adapter_of(loaded))
+    assert runs[0].losses == pytest.approx(runs[1].losses, abs=1e-4)
     for name in adapters[0]:
         assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-4), name
 
@@ -127,6 +126,59 @@ def test_a_killed_run_goes_on(make_tiny, tmp_path):
         assert last_checkpoint(folder).name == f"checkpoint-{kept + 4}"
         states.append((last_checkpoint(folder) / "adapter_model.safetensors").read_bytes())
     assert states[0] == states[1]
+
+
+class Overflows:
+    """Puts float16's gradient scaler, which is used on GPUs only, into a training on the CPU, and makes the gradients
+    of the steps in `at` overflow."""
+
+    def __init__(self, patch, at):
+        self.at, self.step = at, 0
+        real = finetuning._Job._trainer
+
+        def with_scaler(job, *args):
+            trainer = real(job, *args)
+            trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+            weight = next(p for p in trainer.model.parameters() if p.requires_grad)
+            weight.register_hook(lambda gradient: gradient * (float("inf") if self.step in self.at else 1.0))
+            return trainer
+
+        patch.setattr(finetuning._Job, "_trainer", with_scaler)
+
+    def __call__(self, step, steps, loss):
+        self.step = step
+
+
+def test_steps_that_float16_skips_are_counted(make_tiny, tmp_path, monkeypatch):
+    """The scaler skips a step whose gradients overflow. That is counted over an interruption too, and noted."""
+    overflows = Overflows(monkeypatch, at={1, 4, 8})
+
+    def stop_after_five(step, steps, loss):
+        overflows(step, steps, loss)
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    loaded = make_tiny(1)
+    with pytest.raises(finetuning.Interrupted):
+        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS, TWO_EPOCHS, tmp_path, progress=stop_after_five)
+    run = finetuning.finetune(loaded, SARCASM, TRAINING_ROWS, TWO_EPOCHS, tmp_path, progress=overflows)
+    assert (run.resumed_from, run.steps, run.skipped_steps) == (6, 12, 3)
+    assert run.notes == ["3 of 12 steps were skipped: their gradients overflowed float16."]
+    overflows.at = ()
+    run = finetuning.finetune(make_tiny(1), SARCASM, TRAINING_ROWS, TWO_EPOCHS, tmp_path / "well", progress=overflows)
+    assert run.skipped_steps == 0 and not run.notes
+
+
+def test_training_stops_when_float16_skips_too_much(make_tiny, tmp_path, monkeypatch):
+    overflows = Overflows(monkeypatch, at=range(100))
+    loaded = make_tiny(1)
+    with pytest.raises(CourseError, match=r"11 of 11 training steps were skipped.*overflowed float16"):
+        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS, TWO_EPOCHS, tmp_path, progress=overflows)
+    assert not loaded.has_adapter
+    check_skipped(10, 10)  # the scaler looks for its scale
+    check_skipped(12, 125)
+    with pytest.raises(CourseError, match="13 of 125"):
+        check_skipped(13, 125)
 
 
 def test_training_that_learns_nothing_or_breaks_down_is_refused(make_tiny, tmp_path):

@@ -10,7 +10,7 @@ from small import on_meta
 from llmcourse import CourseError, models
 from llmcourse.models import catalogue
 from llmcourse.training import configs, planner
-from llmcourse.training.recipes import ALL_LINEAR, TALK, Recipe
+from llmcourse.training.recipes import ALL_LINEAR, TALK, THOROUGH, WORKSHOP, Recipe
 
 RECIPE = Recipe("plan", r=8, alpha=16)
 NAMES = ("smollm2-135m", "mistral-7b", "llama-3-8b", "phi-3-mini", "qwen3-4b")
@@ -202,6 +202,18 @@ def test_largest_micro_batch_is_the_largest():
     assert planner.largest_micro_batch(model, recipe, 64, planner.T4_GIB) > planner.largest_micro_batch(
         model, recipe, 512, planner.T4_GIB
     )
+
+
+def test_a_larger_gpu_gets_larger_micro_batches():
+    """On a T4 four or more rows of 256 tokens, on a data-centre GPU all eight of 512."""
+    model = catalogue.base("mistral-7b")
+    tokens = [planner.micro_batch_tokens(model, WORKSHOP, gib) for gib in (planner.T4_GIB, 22.0, 79.0)]
+    assert 1000 < tokens[0] < 1300 and tokens[0] < tokens[1] < tokens[2]
+    assert tokens[2] > THOROUGH.batch_rows * THOROUGH.max_length
+    for most, gib in zip(tokens, (planner.T4_GIB, 22.0, 79.0), strict=True):
+        assert planner.plan(model, WORKSHOP, 1, most).fits(0.8 * gib)
+        assert not planner.plan(model, WORKSHOP, 1, most + 1).fits(0.8 * gib)
+    assert planner.micro_batch_tokens(model, WORKSHOP, 4.0) == 0
 
 
 def test_advice_is_true():

@@ -6,13 +6,21 @@ from dataclasses import fields
 import pytest
 
 from llmcourse import CourseError
-from llmcourse.training.recipes import QUICK, TALK, Recipe
+from llmcourse.models import catalogue
+from llmcourse.training import planner
+from llmcourse.training.recipes import QUICK, TALK, THOROUGH, WORKSHOP, Recipe
 
 
 def test_talk_holds_the_talks_numbers():
     assert (TALK.r, TALK.alpha, TALK.dropout, TALK.learning_rate, TALK.epochs) == (8, 16, 0.05, 2e-5, 4)
     assert (TALK.weight_decay, TALK.scheduler, TALK.optimizer, TALK.seed) == (0.001, "constant", "paged_adamw_8bit", 42)
     assert TALK.batch_rows == 1 * 8 and TALK.max_length == 512
+
+
+def test_recipes_for_a_t4_do_not_page():
+    assert {recipe.optimizer for recipe in (THOROUGH, WORKSHOP)} == {"adamw_torch"}
+    megabytes = planner.optimiser(catalogue.base("mistral-7b"), WORKSHOP) / 1e6
+    assert megabytes == pytest.approx(168, abs=1)  # as the recipe says
 
 
 NAN, INF = float("nan"), float("inf")

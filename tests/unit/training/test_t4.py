@@ -13,8 +13,9 @@ from llmcourse import CourseError, models, predict
 from llmcourse._base import hardware
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import attention, catalogue
-from llmcourse.training import configs, finetuning, recipes
-from llmcourse.training.recipes import QUICK, TALK, Recipe
+from llmcourse.training import configs, finetuning, planner, recipes
+from llmcourse.training.batches import MOST_TOKENS
+from llmcourse.training.recipes import QUICK, TALK, THOROUGH, Recipe
 from llmcourse.training.trainer import LabelTrainer
 
 RECIPE = Recipe("t4-test", r=4, alpha=8, epochs=1, batch_rows=4, learning_rate=1e-2, optimizer="paged_adamw_8bit")
@@ -275,18 +276,16 @@ def out_of_memory_above(rows: int, patch, checkpointing_helps: bool = False, aft
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(make_tiny, tmp_path, monkeypatch, after):
     """The adapter is the one that a larger GPU would have trained; what was done is said."""
     recipe = RECIPE.changed(epochs=3, optimizer="sgd", learning_rate=1.0, save_steps=2)
-    adapters = []
+    adapters, notes = [], []
     for rows in (100, 1):
         with monkeypatch.context() as patch:
             out_of_memory_above(rows, patch, after=after)
             loaded = make_tiny(3)
             run = finetuning.finetune(loaded, SARCASM, ROWS, recipe, tmp_path / str(rows))
         assert (run.micro_rows, run.checkpointing, run.steps, len(run.losses)) == (min(rows, 4), False, 6, 6)
+        notes.append(run.notes)
         adapters.append({n: p.detach().clone() for n, p in loaded.model.named_parameters() if "lora_" in n})
-    assert (
-        run.notes == ["Out of GPU memory: 2 rows at once.", "Out of GPU memory: 1 row at once."][: len(run.notes)]
-        and run.notes
-    )
+    assert not notes[0] and all(note.startswith("Out of GPU memory: at most ") for note in notes[1])
     assert run.resumed_from == (2 if after else 0)
     assert all(torch.allclose(adapters[0][n], adapters[1][n], atol=1e-4) for n in adapters[0])
 
@@ -296,7 +295,7 @@ def test_then_activations_are_recomputed(make_tiny, tmp_path, monkeypatch):
     loaded = make_tiny(3)
     run = finetuning.finetune(loaded, SARCASM, ROWS, RECIPE, tmp_path)
     assert (run.micro_rows, run.checkpointing) == (4, True)
-    assert run.notes[-1] == "Out of GPU memory with 1 row at once: activations are recomputed (checkpointing)."
+    assert run.notes[-1] == "Out of GPU memory with one row at once: activations are recomputed (checkpointing)."
     recomputing = [module for module in loaded.model.modules() if getattr(module, "gradient_checkpointing", False)]
     assert not recomputing  # another run on the same model starts without it
 
@@ -308,6 +307,22 @@ def test_then_the_planner_is_asked(make_tiny, tmp_path, monkeypatch):
     with pytest.raises(CourseError, match=r"(?s)Not even one row .* By the planner .* GiB  in all"):
         finetuning.finetune(loaded, SARCASM, ROWS, RECIPE, tmp_path)
     assert not loaded.has_adapter
+
+
+@pytest.mark.parametrize("gpu_gib", [4.0, 14.74, 79.0])
+def test_the_gpus_memory_decides_how_much_goes_through_at_once(gpu_gib, make_tiny, monkeypatch):
+    """Unless the recipe does. A GPU that is too small by the planner is tried all the same, one row at once."""
+    machine = hardware.Hardware("cpu", "a GPU", (8, 0), cores=2, ram_gib=12, gpu_gib=gpu_gib)
+    monkeypatch.setattr(hardware, "detect", lambda: machine)
+    loaded = make_tiny()
+    loaded.name, loaded.model.is_loaded_in_4bit = "mistral-7b", True
+    planned = planner.micro_batch_tokens(catalogue.base("mistral-7b"), THOROUGH, gpu_gib, dtype="bfloat16")
+    assert finetuning._most_tokens(loaded, THOROUGH, 512) == {4.0: 512, 14.74: planned, 79.0: 8 * 512}[gpu_gib]
+    assert finetuning._most_tokens(loaded, THOROUGH.changed(micro_batch_tokens=600), 512) == 600
+    loaded.name = "a model of one's own"
+    assert finetuning._most_tokens(loaded, THOROUGH, 512) == MOST_TOKENS
+    with pytest.raises(CourseError, match=r"row of 512 tokens does not fit.*--set micro_batch_tokens=512"):
+        finetuning._most_tokens(loaded, THOROUGH.changed(micro_batch_tokens=500), 512)
 
 
 def test_other_errors_are_not_taken_for_it(make_tiny, tmp_path, monkeypatch):
@@ -329,7 +344,7 @@ def test_the_demo_in_the_t4_gear_is_the_demo_of_the_cpu(hub, t4, tmp_path, monke
 
     from llmcourse import cli
 
-    hub("mistral-7b")
+    hub("mistral-7b-4bit", prequantised=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(hardware.GEAR_VARIABLE, "cpu")  # --gear goes before it
     lines = [
