@@ -26,12 +26,13 @@ def test_recipes_for_a_t4_do_not_page():
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS = ("8", None, [8], 1j)
 NO_COUNTS = (NAN, INF, 1.5, True, *NO_NUMBERS)
-COUNTS = ("r", "alpha", "batch_rows", "micro_batch_tokens", "max_length", "save_steps")
+COUNTS = ("r", "alpha", "batch_rows", "max_length", "save_steps")
+OPTIONAL = ("upper_layers", "micro_batch_tokens")
 WRONG = [
     *((name, NO_COUNTS, "a whole number is needed, for instance") for name in COUNTS),
-    *((name, (0, -1), "must be more than 0, for instance") for name in (*COUNTS, "upper_layers")),
-    *((name, (10**9, 10**400), "must be less than 1,000,000,000, for instance") for name in (*COUNTS, "upper_layers")),
-    ("upper_layers", (NAN, INF, 1.5, True, "all"), "a whole number (or None, for all layers) is needed"),
+    *((name, (0, -1), "must be more than 0, for instance") for name in (*COUNTS, *OPTIONAL)),
+    *((name, (10**9, 10**400), "must be less than 1,000,000,000, for instance") for name in (*COUNTS, *OPTIONAL)),
+    *((name, (NAN, INF, 1.5, True, "all"), "a whole number (or None, for ") for name in OPTIONAL),
     *((name, (-0.1, -INF, NAN), "must be 0 or more, for instance") for name in ("dropout", "warmup", "weight_decay")),
     *((name, (0, -1, -INF, NAN), "must be more than 0, for instance") for name in ("learning_rate", "beta2", "epochs")),
     *((name, (1, INF, 10**400), "must be less than 1, for instance") for name in ("dropout", "warmup", "beta2")),
