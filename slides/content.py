@@ -86,8 +86,8 @@ def saved(notebook: str, pattern: str) -> str:
 def counted() -> dict:
     """Return numbers that follow from shapes and formulas."""
     mistral = catalogue.base("mistral-7b")
-    shapes = [*mistral.linear().values()] * mistral.layers
-    head = (mistral.vocabulary, mistral.hidden)
+    shapes = [*mistral.shape.matrices.values()] * mistral.shape.layers
+    head = (mistral.shape.vocabulary, mistral.shape.hidden)
     wilson = {way: metrics.wilson(round(TALK[way]["accuracy"] * 100), 100) for way in ("few_shot", "finetuned")}
     # How many answers the talk's report counts as a label: right ones / precision.
     right = [r * n for r, n in zip(TALK["few_shot"]["recall"], TALK["few_shot"]["support"], strict=True)]
@@ -95,7 +95,7 @@ def counted() -> dict:
     return {
         "base": catalogue.base,
         "lora": lora.count(shapes, TALK["r"]),
-        "lora_share": lora.count(shapes, TALK["r"]) / mistral.parameters,
+        "lora_share": lora.count(shapes, TALK["r"]) / mistral.shape.parameters,
         "lm_head": lora.count([head], TALK["r"]),
         "talk_wilson": wilson,
         "talk_read": read,
@@ -109,7 +109,7 @@ def counted() -> dict:
         "block": nf4.BLOCK,
         "labels": len(tasks.TASKS["support"].labels),
         "lora_trained": result("adaptation")["arms"]["pretraining, LoRA"]["trainable"]
-        / catalogue.base(catalogue.EMBEDDED).parameters,
+        / catalogue.base(catalogue.EMBEDDED).shape.parameters,
     }
 
 
@@ -200,8 +200,8 @@ def _reduced():
     counts = {}
     for name in ("mistral-7b", "llama-3-8b", "phi-3-mini"):
         base = catalogue.base(name)
-        shapes = [*base.linear().values()] * base.layers
-        counts[name] = (base.parameters, {f"LoRA r={r}": lora.count(shapes, r) for r in (8, 64)})
+        shapes = [*base.shape.matrices.values()] * base.shape.layers
+        counts[name] = (base.shape.parameters, {f"LoRA r={r}": lora.count(shapes, r) for r in (8, 64)})
     drawn = figures.reduced_parameters(counts)
     # Words, because the exponents of powers of ten are too small for the last row of a room.
     drawn.axes[0].set_xticks([1e6, 1e7, 1e8, 1e9, 1e10], ["1 M", "10 M", "100 M", "1 B", "10 B"])

@@ -78,17 +78,7 @@ def hub(monkeypatch, tmp_path_factory, tokenizer):
         import torch
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-        model = catalogue.base(name)
-        groups = model.kv_heads < model.heads
-        shape = {
-            "hidden": 64,
-            "layers": 2,
-            "intermediate": 128,
-            "heads": 4,
-            "kv_heads": 2 if groups else 4,
-            "head_dim": 16,
-        }
-        tiny = replace(model, vocabulary=len(tokenizer), context=2048, **{**shape, **changes})
+        tiny = small.shrunk(name, vocab_size=len(tokenizer), max_position_embeddings=2048, **changes)
         folder = tmp_path_factory.mktemp(name)
         torch.manual_seed(0)
         config = models.config_of(tiny)

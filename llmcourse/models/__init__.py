@@ -2,8 +2,8 @@
 
 from llmcourse.models import catalogue
 from llmcourse.models.adapters import put_adapter, read_card, save_adapter, shipped_adapter, task_of
-from llmcourse.models.catalogue import EMBEDDED
-from llmcourse.models.loading import LoadedModel, config_of, embedded_in_nf4, free, from_hub, load, quantization_config
+from llmcourse.models.catalogue import EMBEDDED, config_of
+from llmcourse.models.loading import LoadedModel, embedded_in_nf4, free, from_hub, load, quantization_config
 
 __all__ = [
     "EMBEDDED",

@@ -20,7 +20,7 @@ from llmcourse.models.catalogue import EMBEDDED, Base
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_SECONDS = 30
 """How long we wait for the hub to say whether a model may be downloaded."""
@@ -179,29 +179,6 @@ def _refusal(base: Base) -> str:
         case "missing":
             return f"{base.repo} is not on the hub, or this token may not see it."
     return f"{base.repo} is not in the cache, and the hub cannot be asked." if base.stand_in else ""
-
-
-def config_of(base: Base) -> "PretrainedConfig":
-    """Return a transformers config of this shape, for counting and for random models. The hub is not asked."""
-    from transformers import AutoConfig
-
-    return AutoConfig.for_model(
-        base.architecture,
-        hidden_size=base.hidden,
-        num_hidden_layers=base.layers,
-        intermediate_size=base.intermediate,
-        num_attention_heads=base.heads,
-        num_key_value_heads=base.kv_heads,
-        head_dim=base.head_dim,
-        vocab_size=base.vocabulary,
-        max_position_embeddings=base.context,
-        tie_word_embeddings=base.tied,
-        rope_parameters={"rope_type": "default", "rope_theta": base.rope_theta},
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        **({"sliding_window": base.window} if base.window else {}),
-    )
 
 
 def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":

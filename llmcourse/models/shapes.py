@@ -26,10 +26,10 @@ OTHER_NAMES = {
     "o_proj": ("dense", "attn.c_proj"),
     "gate_proj": _GATE_UP,
     "up_proj": _GATE_UP,
-    "down_proj": ("dense_4h_to_h", "mlp.c_proj"),
+    "down_proj": ("dense_4h_to_h", "mlp.c_proj", "c_proj"),
 }
-"""Llama's names of a layer's matrices, which recipes use, and what others call them: Phi-3, GPT-NeoX and Falcon, GPT-2.
-Queries, keys and values are often fused into one matrix, and so are gate and up."""
+"""Llama's names of a layer's matrices, which recipes use, and what others call them: Phi-3, GPT-NeoX and Falcon, GPT-2
+and StarCoder2. Queries, keys and values are often fused into one matrix, and so are gate and up."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Shape:
     tied: bool
     """Whether the input embedding is also the output matrix."""
     matrices: Mapping[str, tuple[int, int]]
-    """The matrices of one layer: name in the layer -> (outputs, inputs)."""
+    """The matrices of one layer: name -> (outputs, inputs). A name is what PEFT is given: the end of the path."""
     linear_parameters: int
     """Parameters in the matrices of all layers, which NF4 quantises and adapters change."""
     other_parameters: int
@@ -67,12 +67,21 @@ class Shape:
 
         Raises CourseError for a matrix that the model's layers do not have.
         """
-        return targets(tuple(self.matrices), self.architecture, names)
+        chosen: dict[str, None] = {}
+        for name in names:
+            candidates = (name, *OTHER_NAMES.get(name, ()))
+            found = next((candidate for candidate in candidates if candidate in self.matrices), None)
+            if found is None:
+                raise CourseError(
+                    f"A layer of {self.architecture} has no matrix that the course knows as {name}. It has"
+                    f" {', '.join(self.matrices)}. Leave {name} out of target_modules, or take another model."
+                )
+            chosen[found] = None
+        return list(chosen)
 
     def matrix(self, name: str) -> tuple[int, int]:
         """Return (outputs, inputs) of the matrix that does in this model what Llama calls `name`."""
-        (target,) = self.targets([name])
-        return next(size for path, size in self.matrices.items() if is_named(path, target))
+        return self.matrices[self.targets([name])[0]]
 
     @property
     def intermediate(self) -> int:
@@ -115,10 +124,19 @@ def _counted(kind: Any, values: str) -> Shape:
         context=getattr(config, "max_position_embeddings", None) or 2048,
         window=getattr(config, "sliding_window", None),
         tied=output is model.get_input_embeddings().weight,
-        matrices=matrices[0],
+        matrices=_short_names(matrices[0]),
         linear_parameters=linear,
         other_parameters=sum(parameter.numel() for parameter in model.parameters()) - linear,
     )
+
+
+def _short_names(matrices: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Name each matrix by the last part of its path, or by the last two where others end alike."""
+    ends = [path.rsplit(".", 1)[-1] for path in matrices]
+    return {
+        end if ends.count(end) == 1 else ".".join(path.split(".")[-2:]): size
+        for (path, size), end in zip(matrices.items(), ends, strict=True)
+    }
 
 
 def on_meta(config: "PretrainedConfig") -> Any:
@@ -155,23 +173,6 @@ def linear_modules(layer: "torch.nn.Module") -> dict[str, tuple[int, int]]:
         elif isinstance(part, Conv1D):  # GPT-2
             found[name] = (part.weight.shape[1], part.weight.shape[0])
     return found
-
-
-def targets(paths: Sequence[str], architecture: str, names: Sequence[str]) -> list[str]:
-    """Return matrices, given in Llama's names, as PEFT finds them among the `paths` of a layer's matrices."""
-    chosen: dict[str, None] = {}
-    for name in names:
-        for candidate in (name, *OTHER_NAMES.get(name, ())):
-            if any(is_named(path, candidate) for path in paths):
-                chosen[candidate] = None
-                break
-        else:
-            known = ", ".join(dict.fromkeys(path.rsplit(".", 1)[-1] for path in paths))
-            raise CourseError(
-                f"A layer of {architecture} has no matrix that the course knows as {name}. It has {known}. Leave {name}"
-                " out of target_modules, or take another model."
-            )
-    return list(chosen)
 
 
 def is_named(path: str, name: str) -> bool:

@@ -3,6 +3,7 @@
 `Hardware.gear` is the gear of a machine. The environment variable LLMCOURSE_GEAR overrides it.
 """
 
+import functools
 from dataclasses import dataclass
 
 from llmcourse._base import hardware
@@ -32,10 +33,17 @@ class Gear:
     """How many training rows are used; None for all."""
     n_test: int | None
     recipe: Recipe
-    minutes: tuple[tuple[str, float], ...]
-    """The steps of a run and the minutes that each should take."""
     ram_gib: float
     """Main memory needed to load the model and run."""
+    tflops: float = 0.0
+    """Speed of the gear's GPU in training, for the estimate of minutes."""
+    measured: tuple[tuple[str, float], ...] = ()
+    """Minutes of each step, where they were measured."""
+
+    @functools.cached_property
+    def minutes(self) -> tuple[tuple[str, float], ...]:
+        """The steps of a run and the minutes that each should take: measured, or the planner's estimate."""
+        return self.measured or _estimated_minutes(self)
 
     def sources_of(self, task: Task) -> tuple[str, ...]:
         """Return the gear's sources that the task has, or else all of the task's."""
@@ -56,18 +64,19 @@ def row_tokens(recipe: Recipe) -> int:
     return ROW_TOKENS + INSTRUCTION_TOKENS * recipe.instruction
 
 
-def _big(name: str, model_name: str, recipe: Recipe, n_train: int, n_test: int, tflops: float) -> Gear:
-    model = catalogue.base(model_name)
+def _estimated_minutes(gear: Gear) -> tuple[tuple[str, float], ...]:
+    model, recipe = catalogue.base(gear.model), gear.recipe
+    n_train, n_test = gear.n_train or 0, gear.n_test or 0
     download = model.download_gib * 1024 / 60 / 60  # at 60 MiB/s
-    minutes = (
+    training = planner.training_minutes(model, recipe, n_train, row_tokens(recipe), gear.tflops)
+    return (
         ("download", round(download, 1)),
         ("load", 1.0) if model.prequantised else ("load and quantise", 2.0),
         # five prompted methods, each with a shared prefix of about 300 tokens
-        ("prompted arms", round(planner.asking_minutes(model, 5 * n_test, ROW_TOKENS, tflops), 1)),
-        ("training", round(planner.training_minutes(model, recipe, n_train, row_tokens(recipe), tflops), 1)),
-        ("finetuned arm", round(planner.asking_minutes(model, n_test, ROW_TOKENS, tflops), 1)),
+        ("prompted arms", round(planner.asking_minutes(model, 5 * n_test, ROW_TOKENS, gear.tflops), 1)),
+        ("training", round(training, 1)),
+        ("finetuned arm", round(planner.asking_minutes(model, n_test, ROW_TOKENS, gear.tflops), 1)),
     )
-    return Gear(name, model_name, ("kaggle", "hub"), n_train, n_test, recipe, minutes, ram_gib=6.0)
 
 
 GEARS = {
@@ -80,13 +89,13 @@ GEARS = {
             None,
             None,
             QUICK,
-            # measured on 2 cores: benchmarks/results/demo.json
-            minutes=(("load", 0.5), ("prompted arms", 0.7), ("training", 2.5), ("finetuned arm", 0.1)),
             ram_gib=3.0,
+            # on 2 cores: benchmarks/results/demo.json
+            measured=(("load", 0.5), ("prompted arms", 0.7), ("training", 2.5), ("finetuned arm", 0.1)),
         ),
-        _big("t4", "mistral-7b-4bit", WORKSHOP, n_train=1000, n_test=100, tflops=planner.T4_TFLOPS),
+        Gear("t4", "mistral-7b-4bit", ("kaggle", "hub"), 1000, 100, WORKSHOP, ram_gib=6.0, tflops=planner.T4_TFLOPS),
         # an A100 or newer is about ten times as fast; more test rows make the intervals narrower
-        _big("gpu", "mistral-7b", THOROUGH, n_train=1000, n_test=1000, tflops=10 * planner.T4_TFLOPS),
+        Gear("gpu", "mistral-7b", ("kaggle", "hub"), 1000, 1000, THOROUGH, ram_gib=6.0, tflops=10 * planner.T4_TFLOPS),
     )
 }
 """The gears by name. On a T4 the sizes are those of the talk: 1,000 and 100 rows. There the model comes in 4 bits (3.9
@@ -97,11 +106,15 @@ anyway."""
 def needs(gear: Gear, model_name: str | None = None) -> Needs:
     """Return what this gear needs from a machine, with its own model or another one.
 
-    Raises CourseError for an unknown model name.
+    On a CPU, a model needs main memory for its weights in float32. Raises CourseError for an unknown model name.
     """
     model = catalogue.base(model_name or gear.model)
     stand_in = catalogue.base(model.stand_in) if model.stand_in else None
-    gpu = planner.plan(model, gear.recipe, 1, row_tokens(gear.recipe)).gib if model.repo else 0.0
+    gpu, ram = 0.0, gear.ram_gib
+    if model.repo and (gear.name != "cpu" or model.prequantised):
+        gpu = planner.plan(model, gear.recipe, 1, row_tokens(gear.recipe)).gib
+    elif model.repo:
+        ram += planner.weights(model, "float32", nf4=False) / planner.GIB
     return Needs(
         model=model.name,
         repo=model.repo,
@@ -110,7 +123,7 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
         fallback=stand_in.repo if stand_in else None,
         fallback_gib=stand_in.download_gib if stand_in else 0.0,
         download_gib=model.download_gib or 0.5,  # the embedded model is converted onto the disk
-        ram_gib=gear.ram_gib,
+        ram_gib=round(ram, 1),
         gpu_gib=round(gpu, 1),
         minutes=gear.minutes if model.name == gear.model else (),
     )

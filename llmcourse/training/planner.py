@@ -1,7 +1,7 @@
 """How much memory a finetuning run needs, before anything is downloaded: weights, adapter, optimiser, activations,
 logits.
 
-Arithmetic on the shapes of `models.catalogue`: after Rajbhandari et al. 2020 (ZeRO, arXiv:1910.02054, section 3) for
+Arithmetic on `models.shapes`: after Rajbhandari et al. 2020 (ZeRO, arXiv:1910.02054, section 3) for
 what lasts through the run, and Korthikanti et al. 2022 (arXiv:2205.05198, section 4) for what the backward pass keeps.
 tests/unit/training/test_planner.py compares the parts with bytes that were allocated and with torch's own count.
 """
@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
-from llmcourse.models.catalogue import BASES, Base, base, lora_targets
+from llmcourse.models.catalogue import BASES, Base, base
 from llmcourse.training.recipes import Recipe
 
 GIB = 2**30
@@ -87,7 +87,7 @@ def plan(
     if cuda:
         parts["CUDA context"] = int(CONTEXT_GIB * GIB)
     if nf4:
-        largest = max(a * b for a, b in model.linear().values())
+        largest = max(a * b for a, b in model.shape.matrices.values())
         parts["dequantised matrix"] = largest * BYTES[dtype]
     return Plan(model.name, recipe, rows, length, parts)
 
@@ -104,9 +104,9 @@ def plan_full(model: Base, rows: int, length: int, dtype: str = "float16", check
     learns = Recipe("full", r=1, alpha=1, checkpointing=checkpointing)
     size = BYTES[dtype]
     parts = {
-        "weights": model.parameters * size,
-        "gradients": model.parameters * size,
-        "optimiser": model.parameters * (16 - 2 * size),
+        "weights": model.shape.parameters * size,
+        "gradients": model.shape.parameters * size,
+        "optimiser": model.shape.parameters * (16 - 2 * size),
         "activations": activations(model, learns, rows, length, dtype),
         "logits, or a layer's gradients": passing(model, learns, rows, length, dtype),
         "CUDA context": int(CONTEXT_GIB * GIB),
@@ -117,13 +117,13 @@ def plan_full(model: Base, rows: int, length: int, dtype: str = "float16", check
 def weights(model: Base, dtype: str, nf4: bool = True) -> int:
     """Return the bytes of the base model's weights and quantisation constants."""
     if not nf4:
-        return model.parameters * BYTES[dtype]
-    total = model.other_parameters * BYTES[dtype]
-    for a, b in model.linear().values():
+        return model.shape.parameters * BYTES[dtype]
+    total = model.shape.other_parameters * BYTES[dtype]
+    for a, b in model.shape.matrices.values():
         blocks = math.ceil(a * b / BLOCK)
         # half a byte for each weight, a byte for each block, a float32 for 256 blocks, and the tables of 16 and 256
         # levels
-        total += model.layers * (
+        total += model.shape.layers * (
             math.ceil(a * b / 2) + blocks + 4 * math.ceil(blocks / NESTED_BLOCK) + 4 * (16 + 256 + 1)
         )
     return total
@@ -136,10 +136,9 @@ def adapter_parameters(model: Base, recipe: Recipe) -> int:
 
 def adapter_shapes(model: Base, recipe: Recipe) -> list[tuple[int, int]]:
     """Return the sizes of the two matrices, (A, B), for every adapted matrix of the model."""
-    layers = model.layers if recipe.upper_layers is None else recipe.upper_layers
-    shapes = model.linear()
-    names = lora_targets(model.architecture, recipe.target_modules)
-    return [(recipe.r * shapes[n][1], recipe.r * shapes[n][0]) for n in names if n in shapes] * layers
+    layers = model.shape.layers if recipe.upper_layers is None else recipe.upper_layers
+    sizes = [model.shape.matrices[name] for name in model.shape.targets(recipe.target_modules)]
+    return [(recipe.r * inputs, recipe.r * outputs) for outputs, inputs in sizes] * layers
 
 
 def optimiser(model: Base, recipe: Recipe) -> int:
@@ -156,11 +155,11 @@ def activations(model: Base, recipe: Recipe, rows: int, length: int, dtype: str 
     """Return the bytes that the forward pass keeps for the backward pass, with an attention kernel that keeps no
     scores."""
     tokens, size = rows * length, BYTES[dtype]
-    layers = model.layers if recipe.upper_layers is None else recipe.upper_layers
+    layers = model.shape.layers if recipe.upper_layers is None else recipe.upper_layers
     one = tokens * _kept_by_a_layer(model, recipe, size, shared=nf4 or size == 4)
     if recipe.checkpointing:
         # the input of every layer, and one layer in full while it is computed again
-        return layers * tokens * model.hidden * size + one
+        return layers * tokens * model.shape.hidden * size + one
     return layers * one
 
 
@@ -168,9 +167,9 @@ def passing(model: Base, recipe: Recipe, rows: int, length: int, dtype: str = "f
     """Return the bytes that come and go at the peak: the end of the model with the loss, or one layer's gradients."""
     tokens, size = rows * length, BYTES[dtype]
     # the last norm works in float32, as does the gradient that comes back through it
-    end = logits(model, rows, dtype) + tokens * model.hidden * (4 + 2 * size)
+    end = logits(model, rows, dtype) + tokens * model.shape.hidden * (4 + 2 * size)
     # gradients of gate, up and their product; PEFT's float32 copy of an input where nothing is quantised
-    layer = tokens * model.intermediate * (3 * size + (4 if size < 4 and not nf4 else 0))
+    layer = tokens * model.shape.intermediate * (3 * size + (4 if size < 4 and not nf4 else 0))
     return max(end, layer)
 
 
@@ -180,15 +179,14 @@ def _kept_by_a_layer(model: Base, recipe: Recipe, size: int, shared: bool) -> in
     `shared`: adapters that read the same input keep one copy of it. In mixed precision PEFT makes a copy for each
     adapter on a matrix that is not quantised.
     """
-    shapes = model.linear()
-    adapted = [name for name in lora_targets(model.architecture, recipe.target_modules) if name in shapes]
-    inputs = [shapes[name][1] for name in adapted]
+    shape, wanted = model.shape, set(recipe.target_modules)
+    inputs = [shape.matrices[name][1] for name in shape.targets(recipe.target_modules)]
     # both norms compute in float32 and keep what came in
-    norms = 2 * model.hidden * 4
+    norms = 2 * shape.hidden * 4
     # queries, keys and values repeated for all heads, and what attention gives, which is also what o_proj reads
-    attention = 4 * model.heads * model.head_dim
-    # gate, its activation, and up; a frozen matrix keeps nothing
-    block = 3 * model.intermediate
+    attention = 4 * shape.attention_width
+    # gate (if there is one), its activation, and up; a frozen matrix keeps nothing
+    block = (3 if shape.gated else 2) * shape.intermediate
     masks = 0
     if recipe.dropout:
         # each adapter's input with zeros in it, and a mask of a byte a number
@@ -196,15 +194,16 @@ def _kept_by_a_layer(model: Base, recipe: Recipe, size: int, shared: bool) -> in
     elif not shared:
         kept = sum(inputs)
     else:
-        groups = ({"q_proj", "k_proj", "v_proj", "qkv_proj"}, {"gate_proj", "up_proj", "gate_up_proj"})
-        kept = sum(model.hidden for group in groups if group & set(adapted))
-        kept += model.intermediate if "down_proj" in adapted else 0
-    return norms + size * (attention + block + kept + recipe.r * len(adapted)) + masks
+        kept = sum(
+            shape.hidden for group in ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}) if group & wanted
+        )
+        kept += shape.intermediate if "down_proj" in wanted else 0
+    return norms + size * (attention + block + kept + recipe.r * len(inputs)) + masks
 
 
 def logits(model: Base, rows: int, dtype: str = "float16", labelled: int = 5) -> int:
     """Return the bytes of the logits at the labelled positions: in the model's dtype, in float32, and gradients."""
-    return rows * labelled * model.vocabulary * (2 * BYTES[dtype] + 2 * 4)
+    return rows * labelled * model.shape.vocabulary * (2 * BYTES[dtype] + 2 * 4)
 
 
 def training_minutes(model: Base, recipe: Recipe, rows: int, length: int, tflops: float = T4_TFLOPS) -> float:
@@ -213,13 +212,13 @@ def training_minutes(model: Base, recipe: Recipe, rows: int, length: int, tflops
     Each parameter and token costs 4 floating-point operations: 2 forward and 2 for the gradient of the activations.
     With checkpointing it is 6, because the activations are computed again. Frozen weights need no gradient.
     """
-    operations = (6 if recipe.checkpointing else 4) * model.linear_parameters
+    operations = (6 if recipe.checkpointing else 4) * model.shape.linear_parameters
     return recipe.epochs * rows * length * operations / (tflops * 1e12) / 60
 
 
 def asking_minutes(model: Base, rows: int, length: int, tflops: float = T4_TFLOPS) -> float:
     """Return the minutes to score `rows` rows, each with `length` tokens of its own."""
-    return rows * length * 2 * model.linear_parameters / (tflops * 1e12) / 60
+    return rows * length * 2 * model.shape.linear_parameters / (tflops * 1e12) / 60
 
 
 def largest_micro_batch(model: Base, recipe: Recipe, length: int, gpu_gib: float, **how: Any) -> int:
@@ -252,7 +251,8 @@ def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> s
     ):
         if largest_micro_batch(model, recipe.changed(checkpointing=True, **values), tokens, gpu_gib):
             return f"By the planner {text} lets it fit {gpu_gib:.1f} GiB. One row needs:\n{one}"
-    smaller = [b.name for b in sorted(BASES.values(), key=lambda b: -b.parameters) if b.parameters < model.parameters]
+    billions = round(model.shape.parameters / 1e9, 2)
+    smaller = [b.name for b in sorted(BASES.values(), key=lambda b: -b.billions) if b.billions < billions]
     fits = (n for n in smaller if largest_micro_batch(base(n), recipe.changed(checkpointing=True), length, gpu_gib))
     other = next(fits, "no model")
     return f"By the planner no change of the recipe fits {gpu_gib:.1f} GiB; {other} would. One row needs:\n{one}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
-from llmcourse.models import LoadedModel, catalogue
-from llmcourse.models.loading import config_of
+from llmcourse.models import LoadedModel, catalogue, shapes
 from llmcourse.training import configs
 from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import Recipe
@@ -110,12 +110,32 @@ def adapter_of(loaded: LoadedModel) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in loaded.model.named_parameters() if "lora_" in name}
 
 
+def shrunk(name: str, **changes: Any) -> catalogue.Base:
+    """Return a model of the catalogue in its architecture, with a tiny shape. `changes` are named as in config.json."""
+    base = catalogue.base(name)
+    groups = base.shape.kv_heads < base.shape.heads
+    tiny = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2 if groups else 4,
+        "head_dim": 16,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    return resized(base, **{**tiny, **changes})
+
+
+def resized(base: catalogue.Base, **changes: Any) -> catalogue.Base:
+    """Return a base model with other values in its config."""
+    return replace(base, values={**base.values, **changes})
+
+
 def on_meta(base: catalogue.Base, recipe: Recipe | None = None) -> torch.nn.Module:
     """Make a model of the catalogue without its numbers, with adapters if a recipe is given."""
-    import torch
     from peft import get_peft_model
-    from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        made = AutoModelForCausalLM.from_config(config_of(base))
-        return get_peft_model(made, configs.lora_config(recipe, made.config)) if recipe else made
+    made = shapes.on_meta(catalogue.config_of(base))
+    return get_peft_model(made, configs.lora_config(recipe, made.config)) if recipe else made

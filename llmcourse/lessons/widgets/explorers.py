@@ -119,7 +119,7 @@ def rank_picture(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) 
 
     Raises CourseError for a matrix that the model does not have (Phi-3 keeps query, key and value in one).
     """
-    shapes = catalogue.base(model).linear()
+    shapes = catalogue.base(model).shape.matrices
     if matrix not in shapes:
         raise CourseError(f"{model} has no matrix {matrix!r}. Choose one of: {', '.join(shapes)}.")
     return figures.lora_picture(shapes[matrix], r, f"{matrix} of {model}")

@@ -12,6 +12,8 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+from torch import nn
+
 from llmcourse import CourseError, data
 from llmcourse._base.spreadsheet import guarded, unguarded
 from llmcourse.data.tasks import SARCASM, Task
@@ -78,9 +80,17 @@ CARD = {
     "spec": {},
 }
 MATRIX = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
-MODEL = SimpleNamespace(
-    named_modules=lambda: [("model.layers.0.self_attn.q_proj", SimpleNamespace(in_features=3, out_features=5))]
-)
+
+
+def _model() -> nn.Module:
+    """A decoder with a single matrix."""
+    model = nn.ModuleDict({"model": nn.ModuleDict({"layers": nn.ModuleList()})})
+    model["model"]["layers"].append(nn.ModuleDict({"self_attn": nn.ModuleDict({"q_proj": nn.Linear(3, 5)})}))
+    model.config = SimpleNamespace(num_hidden_layers=1)
+    return model
+
+
+MODEL = _model()
 
 
 def _weights() -> bytes:

@@ -76,7 +76,9 @@ def test_the_picture_counts_what_the_planner_counts():
     base = catalogue.base("mistral-7b")
     for r in (1, 64):
         picture = explorers.rank_picture("mistral-7b", "down_proj", r)
-        count = planner.adapter_parameters(base, THOROUGH.changed(r=r, target_modules=("down_proj",))) // base.layers
+        count = (
+            planner.adapter_parameters(base, THOROUGH.changed(r=r, target_modules=("down_proj",))) // base.shape.layers
+        )
         assert f"{count:,} numbers that learn" in picture.alt
     with pytest.raises(CourseError, match="qkv_proj"):
         explorers.rank_picture("phi-3-mini", "q_proj", 8)

@@ -127,10 +127,10 @@ def test_the_count_is_pefts_on_the_real_shapes(name, parameters):
         model = AutoModelForCausalLM.from_config(config)
     recipe = THOROUGH.changed(target_modules=ALL_LINEAR)
     model = get_peft_model(model, lora_config(recipe, config))
-    shapes = list(base.linear().values()) * base.layers
+    shapes = list(base.shape.matrices.values()) * base.shape.layers
     assert lora.trained(model) == lora.count(shapes, 8) == planner.adapter_parameters(base, recipe) == parameters
     if name == "mistral-7b":
-        assert lora.count([*shapes, (base.vocabulary, base.hidden)], 8) == 21_260_288
+        assert lora.count([*shapes, (base.shape.vocabulary, base.shape.hidden)], 8) == 21_260_288
 
 
 def test_a_rank_below_one_is_refused():

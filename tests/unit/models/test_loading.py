@@ -17,7 +17,7 @@ from llmcourse.predict.prompts import Prompt
 
 def test_another_model_takes_the_place_of_the_first(hub, t4):
     """Live tensors are counted: the first model leaves, even while somebody holds it, and says so when it is used."""
-    hub("mistral-7b", hidden=128)
+    hub("mistral-7b", hidden_size=128)
     hub("phi-3-mini")
     first = models.load("mistral-7b")
     assert models.load("mistral-7b") is first

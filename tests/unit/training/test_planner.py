@@ -1,11 +1,10 @@
 """The planner's arithmetic against bytes that were really allocated, and against torch's own count of activations."""
 
 import contextlib
-from dataclasses import replace
 
 import pytest
 import torch
-from small import on_meta
+from small import on_meta, resized, shrunk
 
 from llmcourse import CourseError, models
 from llmcourse.models import catalogue
@@ -19,7 +18,7 @@ NAMES = ("smollm2-135m", "mistral-7b", "llama-3-8b", "phi-3-mini", "qwen3-4b")
 def test_the_published_counts():
     """Mistral-7B at r=8 over seven matrices: 20,971,520; the models' sizes as their cards give them."""
     assert planner.adapter_parameters(catalogue.base("mistral-7b"), TALK) == 20_971_520
-    billions = {name: round(catalogue.base(name).parameters / 1e9, 2) for name in NAMES}
+    billions = {name: round(catalogue.base(name).shape.parameters / 1e9, 2) for name in NAMES}
     assert billions == {
         "smollm2-135m": 0.13,
         "mistral-7b": 7.24,
@@ -33,16 +32,7 @@ def test_the_published_counts():
 def test_nf4_weights_within_5_percent_of_what_is_allocated(name, tmp_path):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    small = replace(
-        catalogue.base(name),
-        hidden=256,
-        intermediate=640,
-        layers=2,
-        heads=4,
-        kv_heads=4 if name == "phi-3-mini" else 2,
-        head_dim=64,
-        vocabulary=2000,
-    )
+    small = shrunk(name, hidden_size=256, intermediate_size=640, head_dim=64, vocab_size=2000)
     AutoModelForCausalLM.from_config(models.config_of(small)).save_pretrained(tmp_path)
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
     made = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float16, quantization_config=nf4)
@@ -62,16 +52,7 @@ def test_adapter_and_optimiser_within_5_percent_of_what_is_allocated(optimizer):
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    small = replace(
-        catalogue.base("mistral-7b"),
-        hidden=256,
-        intermediate=640,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        head_dim=64,
-        vocabulary=100,
-    )
+    small = shrunk("mistral-7b", hidden_size=256, intermediate_size=640, head_dim=64, vocab_size=100)
     recipe = RECIPE.changed(r=16, optimizer=optimizer)
     made = AutoModelForCausalLM.from_config(models.config_of(small))
     made = get_peft_model(made, configs.lora_config(recipe, made.config))
@@ -95,9 +76,7 @@ def test_full_finetuning_is_sixteen_bytes_a_parameter():
     """Weights, gradients and Adam's moments as torch allocates them in float32; by arithmetic in 16 bits."""
     from transformers import AutoModelForCausalLM
 
-    small = replace(
-        catalogue.base("mistral-7b"), hidden=64, intermediate=160, layers=2, heads=4, kv_heads=2, head_dim=16
-    )
+    small = shrunk("mistral-7b", intermediate_size=160)
     made = AutoModelForCausalLM.from_config(models.config_of(small))
     adam = torch.optim.AdamW(made.parameters())
     made(torch.ones(1, 4, dtype=torch.long), labels=torch.ones(1, 4, dtype=torch.long)).loss.backward()
@@ -127,7 +106,7 @@ def test_activations_within_25_percent_of_torchs_count(name, changes, dtype):
     of a number."""
     if changes.get("dropout") and dtype != "float32":
         pytest.skip("a CPU keeps dropout's mask in full precision, a GPU in a byte")
-    model, recipe = replace(catalogue.base(name), layers=3), RECIPE.changed(**changes)
+    model, recipe = resized(catalogue.base(name), num_hidden_layers=3), RECIPE.changed(**changes)
     counted = activations_by_torch(model, recipe, rows=4, length=256, dtype=dtype)
     how = {"rows": 4, "length": 256, "dtype": dtype, "nf4": False}
     planned = planner.activations(model, recipe, **how) + planner.passing(model, recipe, **how)
@@ -220,7 +199,7 @@ def test_advice_is_true():
     model, recipe = catalogue.base("mistral-7b"), RECIPE
     assert "checkpointing=True lets it fit" in planner.advice("mistral-7b", recipe, 2048)
     assert planner.largest_micro_batch(model, recipe.changed(checkpointing=True), 2048, planner.T4_GIB) > 0
-    assert "no change of the recipe fits 3.0 GiB; smollm2-135m would" in planner.advice(
+    assert "no change of the recipe fits 3.0 GiB; llama-3.2-3b would" in planner.advice(
         "mistral-7b", recipe, 512, gpu_gib=3.0
     )
     # what was tried already is no advice

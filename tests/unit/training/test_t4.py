@@ -228,7 +228,7 @@ def test_each_architecture_learns_in_nf4(name, hub, t4, tmp_path):
         loaded, SARCASM, ROWS, TALK.changed(epochs=6, learning_rate=2e-2, batch_rows=4, dropout=0.0), tmp_path
     )
     adapted = {n.split(".")[-4] for n, p in loaded.model.named_parameters() if "lora_B" in n and p.abs().max() > 0}
-    assert adapted == set(catalogue.base(name).linear()) and run.losses[-1] < run.losses[0]
+    assert adapted == set(catalogue.base(name).shape.matrices) and run.losses[-1] < run.losses[0]
     prompt = configs.training_prompt(SARCASM, TALK)
     tuned = predict.score(loaded, prompt, ROWS).logprobs
     with loaded.without_adapter():
