@@ -22,6 +22,9 @@ from llmcourse._base.errors import CourseError
 
 Answer = Literal["open", "closed", "missing", "silent"]
 
+TIMEOUT_S = 30
+"""How long we wait for the hub's list of files."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HASHES = {64: "SHA-256", 40: "SHA-1 (as git makes it)"}
 
@@ -91,6 +94,21 @@ def _request(repo: str, token: str | None) -> Answer:
     except Exception:  # a missing network fails in many ways, and all of them mean that there is no answer
         return "silent"
     return "open"
+
+
+def file_sizes(repo: str, revision: str | None) -> dict[str, int]:
+    """Return the files of a model's repository, or of a local folder, with their bytes; empty if nobody can say."""
+    from huggingface_hub import HfApi, is_offline_mode
+
+    if Path(repo).is_dir():
+        return {path.name: path.stat().st_size for path in Path(repo).iterdir() if path.is_file()}
+    if is_cached(repo, revision) or is_offline_mode():
+        return {}
+    try:
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
+    except Exception:  # what is wrong is said when the config is read
+        return {}
+    return {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
 # -- what is in the cache ----------------------------------------------------------------------------------------------
