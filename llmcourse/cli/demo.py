@@ -50,8 +50,6 @@ def run(options: argparse.Namespace) -> None:
 def _announce(arm: "Arm") -> None:
     trained = f" (trained in {arm.training['seconds']:.0f} s)" if arm.training else ""
     print(f"{arm}{trained}", flush=True)
-    if arm.training and arm.training["cut_rows"]:
-        print(shared.describe_cut(arm.training), flush=True)
 
 
 def _record_path() -> Path:

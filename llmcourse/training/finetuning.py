@@ -40,7 +40,9 @@ class TrainingRun:
     steps: int
     rows: int
     cut_rows: int
-    """Rows whose text was shortened to fit the recipe's max_length."""
+    """Rows whose texts were cut to fit max_length."""
+    max_length: int
+    """Most tokens of a row and its answer."""
     trainable: int
     """Trained parameters."""
     resumed_from: int
@@ -116,6 +118,7 @@ class _Job:
             steps=state.global_step,
             rows=len(self.examples),
             cut_rows=self.cut_rows,
+            max_length=recipe.max_length,
             trainable=trainable,
             resumed_from=step_of(checkpoint) if checkpoint else 0,
             micro_rows=micro_rows,
