@@ -53,7 +53,7 @@ def arms(loaded: LoadedModel, source: data.Rows, adapter: str | Path) -> dict[st
     def finetuned(rows: Sequence[Mapping]) -> Labels:
         card = put_adapter(loaded, adapter)
         try:
-            return generate(loaded, Prompt(task, **card["prompt"]), rows).labels
+            return generate(loaded, Prompt.from_card(card, task), rows).labels
         finally:
             loaded.drop_adapter()
 

@@ -1,19 +1,23 @@
 """Make the adapters that ship with the package, one for each of the course's tasks: `make adapter`.
 
 Each is trained on the bundled corpus and stored in float16, which halves its size. It is measured after the rounding.
+With `--cards` only their cards and READMEs are written again. The weights stay as they are.
 """
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import llmcourse
 from llmcourse import cli, data, models, predict
 from llmcourse._base import files
+from llmcourse._base.errors import CourseError
 from llmcourse.data import tasks
 from llmcourse.data.tasks import Task
-from llmcourse.experiment import Experiment, adapter_readme, metrics
-from llmcourse.training import configs, recipes
+from llmcourse.experiment import Experiment, adapter_readme, metrics, training_spec
+from llmcourse.models import adapters
+from llmcourse.training import configs, recipes, training_rows
 from llmcourse.training.recipes import Recipe
 
 SHIPPED = {"sarcasm": recipes.QUICK, "support": recipes.FEW}
@@ -51,15 +55,39 @@ def ship(task: Task, recipe: Recipe, runs: Path = Path("runs")) -> Path:
     return target
 
 
+def write_card(task: Task, recipe: Recipe) -> Path:
+    """Write the card and the README of a shipped adapter again, for its weights as they are.
+
+    What the card says of the training rows is counted again. Raises CourseError if the adapter was trained on other
+    rows, or by another recipe or prompt, than it would be now.
+    """
+    folder, rows = FOLDER / task.name, data.load(task)
+    card = models.read_card(folder)
+    if card["spec"] != training_spec(task, rows.train_id, card["base"], recipe):
+        raise CourseError(f"{folder} was trained in another way. Train it: python -m tools.ship_adapters {task.name}")
+    _, cut = training_rows(models.load(), task, list(rows.train), recipe)
+    card["training"] |= {"cut_rows": cut, "max_length": recipe.max_length}
+    with files.folder_aside(folder) as aside:
+        for name in (adapters.CONFIG, adapters.WEIGHTS):
+            shutil.copyfile(folder / name, aside / name)
+        files.write_json(aside / adapters.ADAPTER_MARK, card)
+        files.write_text(aside / "README.md", adapter_readme(card))
+    (FOLDER / f".{task.name}.lock").unlink(missing_ok=True)
+    print(f"{folder.name}: card and README written, {cut} of {len(rows.train)} training rows cut")
+    return folder
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Ship the adapters of the tasks named on the command line, or of all tasks if none is named."""
     parser = argparse.ArgumentParser(prog="python -m tools.ship_adapters", description="Make the adapters that ship.")
     parser.add_argument("task", nargs="*", help=f"{', '.join(SHIPPED)} (default: all)")
-    names = parser.parse_args(arguments).task or list(SHIPPED)
+    parser.add_argument("--cards", action="store_true", help="write cards and READMEs again, without training")
+    options = parser.parse_args(arguments)
+    names = options.task or list(SHIPPED)
     if unknown := sorted(set(names) - set(SHIPPED)):
         parser.error(f"No adapter ships for the task {unknown[0]!r}. Choose from: {', '.join(SHIPPED)}.")
     for name in names:
-        ship(tasks.TASKS[name], SHIPPED[name])
+        (write_card if options.cards else ship)(tasks.TASKS[name], SHIPPED[name])
 
 
 if __name__ == "__main__":

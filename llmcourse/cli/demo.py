@@ -50,9 +50,6 @@ def run(options: argparse.Namespace) -> None:
 def _announce(arm: "Arm") -> None:
     trained = f" (trained in {arm.training['seconds']:.0f} s)" if arm.training else ""
     print(f"{arm}{trained}", flush=True)
-    if arm.training:
-        for note in shared.notes_on(arm.training):
-            print(note, flush=True)
 
 
 def _record_path() -> Path:

@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
         f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}, macro-F1 {arm.score.macro_f1:.2f};"
         f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s a row"
     )
+    shared.print_notes(arm.notes)
 
 
 def _task_of_adapter(options: argparse.Namespace) -> "Task":

@@ -22,6 +22,7 @@ def add_parser(commands: shared.Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train an adapter, or find the one that an earlier run trained, and copy it to --out."""
     from llmcourse.models import read_card
+    from llmcourse.training import training_notes
 
     recipe = shared.recipe_of(options)
     if options.out:
@@ -29,12 +30,12 @@ def run(options: argparse.Namespace) -> None:
     experiment = shared.experiment_of(options)
     print(shared.describe(experiment), flush=True)
     folder = processes.finetune(experiment, recipe, options.resume)
-    training = read_card(folder)["training"]
+    card = read_card(folder)
+    training = card["training"]
     if options.out and processes.is_main():
         with files.folder_aside(options.out) as aside:
             shutil.copytree(folder, aside, dirs_exist_ok=True)
-    for note in shared.notes_on(training):
-        print(note)
+    shared.print_notes(training_notes(training, card["recipe"]))
     print(
         f"{training['steps']} steps in {training['seconds']:.0f} s; the last loss is {training['losses'][-1]:.3f}."
         f" Adapter: {options.out or folder}"

@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> None:
         before, after = judge.load()([_row(judge.task, options.text, options.parent)])
         print(f"before finetuning: {_describe(judge.task, before)}")
         print(f"after finetuning:  {_describe(judge.task, after)}")
+        shards.note_cut(judge, after.cut_rows, 1)
         return
     if options.out:
         print(f"{count:,} predictions: {options.out}")

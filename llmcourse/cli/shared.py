@@ -5,9 +5,9 @@ import ast
 import csv
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEARS
@@ -288,25 +288,18 @@ def describe(experiment: "Experiment") -> str:
     return "\n".join(lines)
 
 
-def notes_on(training: Mapping[str, Any]) -> list[str]:
-    """Return what to know about a training besides its result: texts that were cut, steps that were skipped, and what
-    little memory forced upon it. A sentence each."""
-    notes = list(training.get("notes", []))
-    if training["cut_rows"]:
-        notes.insert(
-            0,
-            f"{training['cut_rows']:,} of {training['rows']:,} training rows were too long for the recipe's max_length"
-            " and were cut at their ends. Test rows are not cut. To keep them whole, raise it:"
-            " --set max_length=TOKENS.",
-        )
-    return [f"Note: {note}" for note in notes]
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what a reader should know besides the numbers, a line for each note."""
+    for note in notes:
+        print(f"Note: {note}", flush=True)
 
 
 def print_comparison(report_path: Path) -> None:
-    """Print the results that `report.write` put beside a report: the table, and the tests of the finetuned arms."""
+    """Print the results that `report.write` put beside a report: table, notes, and the tests of the finetuned arms."""
     from llmcourse.experiment import metrics, report
 
     results = json.loads(report_path.with_name("results.json").read_text(encoding="utf-8"))
     print(f"{report.table(results)}\n")
+    print_notes(report.notes(results))
     for test in report.notable_tests(results):
         print(f"{test['a']}  against  {test['b']}: {metrics.p_text(test['p'])}")

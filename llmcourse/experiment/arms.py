@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.experiment.metrics import Score
-from llmcourse.predict import Predictions
+from llmcourse.predict import Predictions, describe_cut
+from llmcourse.training import training_notes
 
 
 @dataclass
@@ -36,6 +37,15 @@ class Arm:
         return f"{self.name:<32} {self.score.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}{macro}{invalid}"
 
     @property
+    def notes(self) -> list[str]:
+        """What the reader should know besides the numbers, such as texts that were cut. A sentence or two each."""
+        notes = training_notes(self.training, self.training["recipe"]) if self.training else []
+        if cut := self.predictions.cut_rows:
+            description = describe_cut(cut, self.score.n, "test rows", self.spec["prompt"]["max_length"])
+            notes.append(f"{description} Training cuts its rows in the same way.")
+        return notes
+
+    @property
     def seconds_per_row(self) -> float:
         return self.predictions.seconds / self.score.n
 
@@ -51,7 +61,7 @@ class Arm:
         if self.training:
             entry["training_seconds"] = round(self.training["seconds"], 1)
             entry["trained_parameters"] = self.training["trainable"]
-        return entry
+        return {**entry, "notes": self.notes} if self.notes else entry
 
 
 @dataclass(frozen=True)

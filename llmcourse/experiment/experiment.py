@@ -30,6 +30,9 @@ from llmcourse.training.recipes import Recipe
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
 
+ADAPTER_FORMAT = 3
+"""Like FORMAT, for the answers of arms with an adapter. Since 3 their test rows are cut as training rows are."""
+
 
 @dataclass
 class Experiment:
@@ -153,7 +156,7 @@ class Experiment:
                 f"The adapter in {folder} answers {', '.join(theirs.labels)}, but the task {self.task.name!r} has"
                 f" {', '.join(self.task.labels)}. Use the adapter's own task."
             )
-        prompt, trained = (Prompt(task, **card["prompt"]) for task in (self.task, theirs))
+        prompt, trained = (Prompt.from_card(card, task) for task in (self.task, theirs))
         self._refuse_other_prompt(folder, prompt, trained)
         self._refuse_leak(set(card["groups"]), f"The rows on which {folder} was trained")
         digest = files.sha256_of_file(folder / WEIGHTS)
@@ -205,7 +208,7 @@ class Experiment:
     def _spec(self, way: str, prompt: Prompt | None = None, **more: Any) -> dict[str, Any]:
         """Return all that decides an arm's answers."""
         task = {**self.task.as_dict(), "example": self.task.example}
-        spec = {"format": FORMAT, "way": way, "task": task, "test": self._test_id, **more}
+        spec = {"format": _format(more), "way": way, "task": task, "test": self._test_id, **more}
         if prompt is not None:
             spec |= {"model": self.loaded.base, "prompt": prompt.as_dict()}
         return spec
@@ -227,7 +230,8 @@ class Experiment:
         task = {**self.task.as_dict(), "example": self.task.example}
         for spec, name in self.store.entries():
             same_rows = spec["task"] == task and spec["test"] == self._test_id
-            if same_rows and spec["format"] == FORMAT and spec.get("model", self.loaded.base) == self.loaded.base:
+            same_model = spec.get("model", self.loaded.base) == self.loaded.base
+            if same_rows and same_model and spec["format"] == _format(spec):
                 arm = self.store.find(spec, name)
                 if arm:
                     self._add(arm)
@@ -298,6 +302,11 @@ class Experiment:
             "arms": [arm.as_dict() for arm in self.arms],
             "tests": [test.as_dict() for test in tests],
         }
+
+
+def _format(spec: Mapping[str, Any]) -> int:
+    """Return the format of an arm's answers today."""
+    return ADAPTER_FORMAT if {"adapter", "trained"} & set(spec) else FORMAT
 
 
 def _prompt_name(prompt: Prompt, way: str) -> str:

@@ -47,6 +47,7 @@ def render(experiment: Experiment, results: dict[str, Any]) -> str:
             for entry, arm in zip(results["arms"], experiment.arms, strict=True)
         ],
         example=experiment.task.example,
+        notes=notes(results),
         tests=notable_tests(results),
         p_text=metrics.p_text,
         waterfall=figures.svg(experiment.waterfall()),
@@ -64,6 +65,11 @@ def notable_tests(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the paired tests of the finetuned arms, or all tests if there is no such arm."""
     finetuned = {arm["name"] for arm in results["arms"] if arm["kind"] == "finetuned"}
     return [test for test in results["tests"] if not finetuned or {test["a"], test["b"]} & finetuned]
+
+
+def notes(results: dict[str, Any]) -> list[str]:
+    """Return the notes of the arms, each with the arm's name."""
+    return [f"{arm['name']}: {note}" for arm in results["arms"] for note in arm.get("notes", [])]
 
 
 def table(results: dict[str, Any]) -> str:

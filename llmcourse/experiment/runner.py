@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llmcourse.data import Rows, groups
 from llmcourse.data.tasks import Task
 from llmcourse.experiment.store import ArmStore
 from llmcourse.models import LoadedModel, read_card, save_adapter, shipped_adapter
+from llmcourse.predict import describe_cut
 from llmcourse.training import finetuning
 from llmcourse.training.checkpoints import find_checkpoints
 from llmcourse.training.configs import training_prompt
@@ -22,8 +24,8 @@ from llmcourse.training.finetuning import TrainingRun
 from llmcourse.training.recipes import Recipe
 
 FORMAT = 2
-"""Raised when the way in which arms answer changes, so that answers kept by an older version are not taken for new
-ones."""
+"""Raised when the way in which adapters are trained, or arms answer, changes, so that what an older version kept is not
+taken for new."""
 
 USE_SHIPPED = "LLMCOURSE_USE_SHIPPED"
 """The environment variable that lets the shipped adapters stand in for training (1), so that tests of notebooks take
@@ -128,7 +130,7 @@ class TrainingRunner:
 def training_spec(task: Task, train_id: str, base: dict[str, str], recipe: Recipe) -> dict[str, Any]:
     """Return all that decides an adapter's weights; its hash names the adapter's folder."""
     numbers = {key: value for key, value in recipe.as_dict().items() if key not in ("name", "save_steps")}
-    prompt = training_prompt(task, recipe).as_dict()
+    prompt = replace(training_prompt(task, recipe), max_length=None).as_dict()  # it is among the recipe's numbers
     return {"format": FORMAT, "prompt": prompt, "train": train_id, "model": base, "recipe": numbers}
 
 
@@ -150,6 +152,8 @@ Trained by the course *Finetune LLMs* on {data["rows"]} rows ({data["source"]}, 
 - labels: {", ".join(card["task"]["labels"])}
 - recipe `{recipe["name"]}`: r={recipe["r"]}, alpha={recipe["alpha"]}, learning rate {rate},
   {recipe["epochs"]:g} epochs of batches of {recipe["batch_rows"]} rows, seed {recipe["seed"]}
+- {describe_cut(training["cut_rows"], training["rows"], "training rows", recipe["max_length"])} Later rows are cut in
+  the same way.
 - {training["trainable"]:,} trained parameters, {training["steps"]} steps, {training["seconds"]:.0f} s
 {measured}
 `llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that `llmcourse.json` names, and no

@@ -82,6 +82,7 @@ class ArmStore:
                     "kind": arm.kind,
                     "spec": arm.spec,
                     "seconds": arm.predictions.seconds,
+                    "cut_rows": arm.predictions.cut_rows,
                     "bias": arm.predictions.bias if isinstance(arm.predictions, Scored) else None,
                     "example": arm.example,
                     "training": arm.training,
@@ -156,7 +157,7 @@ def predictions_csv(task: Task, rows: Sequence[Mapping], predictions: Prediction
 
 
 def read_predictions(path: Path, task: Task, rows: Sequence[Mapping], entry: Mapping[str, Any]) -> Predictions:
-    """Return what `predictions_csv` wrote; `entry` holds the seconds and the bias.
+    """Return what `predictions_csv` wrote; `entry` holds the seconds, the bias and the number of cut rows.
 
     Raises CourseError when the file answers other rows.
     """
@@ -167,10 +168,11 @@ def read_predictions(path: Path, task: Task, rows: Sequence[Mapping], entry: Map
     numbers: dict[str, int | None] = {"": None, **{word: label for label, word in enumerate(task.labels)}}
     labels = [numbers[unguarded(line["predicted"])] for line in lines]
     columns = [name for name in lines[0] if name.startswith("logprob ")]
+    cut = entry.get("cut_rows", 0)  # versions before this field cut nothing
     if columns:
         logprobs = [[float(line[name]) for name in columns] for line in lines]
         chosen = [label for label in labels if label is not None]  # a scored answer is always valid
-        return Scored(chosen, entry["seconds"], logprobs, entry["bias"])
+        return Scored(chosen, entry["seconds"], logprobs, entry["bias"], cut_rows=cut)
     if "text" in lines[0]:
-        return Generated(labels, entry["seconds"], [unguarded(line["text"]) for line in lines])
+        return Generated(labels, entry["seconds"], [unguarded(line["text"]) for line in lines], cut_rows=cut)
     return Predictions(labels, entry["seconds"])

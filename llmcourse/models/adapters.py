@@ -64,6 +64,13 @@ def _named(base: dict[str, str]) -> dict[str, str]:
     return base
 
 
+def _limited(recipe: dict[str, Any]) -> dict[str, Any]:
+    length = recipe.get("max_length", 1)
+    if type(length) is not int or not 0 < length < LARGEST:
+        raise ValueError("no max_length")
+    return recipe
+
+
 class _Card(BaseModel):
     """What the rest of the course relies on in a card. A description completes the message "'base' must be ..."."""
 
@@ -75,6 +82,11 @@ class _Card(BaseModel):
         dict[Literal["instruction", "fallback", "chat"], bool],
         Field(description="true or false for instruction, fallback and chat"),
     ]
+    recipe: Annotated[
+        dict[str, Any],
+        AfterValidator(_limited),
+        Field(description="a recipe's numbers, with a whole number for max_length"),
+    ] = {}
     training: Annotated[dict[str, Any], Field(description="facts about the training")]
     groups: Annotated[list[str], Field(description="a list of hashes")]
     spec: Annotated[dict[str, Any], Field(description="what decides the result")]

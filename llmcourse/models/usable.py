@@ -43,7 +43,11 @@ def look(base: Base) -> Repository:
                 " one as the adapter: --adapter FOLDER."
             )
         ggufs = [name for name in sizes if name.endswith(".gguf")]
-        instead = " It has GGUF files, which are for llama.cpp; take the repository that they were made from." if ggufs else ""
+        instead = (
+            " It has GGUF files, which are for llama.cpp; take the repository that they were made from."
+            if ggufs
+            else ""
+        )
         raise CourseError(f"{base.name} has no config.json, so it is no model of transformers.{instead}")
     try:
         config, _ = PretrainedConfig.get_config_dict(repo, revision=base.revision)

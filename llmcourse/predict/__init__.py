@@ -11,7 +11,7 @@ from llmcourse.predict.asking import (
     rows_to_ask,
     score,
 )
-from llmcourse.predict.encoding import encode, encode_text, label_tokens, render
+from llmcourse.predict.encoding import describe_cut, encode, encode_text, fit, label_tokens, render
 from llmcourse.predict.labels import label_choices
 from llmcourse.predict.predictions import Generated, Predictions, Scored
 from llmcourse.predict.prompts import Prompt, few_shots, parse_answer
@@ -27,10 +27,12 @@ __all__ = [
     "answers",
     "before_and_after",
     "check_adapter",
+    "describe_cut",
     "encode",
     "encode_text",
     "few_shots",
     "fill_journal",
+    "fit",
     "generate",
     "label_choices",
     "label_tokens",

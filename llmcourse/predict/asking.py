@@ -15,7 +15,7 @@ from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.predict import engine
-from llmcourse.predict.encoding import encode, label_tokens
+from llmcourse.predict.encoding import encode, encode_and_cut, label_tokens
 from llmcourse.predict.engine import Batch
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.labels import label_choices
@@ -51,9 +51,9 @@ def generate(
     Raises CourseError for a row whose text does not fit the prompt, naming the row, and if numbers overflow.
     """
     journal = journal or Journal()
-    fill_journal(loaded, prompt, rows, "generated", journal, progress=progress)
+    cut = fill_journal(loaded, prompt, rows, "generated", journal, progress=progress)
     texts = [journal.answers[index] for index in range(len(rows))]
-    return Generated([parse_answer(text, prompt.task) for text in texts], journal.seconds, texts)
+    return Generated([parse_answer(text, prompt.task) for text in texts], journal.seconds, texts, cut_rows=cut)
 
 
 def score(
@@ -77,7 +77,7 @@ def score(
     """
     way: Way = "calibrated" if calibrate else "scored"
     journal = journal or Journal()
-    fill_journal(loaded, prompt, rows, way, journal, progress=progress)
+    cut = fill_journal(loaded, prompt, rows, way, journal, progress=progress)
     logprobs = [journal.answers[index] for index in range(len(rows_to_ask(prompt, rows, way)))]
     bias = None
     if calibrate:
@@ -88,7 +88,7 @@ def score(
         ]
         logprobs = [_normalise([a - b for a, b in zip(row, bias, strict=True)]) for row in logprobs]
     labels = [max(range(len(row)), key=row.__getitem__) for row in logprobs]
-    return Scored(labels, journal.seconds, logprobs, bias)
+    return Scored(labels, journal.seconds, logprobs, bias, cut_rows=cut)
 
 
 def rows_to_ask(prompt: Prompt, rows: Sequence[Mapping], way: Way) -> list[Mapping]:
@@ -104,19 +104,21 @@ def fill_journal(
     journal: Journal,
     indices: Sequence[int] | None = None,
     progress: Progress | None = None,
-) -> None:
+) -> int:
     """Ask the rows whose answers the journal does not have, and add their answers to it batch by batch.
 
     `indices` limits this to some of `rows_to_ask(prompt, rows, way)`. An answer is a text if the way is "generated",
     otherwise the label log-probabilities before calibration. `progress` counts the journal's answers and all rows.
-    Raises CourseError for a row that does not fit the prompt; the message names the row.
+    Returns how many of all `rows` are cut to the prompt's max_length. Raises CourseError for a row that does not fit
+    the prompt; the message names the row.
     """
     import torch
 
+    content_free = len(rows_to_ask(prompt, (), way))
     rows = rows_to_ask(prompt, rows, way)
     answer = _text_writer(loaded, prompt) if way == "generated" else _label_scorer(loaded, prompt)
     clock = time.perf_counter()
-    prompts = encode(loaded, prompt, rows)
+    prompts, cut = encode_and_cut(loaded, prompt, rows)
     indices = range(len(rows)) if indices is None else indices
     missing = [index for index in indices if index not in journal.answers]
     if progress and journal.answers:
@@ -128,6 +130,7 @@ def fill_journal(
             journal.add(answers, clock - before)
             if progress:
                 progress(len(journal.answers), len(rows))
+    return sum(index >= content_free for index in cut)
 
 
 def _text_writer(loaded: LoadedModel, prompt: Prompt) -> Callable[[Batch], Sequence]:
@@ -160,10 +163,11 @@ def before_and_after(
 ) -> tuple[Scored, Scored]:
     """Score rows with the base model (zero-shot) and with a saved adapter (the prompt that it was trained on).
 
+    The adapter's prompt is cut where training would have cut it. The base model reads the whole row.
     Raises CourseError if the adapter does not fit the model, or, with `check`, changes nothing.
     """
     card = put_adapter(loaded, adapter)
-    trained = Prompt(task, **card["prompt"])
+    trained = Prompt.from_card(card, task)
     try:
         if check:
             check_adapter(loaded, trained, rows)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -13,6 +13,8 @@ class Predictions:
     """Predicted labels. None is an invalid answer."""
     seconds: float
     """Wall time for all rows, including the shared beginnings of their prompts."""
+    cut_rows: int = field(default=0, kw_only=True)
+    """Rows whose texts were cut to fit the prompt's max_length."""
 
 
 @dataclass

@@ -32,6 +32,15 @@ class Prompt:
     """Whether to add the line "If the text doesn't fit ..., classify it as" (if the task has a fallback)."""
     chat: bool = False
     """Whether to wrap the prompt in the model's chat template, as one user message."""
+    max_length: int | None = None
+    """Most tokens of prompt and answer. The texts of a longer row are cut at their ends (see `encoding.fit`). None cuts
+    nothing."""
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any], task: Task | None = None) -> "Prompt":
+        """Return the prompt that an adapter was trained on, by its card. `task` takes the place of the card's."""
+        max_length = card.get("recipe", {}).get("max_length")
+        return cls(task or Task.from_dict(card["task"]), **card["prompt"], max_length=max_length)
 
     @property
     def answer_start(self) -> str:
@@ -75,7 +84,7 @@ class Prompt:
         shots = [{key: shot[key] for key in (*self.task.fields, "label")} for shot in self.shots]
         # the rendered text too, because a change of the layout makes another prompt with the same settings
         blank = dict.fromkeys(self.task.fields, "x")
-        return {
+        values = {
             "text": self.text(blank),
             "answers": [self.answer(label) for label in range(len(self.task.labels))],
             "task": self.task.as_dict(),
@@ -84,6 +93,7 @@ class Prompt:
             "fallback": self.fallback,
             "chat": self.chat,
         }
+        return values if self.max_length is None else {**values, "max_length": self.max_length}
 
 
 def few_shots(task: Task, rows: Sequence[Mapping], k: int, seed: int = 0) -> tuple[dict, ...]:

@@ -27,8 +27,10 @@ from llmcourse.data.tasks import Task
 from llmcourse.data.texts import is_blank, one_line
 from llmcourse.models.adapters import PARTS
 from llmcourse.predict.asking import before_and_after
+from llmcourse.predict.encoding import describe_cut
 from llmcourse.predict.journal import Log
 from llmcourse.predict.predictions import Scored
+from llmcourse.predict.prompts import Prompt
 
 SHARD_ROWS = 500
 """Rows in a shard. A kill can cost this many answers, ten seconds to a minute on a CPU."""
@@ -52,6 +54,8 @@ class Judge:
     """Loads the model, and returns the function that predicts rows."""
     depends_on: Mapping[str, Any]
     """What the predictions depend on besides the rows, such as the adapter's hashes."""
+    max_length: int | None = None
+    """Tokens to which the adapter's prompts are cut; None if they are not."""
 
 
 def _print(text: str) -> None:
@@ -61,6 +65,12 @@ def _print(text: str) -> None:
 def _note(text: str) -> None:
     """Tell the reader something that is no part of the table."""
     print(text, file=sys.stderr, flush=True)
+
+
+def note_cut(judge: Judge, cut: int, count: int) -> None:
+    """Tell the reader how many of `count` rows were cut, if any."""
+    if cut and judge.max_length:
+        _note(f"{describe_cut(cut, count, 'rows', judge.max_length)} Training cuts its rows in the same way.")
 
 
 def table_header(task: Task) -> str:
@@ -91,10 +101,11 @@ def has_text(task: Task, row: Mapping) -> bool:
     return not is_blank(row[task.columns[-1]])
 
 
-def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> str:
-    """Return the table's lines for rows. Those without text are not asked."""
+def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> tuple[str, int]:
+    """Return the table's lines for rows, and how many rows were cut. Those without text are not asked."""
     asked = [row for row in rows if has_text(task, row)]
-    return table_lines(task, rows, *(ask(asked) if asked else (Scored([], 0.0, []), Scored([], 0.0, []))))
+    before, after = ask(asked) if asked else (Scored([], 0.0, []), Scored([], 0.0, []))
+    return table_lines(task, rows, before, after), after.cut_rows
 
 
 def predict_file(
@@ -123,7 +134,11 @@ def judge_of(adapter: str | Path) -> Judge:
         first = iter([True])  # the adapter is checked on the first rows of a run
         return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
 
-    return Judge(task, load, {part: files.sha256_of_file(Path(adapter) / part) for part in PARTS})
+    depends_on: dict[str, Any] = {part: files.sha256_of_file(Path(adapter) / part) for part in PARTS}
+    max_length = Prompt.from_card(card).max_length
+    if max_length is not None:  # versions that cut no row left it out
+        depends_on["max_length"] = max_length
+    return Judge(task, load, depends_on, max_length)
 
 
 def ask_file(
@@ -236,11 +251,13 @@ def ask_rows(
     CourseError if `out` is a folder, or if another command is writing it.
     """
     if out is None:
-        ask, done = judge.load(), 0
+        ask, done, cut = judge.load(), 0, 0
         write(table_header(judge.task))
         for shard in _shards(rows, count, STREAMED_ROWS):
-            write(_ask_shard(judge.task, ask, shard))
-            done += len(shard)
+            lines, cut_here = _ask_shard(judge.task, ask, shard)
+            write(lines)
+            done, cut = done + len(shard), cut + cut_here
+        note_cut(judge, cut, done)
         return done
     shards = _shards(rows, count, SHARD_ROWS)
     _check_out(out)
@@ -251,13 +268,14 @@ def ask_rows(
         with files.lock(log.path, timeout_s=0):
             with files.report_full_disk(out), open(folder / "whole.csv", "w", encoding="utf-8", newline="") as whole:
                 whole.write(table_header(judge.task))
-                done = _ask_with_log(judge, shards, log, count, whole.write, write)
+                done, cut = _ask_with_log(judge, shards, log, count, whole.write, write)
                 whole.flush()
                 os.fsync(whole.fileno())
             os.replace(whole.name, out)
             shutil.rmtree(folder, ignore_errors=True)
     except Timeout:
         raise CourseError(f"Another command is writing {out}. Wait for it, or name another file.") from None
+    note_cut(judge, cut, done)
     return done
 
 
@@ -268,10 +286,10 @@ def _ask_with_log(
     count: int | None,
     write_table: Write,
     write_message: Write,
-) -> int:
-    """Write the table of every shard, from the log as far as it fits, and return the number of rows."""
+) -> tuple[int, int]:
+    """Write the table of every shard, from the log as far as it fits. Return how many rows there were and were cut."""
     depends_on = {**judge.depends_on, "version": __version__}
-    kept, ask, done = log.entries(), None, 0
+    kept, ask, done, cut = log.entries(), None, 0, 0
     for rows in shards:
         key = files.short_hash([depends_on, rows])
         entry = next(kept, None)
@@ -287,11 +305,12 @@ def _ask_with_log(
                     write_message(f"Going on after row {done:,}{total}, with what {log.path.parent} holds.\n")
                 ask = judge.load()
             kept = iter(())
-            entry = {"key": key, "table": _ask_shard(judge.task, ask, rows)}
+            lines, cut_here = _ask_shard(judge.task, ask, rows)
+            entry = {"key": key, "table": lines, "cut_rows": cut_here}
             log.append(entry)
         write_table(entry["table"])
-        done += len(rows)
-    return done
+        done, cut = done + len(rows), cut + entry.get("cut_rows", 0)
+    return done, cut
 
 
 def _shards(rows: Iterable[dict], count: int | None, size: int) -> Iterator[list[dict]]:

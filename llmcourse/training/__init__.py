@@ -2,7 +2,7 @@
 
 from llmcourse.training import planner
 from llmcourse.training.configs import lora_config, sft_config, training_prompt
-from llmcourse.training.examples import training_rows
+from llmcourse.training.examples import training_notes, training_rows
 from llmcourse.training.finetuning import TrainingRun, finetune
 from llmcourse.training.recipes import ALL_LINEAR, FEW, QUICK, RECIPES, TALK, THOROUGH, WORKSHOP, Recipe
 
@@ -20,6 +20,7 @@ __all__ = [
     "lora_config",
     "planner",
     "sft_config",
+    "training_notes",
     "training_prompt",
     "training_rows",
 ]

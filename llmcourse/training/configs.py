@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def training_prompt(task: Task, recipe: Recipe) -> Prompt:
     """Return the prompt on which the recipe trains, and which its adapter expects."""
-    return Prompt(task, instruction=recipe.instruction)
+    return Prompt(task, instruction=recipe.instruction, max_length=recipe.max_length)
 
 
 def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "LoraConfig":

@@ -43,7 +43,9 @@ class TrainingRun:
     """Steps that changed nothing, because their gradients overflowed float16."""
     rows: int
     cut_rows: int
-    """Rows whose text was shortened to fit the recipe's max_length."""
+    """Rows whose texts were cut to fit max_length."""
+    max_length: int
+    """Most tokens of a row and its answer."""
     trainable: int
     """Trained parameters."""
     resumed_from: int
@@ -130,6 +132,7 @@ class _Job:
             skipped_steps=watch.skipped,
             rows=len(self.examples),
             cut_rows=self.cut_rows,
+            max_length=recipe.max_length,
             trainable=trainable,
             resumed_from=step_of(checkpoint) if checkpoint else 0,
             micro_rows=trainer.micro_rows,

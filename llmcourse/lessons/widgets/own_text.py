@@ -36,7 +36,7 @@ def judge(experiment: Experiment, adapter: str | Path, row: Mapping[str, str], s
     with loaded.without_adapter():
         prompted = predict.score(loaded, experiment.prompt(shots), [row])
     card = put_adapter(loaded, adapter)
-    prompt = Prompt(task, **card["prompt"])
+    prompt = Prompt.from_card(card, task)
     try:
         predict.check_adapter(loaded, prompt, [row])
         finetuned = predict.score(loaded, prompt, [row])

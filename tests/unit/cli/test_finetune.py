@@ -1,6 +1,7 @@
 """`finetune` trains, and `evaluate` and `compare` find what it left."""
 
 import json
+import re
 
 import pytest
 from commands import rows_file, run
@@ -41,14 +42,30 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     assert len(list((tmp_path / "runs" / "adapters").glob("[!.]*"))) == 1
 
 
-def test_texts_that_training_cuts_are_counted_in_the_output(capsys, tiny_instead):
-    rows = [[i % 2, f"reply {i} " + "and so on " * (40 if i < 6 else 1), f"parent {i}"] for i in range(40)]
+def test_texts_that_are_cut_are_counted_in_the_output(capsys, tiny_instead):
+    """Every command says it, of the rows of training and of those that the adapter is asked."""
+    rows = [[i % 2, f"reply {i} " + "and so on " * (40 if i < 30 else 1), f"parent {i}"] for i in range(40)]
     write_csv("rows.csv", rows)
-    settings = ("--set", "r=2", "--set", "epochs=1", "--set", "upper_layers=2")
-    assert run("finetune", "--data", "rows.csv", *settings, "--set", "max_length=100") == 0
-    printed = capsys.readouterr().out
-    assert " of 32 training rows were too long for the recipe's max_length" in printed
-    assert run("demo", "--data", "rows.csv", *settings, "--set", "max_length=100") == 0
-    assert "too long for the recipe's max_length" in capsys.readouterr().out
-    assert run("finetune", "--data", "rows.csv", *settings) == 0
-    assert "too long" not in capsys.readouterr().out
+    data = ("--data", "rows.csv")
+    settings = [part for value in ("r=2", "epochs=1", "upper_layers=2") for part in ("--set", value)]
+    short = (*settings, "--set", "max_length=100")
+    training = re.compile(r"Note: (.*: )?To fit max_length=100 tokens, \d+ of 32 training rows were cut at the end")
+    asked = re.compile(r"Note: (.*: )?To fit max_length=100 tokens, \d of 8 test rows were cut at the end")
+
+    def printed(*arguments):
+        assert run(*arguments) == 0
+        return capsys.readouterr()
+
+    out = printed("finetune", *data, *short, "--out", "mine").out
+    assert training.search(out) and "--set max_length=TOKENS" in out
+    assert asked.search(printed("evaluate", *data, "--adapter", "mine").out)
+    assert not asked.search(printed("evaluate", *data, "--shots", 0).out)
+    for command in (("demo", *data, *short), ("compare", *data)):
+        out = printed(*command).out
+        assert training.search(out) and asked.search(out)
+    predict = ("predict", "--file", "rows.csv", "--adapter", "mine")
+    note = "To fit max_length=100 tokens, 30 of 40 rows were cut at the end. Training cuts its rows in the same way."
+    assert note in printed(*predict).err and note in printed(*predict, "--out", "out.csv").err
+    assert "1 of 1 rows was cut" in printed("predict", "so good " * 200, "--adapter", "mine").err
+    assert "cut" not in printed("predict", "so good", "--adapter", "mine").err
+    assert "cut" not in printed("finetune", *data, *settings).out

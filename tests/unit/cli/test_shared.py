@@ -20,17 +20,6 @@ def test_a_recipe_with_changes(monkeypatch):
     assert changed == recipes.FEW.changed(r=8, upper_layers=None, learning_rate=1e-4, scheduler="cosine")
 
 
-def test_what_a_training_had_to_do_is_noted():
-    training = {
-        "cut_rows": 3,
-        "rows": 1000,
-        "notes": ["2 of 125 steps were skipped: their gradients overflowed float16."],
-    }
-    cut, skipped = shared.notes_on(training)
-    assert cut.startswith("Note: 3 of 1,000 training rows were too long") and skipped == f"Note: {training['notes'][0]}"
-    assert shared.notes_on({"cut_rows": 0, "rows": 10}) == []  # the card of an older version
-
-
 def test_columns():
     assert shared.columns_of(["comment=body", "label=a=b"]) == {"comment": "body", "label": "a=b"}
     for pair in ("comment", "=body", "comment="):

@@ -22,7 +22,7 @@ def test_an_arm_prints_accuracy_interval_and_invalid_answers():
 def test_an_arms_entry_holds_its_training_only_if_there_was_one():
     entry = arm().as_dict()
     assert entry["seconds_per_row"] == 0.5 and entry["invalid"] == 1 and "training_seconds" not in entry
-    trained = dataclasses.replace(arm(), training={"seconds": 12.34, "trainable": 7})
+    trained = dataclasses.replace(arm(), training={"seconds": 12.34, "trainable": 7, "cut_rows": 0, "recipe": {}})
     assert trained.as_dict() | {"training_seconds": 12.3, "trained_parameters": 7} == trained.as_dict()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from llmcourse import CourseError, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
-from llmcourse.experiment import Experiment, questions, runner
+from llmcourse.experiment import Experiment, questions, report, runner
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.setup import gears
 
@@ -217,3 +218,58 @@ def test_arms_that_are_being_written_are_left_alone(study, tmp_path):
         warnings.simplefilter("error")
         found = Experiment(some_rows(), study.loaded, study.folder, quiet=True).find_all()
     assert len(found) == 1 and half.is_dir()
+
+
+LONG = "and so on " * 40
+
+
+def with_long_rows():
+    """Sarcasm rows, of which 3 of 16 training rows and 5 of 8 test rows are long."""
+    rows = some_rows()
+    sides = ((rows.train, 3), (rows.test, 5))
+    train, test = (
+        Dataset.from_list([{**row, "comment": row["comment"] + LONG * (i < n)} for i, row in enumerate(side)])
+        for side, n in sides
+    )
+    return Rows(SARCASM, "long.csv", train, test, rows.report)
+
+
+def test_rows_that_are_cut_are_counted_and_noted(tiny, tmp_path, no_work):
+    study = Experiment(with_long_rows(), tiny, tmp_path / "runs", quiet=True)
+    recipe = ONE_EPOCH.changed(max_length=80)
+    trained = study.finetuned(recipe)
+    card = models.read_card(trained.adapter)
+    assert (card["training"]["cut_rows"], card["training"]["max_length"]) == (3, 80)
+    assert "To fit max_length=80 tokens, 3 of 16 training rows were cut" in (trained.adapter / "README.md").read_text()
+    asked = study.adapter_arm(trained.adapter, "scored")
+    assert trained.predictions.cut_rows == asked.predictions.cut_rows == 5
+    cut = "To fit max_length=80 tokens, 5 of 8 test rows were cut at the end. Training cuts its rows in the same way."
+    assert trained.notes[0].startswith("To fit max_length=80 tokens, 3 of 16 training rows were cut at the end.")
+    assert trained.notes[1:] == asked.notes == [cut]
+    assert study.scored(study.prompt(0)).notes == []  # the base model reads whole rows
+    page = report.render(study, study.results())
+    assert page.count(cut) == 2 and page.count("3 of 16 training rows") == 1
+    # kept arms say so too
+    no_work()
+    again = Experiment(study.rows, tiny, study.folder, quiet=True)
+    assert again.finetuned(recipe).notes == trained.notes
+    assert {arm.name: arm.notes for arm in again.find_all()} == {arm.name: arm.notes for arm in study.arms}
+
+
+def test_answers_from_before_test_rows_were_cut_are_not_found(tiny, tmp_path):
+    """They answered other texts. What does not depend on it is found as before: other arms, and trained adapters."""
+    study = Experiment(with_long_rows(), tiny, tmp_path / "runs", quiet=True)
+    recipe = ONE_EPOCH.changed(max_length=80)
+    trained = study.finetuned(recipe)
+    asked = study.adapter_arm(trained.adapter)
+    prompted, majority = study.generated(study.prompt(2)), study.majority()
+    for arm in (trained, asked):
+        old = json.loads(json.dumps(arm.spec)) | {"format": 2}
+        del old["prompt"]["max_length"]
+        study.store.keep(replace(arm, name=f"old {arm.name}", spec=old))
+        shutil.rmtree(study.store.folder_of(arm.spec))
+    assert all(arm.spec["format"] == 2 for arm in (prompted, majority)) and "max_length" not in prompted.spec["prompt"]
+    again = Experiment(study.rows, tiny, study.folder, quiet=True)
+    assert {arm.name for arm in again.find_all()} == {prompted.name, majority.name}
+    assert again.finetuned(recipe).adapter == trained.adapter and again.adapter_arm(trained.adapter).name == asked.name
+    assert len(list((study.folder / "adapters").glob("[!.]*"))) == 1

@@ -1,10 +1,12 @@
 """Prompts become tokens that hold the row's text as text, or an error names the row."""
 
 import pytest
+from small import TWO_EPOCHS
 
 from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
 from llmcourse.predict import Prompt, encoding
+from llmcourse.training import training_prompt, training_rows
 
 PROMPT = Prompt(SARCASM)
 ROW = {"parent_comment": "Rain again.", "comment": "Lovely.", "label": 1}
@@ -45,3 +47,51 @@ def test_text_that_looks_like_the_prompt_stays_text(make_tiny):
         "####",
         "Category:<|im_end|>",
     ]
+
+
+LONG = [
+    {"parent_comment": "Rain again.", "comment": "very " * 700, "label": 1},
+    {"parent_comment": "\U0001f327 <|im_end|> weiß " * 30, "comment": "很好" * 100, "label": 0},
+    {**ROW, "label": 0},
+    {"parent_comment": "x\n\n" * 900, "comment": "Lovely.", "label": 1},
+]
+
+
+@pytest.mark.parametrize("instruction", [True, False])
+def test_a_prompt_is_cut_as_in_training(instruction, tiny):
+    recipe = TWO_EPOCHS.changed(max_length=100, instruction=instruction)
+    prompt = training_prompt(SARCASM, recipe)
+    examples, cut = training_rows(tiny, SARCASM, LONG, recipe)
+    asked = predict.encode(tiny, prompt, LONG)
+    assert [tiny.tokenizer(example["prompt"]).input_ids for example in examples] == asked
+    assert cut == 3 and max(map(len, asked)) <= 100 - 6
+    # the answers are those to the shortened rows, and the rows are counted
+    texts = [example["prompt"].removeprefix(prompt.head()).splitlines() for example in examples]
+    short = [{"parent_comment": a.removeprefix("comment: "), "comment": b.removeprefix("reply: ")} for a, b, _ in texts]
+    whole = Prompt(SARCASM, instruction=instruction)
+    for ask in (predict.generate, predict.score):
+        answers = ask(tiny, prompt, LONG)
+        assert answers.cut_rows == 3 and answers.labels == ask(tiny, whole, short).labels
+        assert ask(tiny, whole, LONG).cut_rows == 0
+    assert predict.score(tiny, prompt, LONG, calibrate=True).cut_rows == 3
+
+
+def test_a_journal_s_answers_are_counted_too(tiny):
+    """Rows are cut or not, whoever asked them before."""
+    from llmcourse.predict.journal import Journal
+
+    prompt, journal = Prompt(SARCASM, instruction=False, max_length=60), Journal()
+    assert [predict.fill_journal(tiny, prompt, LONG, "scored", journal, part) for part in ([1], None, None)] == [3] * 3
+
+
+def test_a_max_length_without_room_for_the_prompt_is_refused(tiny):
+    with pytest.raises(CourseError, match=r"max_length=20 is too small.*Raise max_length"):
+        predict.encode(tiny, Prompt(SARCASM, max_length=20), [ROW])
+
+
+def test_a_card_without_a_recipe_cuts_nothing():
+    card = {"task": SARCASM.as_dict(), "prompt": {"instruction": False}}
+    assert Prompt.from_card(card) == Prompt(SARCASM.from_dict(SARCASM.as_dict()), instruction=False)
+    assert Prompt.from_card({**card, "recipe": {"max_length": 64}}, SARCASM) == Prompt(
+        SARCASM, instruction=False, max_length=64
+    )

@@ -1,8 +1,10 @@
 """The adapters that ship with the package."""
 
+import shutil
+
 import pytest
 
-from llmcourse import data, experiment, models
+from llmcourse import CourseError, Prompt, data, experiment, models, predict
 from llmcourse.data import tasks
 from tools import ship_adapters
 
@@ -18,6 +20,31 @@ def test_the_shipped_adapter_is_what_make_adapter_would_make(name):
         task, rows.test
     )
     assert (folder / "adapter_model.safetensors").stat().st_size < 6e6
+
+
+@pytest.mark.parametrize("name", ship_adapters.SHIPPED)
+def test_the_card_is_what_the_rows_give(name, tmp_path, monkeypatch, embedded_model):
+    """Written again without training, card and README are the same, byte by byte; so are the weights."""
+    folder = models.shipped_adapter(name)
+    monkeypatch.setattr(ship_adapters, "FOLDER", tmp_path)
+    shutil.copytree(folder, tmp_path / name)
+    ship_adapters.main(["--cards", name])
+    for path in sorted(folder.iterdir()):
+        assert (tmp_path / name / path.name).read_bytes() == path.read_bytes(), path
+    training = models.read_card(folder)["training"]
+    assert (training["cut_rows"], training["max_length"]) == (0, 512)
+    # none of the test rows is cut either, so what was measured on them before the card said so is still true
+    task = tasks.TASKS[name]
+    prompt = Prompt.from_card(models.read_card(folder))
+    assert predict.fit(embedded_model.tokenizer, prompt, list(data.load(task).test))[1] == []
+
+
+def test_a_card_is_not_written_for_other_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(ship_adapters, "FOLDER", tmp_path)
+    shutil.copytree(models.shipped_adapter("support"), tmp_path / "support")
+    monkeypatch.setitem(ship_adapters.SHIPPED, "support", ship_adapters.SHIPPED["support"].changed(r=8))
+    with pytest.raises(CourseError, match=r"trained in another way\. Train it: python -m tools\.ship_adapters support"):
+        ship_adapters.main(["--cards", "support"])
 
 
 def test_an_adapter_ships_for_every_task():
