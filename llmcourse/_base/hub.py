@@ -15,7 +15,7 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
@@ -149,6 +149,14 @@ def is_cached(repo: str, revision: str | None) -> bool:
     return all(path(name) for name in parts)
 
 
+def cached_commit(repo: str, revision: str | None) -> str | None:
+    """Return the commit of a model that is in the cache; None for a local folder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) and not Path(repo).is_dir() else None
+
+
 def _model_folder(repo: str) -> Path:
     return cache_dir() / f"models--{repo.replace('/', '--')}"
 
@@ -189,6 +197,25 @@ def verify(snapshot: str | Path) -> int:
     return count
 
 
+def fingerprint(folder: str | Path) -> str:
+    """Return a SHA-256 that stands for the model in a local folder: its config and its safetensors weights.
+
+    A file is read again only when its size or time has changed since.
+    """
+    folder = Path(folder).resolve()
+    record = files.cache_dir() / "verified" / f"{files.short_hash(str(folder))}.json"
+    before, now = _read_record(record), {}
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        state = [path.stat().st_size, path.stat().st_mtime_ns]
+        known = before.get(path.name, [])
+        now[path.name] = known if known[:2] == state else [*state, files.sha256_of_file(path)]
+    if now != before:
+        with contextlib.suppress(OSError):
+            files.write_json(record, now)
+    parts = "".join(f"{name} {state[2]}\n" for name, state in now.items())
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
 def _compare(path: Path, blob: Path) -> None:
     with open(blob, "rb") as file:
         if len(blob.name) == 64:
@@ -203,7 +230,7 @@ def _compare(path: Path, blob: Path) -> None:
         )
 
 
-def _read_record(path: Path) -> dict[str, list[int]]:
+def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return record if isinstance(record, dict) else {}

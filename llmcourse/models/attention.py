@@ -30,6 +30,15 @@ def choose(machine: hardware.Hardware) -> str:
     return "sdpa" if machine.capability >= hardware.AMPERE else register(NO_GQA, without_gqa)
 
 
+def has_sdpa(config: Any) -> bool:
+    """Return whether a causal language model with this config can use SDPA. Gemma 2 cannot: it caps attention's
+    logits."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return model is None or model._supports_sdpa
+
+
 def leave_out_cudnn(machine: hardware.Hardware) -> None:
     """Have SDPA leave out cuDNN's kernel where there is a GPU. The setting belongs to torch, for the whole process.
 

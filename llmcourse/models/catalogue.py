@@ -273,7 +273,7 @@ def base(name: str) -> Base:
     path = Path(name).expanduser()
     looks_like_a_path = name.startswith((".", "~", "/")) or path.is_absolute() or name.count("/") > 1
     if "/" in name.replace("\\", "/") and path.is_dir():
-        return Base(name, str(path.resolve()), licence="as its makers say")
+        return Base(str(path.resolve()), str(path.resolve()), licence="as its makers say")
     match = _REPOSITORY.fullmatch(name)
     if looks_like_a_path or not match:
         problem = f"There is no folder {name}." if looks_like_a_path else f"There is no model named {name!r}."

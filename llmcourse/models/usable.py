@@ -1,4 +1,4 @@
-"""Can the course load this model? Answered from config.json and the list of files, before any weights are downloaded."""
+"""Can the course load this model? Answered from config.json and the list of files, before weights are downloaded."""
 
 import shutil
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ class Repository:
     """What a model's folder or repository holds, as far as we know without its weights."""
 
     name: str
+    repo: str
+    """Its address on the hub, or the path of the folder."""
     config: dict[str, Any]
     """config.json."""
     sizes: dict[str, int]
@@ -39,22 +41,18 @@ def look(base: Base) -> Repository:
     if sizes and "config.json" not in sizes:
         if "adapter_config.json" in sizes:
             raise CourseError(
-                f"{base.name} is an adapter, not a model. Load the model that its adapter_config.json names, and give this"
-                " one as the adapter: --adapter FOLDER."
+                f"{base.name} is an adapter, not a model. Load the model that its adapter_config.json names, and give"
+                " this one as the adapter: --adapter FOLDER."
             )
-        ggufs = [name for name in sizes if name.endswith(".gguf")]
-        instead = (
-            " It has GGUF files, which are for llama.cpp; take the repository that they were made from."
-            if ggufs
-            else ""
-        )
+        has_gguf = any(name.endswith(".gguf") for name in sizes)
+        instead = " Its GGUF files are for llama.cpp. Take the model that they were made from." if has_gguf else ""
         raise CourseError(f"{base.name} has no config.json, so it is no model of transformers.{instead}")
     try:
         config, _ = PretrainedConfig.get_config_dict(repo, revision=base.revision)
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CourseError(f"config.json of {base.name} cannot be read: {reason}") from None
-    return Repository(base.name, config, sizes)
+    return Repository(base.name, repo, config, sizes)
 
 
 def refuse_unusable(repository: Repository) -> None:
@@ -77,12 +75,12 @@ def refuse_architecture(repository: Repository) -> None:
     if kind not in CONFIG_MAPPING_NAMES:
         if config.get("auto_map"):
             raise CourseError(
-                f"{name} needs Python code from its repository (model_type {kind!r}). The course never runs a stranger's"
-                f" code. {instead}"
+                f"{name} needs Python code from its repository (model_type {kind!r}). The course never runs a"
+                f" stranger's code. {instead}"
             )
         raise CourseError(
-            f"transformers {transformers.__version__} does not know the architecture {kind!r} of {name}. A newer one may:"
-            " pip install --upgrade transformers"
+            f"transformers {transformers.__version__} does not know the architecture {kind!r} of {name}. A newer one"
+            " may: pip install --upgrade transformers"
         )
     if config.get("is_encoder_decoder"):
         raise CourseError(f"{name} is an encoder-decoder model ({kind}). {instead}")
@@ -96,8 +94,8 @@ def refuse_architecture(repository: Repository) -> None:
     method = (config.get("quantization_config") or {}).get("quant_method", "bitsandbytes")
     if method != "bitsandbytes":
         raise CourseError(
-            f"{name} is quantised with {method}, which the course does not load. Take the original in 16 bits, or a copy"
-            " in bitsandbytes' 4 bits."
+            f"{name} is quantised with {method}, which the course does not load. Take the original in 16 bits, or a"
+            " copy in bitsandbytes' 4 bits."
         )
 
 
@@ -114,9 +112,9 @@ def refuse_weights(repository: Repository) -> None:
             f"{name} has {has}. Only safetensors are read, because other formats can run a stranger's code. Look on the"
             " hub for a copy or a revision with model.safetensors: owner/name@revision"
         )
-    if Path(name).expanduser().is_dir():
+    if Path(repository.repo).is_dir():
         return
-    missing = sum(weights.values()) - round(hub.cached_gib(name.partition("@")[0]) * 2**30)
+    missing = sum(weights.values()) - round(hub.cached_gib(repository.repo) * 2**30)
     cache = hub.cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.server
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -58,6 +59,12 @@ def serving(files: dict[str, bytes]) -> Iterator[Hub]:
                 return self.say(
                     hub.refuse, f'{{"error": "you sent {token}"}}'.encode(), body, {"X-Error-Message": token}
                 )
+            if re.fullmatch(r"/api/models/[^/]+/[^/]+/auth-check", self.path):
+                return self.say(200, b"{}", body, {})
+            if about := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", self.path.split("?")[0]):
+                siblings = [{"rfilename": name, "size": len(content)} for name, content in hub.files.items()]
+                content = json.dumps({"id": about[1], "sha": COMMIT, "siblings": siblings}).encode()
+                return self.say(200, content, body, {"Content-Type": "application/json"})
             found = re.search(r"/resolve/[^/]+/(.+)$", self.path.split("?")[0])
             if not found or found[1] not in hub.files:
                 return self.say(404, b"", body, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})

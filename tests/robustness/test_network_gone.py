@@ -6,6 +6,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+import architectures
 import hub_server
 import pytest
 
@@ -125,3 +126,31 @@ def test_a_cut_download_of_a_model_is_no_model_and_the_next_try_loads_it(hub, ca
         weights.write_bytes(damaged)
         with pytest.raises(CourseError, match=f"^model.safetensors is damaged.* Delete {weights} and load again"):
             models.from_hub(base)
+
+
+def test_any_repository_is_loaded_by_its_name(hub, cache, tokenizer, tmp_path):
+    """A model that the course does not know, of another architecture, with the commit that the hub names."""
+    theirs = architectures.make("olmo2", tokenizer)
+    theirs.model.save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    hub.files = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    try:
+        loaded = models.load("someone/olmo")
+        assert loaded.base["name"] == "someone/olmo" and loaded.base["commit"] == hub_server.COMMIT
+        assert models.load("someone/olmo") is loaded
+        assert models.catalogue.base("someone/olmo").shape.architecture == "olmo2"
+    finally:
+        models.free()
+
+
+def test_a_repository_that_cannot_be_used_is_refused_before_its_weights_are_fetched(hub, cache):
+    hub.files = {
+        "config.json": b'{"model_type": "bert", "architectures": ["BertModel"]}',
+        "model.safetensors": b"x" * 9,
+    }
+    with pytest.raises(CourseError, match="someone/bert is a BertModel, which does not predict the next token"):
+        models.load("someone/bert")
+    hub.files = {"config.json": b'{"model_type": "llama"}', "pytorch_model.bin": b"x" * 9}
+    with pytest.raises(CourseError, match=r"has its weights only as pytorch_model.bin"):
+        models.load("someone/old")
+    assert not [path for path in files_of(cache) if path.read_bytes() == b"x" * 9]
