@@ -153,8 +153,10 @@ def cached_commit(repo: str, revision: str | None) -> str | None:
     """Return the commit of a model that is in the cache; None for a local folder."""
     from huggingface_hub import try_to_load_from_cache
 
+    if Path(repo).is_dir():
+        return None
     config = try_to_load_from_cache(repo, "config.json", revision=revision)
-    return Path(config).parent.name if isinstance(config, str) and not Path(repo).is_dir() else None
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _model_folder(repo: str) -> Path:
