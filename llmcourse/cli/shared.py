@@ -96,7 +96,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gear", choices=GEARS, help="which model, rows and recipe to use (default: chosen from your hardware)"
     )
-    group.add_argument("--model", metavar="NAME", help="a model of `llmcourse models` (default: the gear's)")
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a name from `llmcourse models`, owner/name[@revision] of the hub, or a folder (default: the gear's)",
+    )
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmcourse._base import redact
 from llmcourse._base.errors import CourseError
 from llmcourse.models.shapes import Shape, shape_of
 
@@ -61,13 +62,18 @@ def config_of(base: Base) -> "PretrainedConfig":
     """Return a model's transformers config, for counting and for random models.
 
     For an entry of the course the hub is not asked. For another model, config.json is read from its folder or
-    repository; raises OSError or ValueError if there is none that transformers knows.
+    repository. Raises CourseError if it cannot be read.
     """
     from transformers import AutoConfig
 
     if base.values is not None:
         return AutoConfig.for_model(**base.values)
-    return AutoConfig.from_pretrained(str(base.repo), revision=base.revision)
+    try:
+        return AutoConfig.from_pretrained(str(base.repo), revision=base.revision)
+    except (OSError, ValueError) as error:
+        redact.clean(error)  # a hub may repeat a token in its answer
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CourseError(f"config.json of {base.name} cannot be read: {reason}") from error
 
 
 _VALUES: dict[str, dict[str, Any]] = json.loads(

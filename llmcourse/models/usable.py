@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse._base import hub
+from llmcourse._base import hub, redact
 from llmcourse._base.errors import CourseError
 from llmcourse.models.catalogue import Base
 
@@ -27,6 +27,11 @@ class Repository:
     """config.json."""
     sizes: dict[str, int]
     """Its files and their bytes. Empty if the hub could not be asked."""
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The safetensors files that transformers would read, and their bytes."""
+        return {file: size for file, size in self.sizes.items() if file.endswith(".safetensors") and "/" not in file}
 
 
 def look(base: Base) -> Repository:
@@ -50,8 +55,9 @@ def look(base: Base) -> Repository:
     try:
         config, _ = PretrainedConfig.get_config_dict(repo, revision=base.revision)
     except (OSError, ValueError) as error:
+        redact.clean(error)  # a hub may repeat a token in its answer
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CourseError(f"config.json of {base.name} cannot be read: {reason}") from None
+        raise CourseError(f"config.json of {base.name} cannot be read: {reason}") from error
     return Repository(base.name, repo, config, sizes)
 
 
@@ -104,8 +110,7 @@ def refuse_weights(repository: Repository) -> None:
     sizes, name = repository.sizes, repository.name
     if not sizes:
         return
-    weights = {file: size for file, size in sizes.items() if file.endswith(".safetensors") and "/" not in file}
-    if not weights:
+    if not repository.weights:
         others = sorted(file for file in sizes if file.endswith(OTHER_WEIGHTS))
         has = f"its weights only as {others[0]}" if others else "no weights"
         raise CourseError(
@@ -114,7 +119,7 @@ def refuse_weights(repository: Repository) -> None:
         )
     if Path(repository.repo).is_dir():
         return
-    missing = sum(weights.values()) - round(hub.cached_gib(repository.repo) * 2**30)
+    missing = sum(repository.weights.values()) - round(hub.cached_gib(repository.repo) * 2**30)
     cache = hub.cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free

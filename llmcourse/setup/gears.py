@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmcourse._base import hardware
 from llmcourse.data.tasks import Task
-from llmcourse.models import catalogue
+from llmcourse.models import catalogue, usable
 from llmcourse.setup.facts import Needs
 from llmcourse.training import planner
 from llmcourse.training.recipes import QUICK, THOROUGH, WORKSHOP, Recipe
@@ -106,9 +106,15 @@ anyway."""
 def needs(gear: Gear, model_name: str | None = None) -> Needs:
     """Return what this gear needs from a machine, with its own model or another one.
 
-    On a CPU, a model needs main memory for its weights in float32. Raises CourseError for an unknown model name.
+    On a CPU, a model needs main memory for its weights in float32. Of a model that the course does not know, the config
+    and the list of files are read. Raises CourseError for an unknown name, and for a model that cannot be used.
     """
     model = catalogue.base(model_name or gear.model)
+    download = model.download_gib or 0.5  # the embedded model is converted onto the disk
+    if model.repo and model.values is None:
+        repository = usable.look(model)
+        usable.refuse_unusable(repository)
+        download = sum(repository.weights.values()) / planner.GIB
     stand_in = catalogue.base(model.stand_in) if model.stand_in else None
     gpu, ram = 0.0, gear.ram_gib
     if model.repo and (gear.name != "cpu" or model.prequantised):
@@ -122,7 +128,7 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
         gated=model.click_through,
         fallback=stand_in.repo if stand_in else None,
         fallback_gib=stand_in.download_gib if stand_in else 0.0,
-        download_gib=model.download_gib or 0.5,  # the embedded model is converted onto the disk
+        download_gib=download,
         ram_gib=round(ram, 1),
         gpu_gib=round(gpu, 1),
         minutes=gear.minutes if model.name == gear.model else (),

@@ -226,9 +226,10 @@ def _most_tokens(loaded: LoadedModel, recipe: Recipe, longest: int) -> int:
             )
         tokens = recipe.micro_batch_tokens
     else:
-        machine, base = hardware.detect(), catalogue.BASES.get(loaded.name)
+        machine = hardware.detect()
         tokens = MOST_TOKENS
-        if machine.gpu_gib is not None and base is not None:
+        if machine.gpu_gib is not None and (loaded.name in catalogue.BASES or "/" in loaded.name):
+            base = catalogue.base(loaded.name)
             nf4 = getattr(loaded.model, "is_loaded_in_4bit", False)
             tokens = planner.micro_batch_tokens(base, recipe, machine.gpu_gib, dtype=machine.dtype, nf4=nf4)
     return max(longest, min(tokens, rows_per_process(recipe) * longest))
