@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -33,6 +33,7 @@ def both(base: nn.Linear, r: int, alpha: int, seed: int):
     return ours, theirs
 
 
+@example(inputs=9, outputs=9, r=1, alpha=17, bias=False, lead=[], dtype=torch.bfloat16, seed=350)
 @settings(max_examples=40, deadline=None)
 @given(
     inputs=st.integers(1, 40),
@@ -68,7 +69,9 @@ def test_forward_gradients_and_merge_are_those_of_peft(inputs, outputs, r, alpha
     theirs.merge()
     merged = ours.merged()
     assert close(merged.weight.detach(), theirs.base_layer.weight.detach())
-    assert close(merged(x).detach(), a.detach())
+    # each weight was rounded after the sum, so the outputs differ by a share of the terms, which may cancel
+    terms = x.abs() @ (ours.base.weight.abs() + ours.delta().abs()).to(dtype).T
+    assert (merged(x) - a).abs().max() <= near / 4 * terms.max().clamp(min=1)
 
 
 def test_it_starts_as_the_frozen_layer_and_merging_leaves_that_alone():
