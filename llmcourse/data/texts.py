@@ -11,6 +11,9 @@ MAX_CHARACTERS = 4_000
 INVISIBLE = "\u200b\u2060\ufeff"
 """Characters that show nothing: zero-width space, word joiner, byte order mark. Joiners of emoji are not among them."""
 
+CONTROL_TOKEN = r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])"
+"""The beginning of what a tokenizer could take for a control token: <|im_end|>, </s>, [INST]."""
+
 _WITHOUT_INVISIBLE = str.maketrans("", "", INVISIBLE)
 
 
@@ -70,4 +73,4 @@ def one_line(value: object) -> str:
         raise CourseError(
             f"A text of {len(text):,} characters is too long for a prompt: at most {MAX_CHARACTERS:,}. Shorten it."
         )
-    return re.sub(r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])", lambda match: match.group() + " ", text)
+    return re.sub(CONTROL_TOKEN, lambda match: match.group() + " ", text)

@@ -4,8 +4,9 @@ from llmcourse.experiment import metrics
 from llmcourse.experiment.arms import Arm, PairedTest
 from llmcourse.experiment.demo import SHOTS, run_demo
 from llmcourse.experiment.experiment import Experiment
+from llmcourse.experiment.model_card import adapter_readme
 from llmcourse.experiment.questions import Question
-from llmcourse.experiment.runner import adapter_readme, training_spec
+from llmcourse.experiment.runner import training_spec
 
 __all__ = [
     "SHOTS",

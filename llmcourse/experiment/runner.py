@@ -14,9 +14,9 @@ from llmcourse._base import files, hardware
 from llmcourse._base.errors import CourseError
 from llmcourse.data import Rows, groups
 from llmcourse.data.tasks import Task
+from llmcourse.experiment.model_card import adapter_readme
 from llmcourse.experiment.store import ArmStore
 from llmcourse.models import LoadedModel, read_card, save_adapter, shipped_adapter
-from llmcourse.predict import describe_cut
 from llmcourse.training import finetuning
 from llmcourse.training.checkpoints import find_checkpoints
 from llmcourse.training.configs import training_prompt
@@ -132,30 +132,3 @@ def training_spec(task: Task, train_id: str, base: dict[str, str], recipe: Recip
     numbers = {key: value for key, value in recipe.as_dict().items() if key not in ("name", "save_steps")}
     prompt = replace(training_prompt(task, recipe), max_length=None).as_dict()  # it is among the recipe's numbers
     return {"format": FORMAT, "prompt": prompt, "train": train_id, "model": base, "recipe": numbers}
-
-
-def adapter_readme(card: dict[str, Any]) -> str:
-    """Return the model card in words, for a card as `TrainingRunner.card` returns it."""
-    training, recipe, data, results = card["training"], card["recipe"], card["data"], card.get("results")
-    measured = ""
-    if results:
-        low, high = results["accuracy_ci95"]
-        measured = (
-            f"- on {results['n']} test rows (id {results['test']}): accuracy {results['accuracy']:.1%}, 95 % interval"
-            f" {low:.1%} to {high:.1%}; {results['invalid']} invalid answers\n"
-        )
-    rate = f"{recipe['learning_rate']:g} ({recipe['scheduler']})"
-    return f"""# LoRA adapter: {card["task"]["name"]}
-
-Trained by the course *Finetune LLMs* on {data["rows"]} rows ({data["source"]}, id {data["train"]}).
-
-- labels: {", ".join(card["task"]["labels"])}
-- recipe `{recipe["name"]}`: r={recipe["r"]}, alpha={recipe["alpha"]}, learning rate {rate},
-  {recipe["epochs"]:g} epochs of batches of {recipe["batch_rows"]} rows, seed {recipe["seed"]}
-- {describe_cut(training["cut_rows"], training["rows"], "training rows", recipe["max_length"])} Later rows are cut in
-  the same way.
-- {training["trainable"]:,} trained parameters, {training["steps"]} steps, {training["seconds"]:.0f} s
-{measured}
-`llmcourse predict --adapter THIS_FOLDER "a text"` uses it. It fits the base model that `llmcourse.json` names, and no
-other.
-"""
