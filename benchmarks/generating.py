@@ -32,7 +32,7 @@ class OneByOne:
     def __call__(self, rows: Sequence[Mapping]) -> list[str]:
         texts = []
         for row in rows:
-            ids = self.loaded.tokenizer(self.prompt.text(row), return_tensors="pt")
+            ids = self.loaded.tokenizer(self.prompt.text(row), return_tensors="pt").to(self.loaded.model.device)
             out = self.loaded.model.generate(
                 **ids,
                 max_new_tokens=self.new_tokens,

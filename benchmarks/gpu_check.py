@@ -1,144 +1,141 @@
-"""Run the T4's path on the GPU at hand: a random model in NF4 with Mistral-7B's shape, in a T4's memory, in float16.
+"""Check the course on a GPU: kernels, number types, training, memory, speed and notebooks, in ten minutes without a
+network.
 
-    python benchmarks/gpu_check.py                   # on a GPU with 16 GiB or more: some 10 minutes
-    python benchmarks/gpu_check.py --tiny            # the same code on tiny sizes, also on a CPU
+    python benchmarks/gpu_check.py --prepare FOLDER     # first, on a CPU with the course installed
+    python benchmarks/gpu_check.py FOLDER --out RESULTS # then on the GPU, in a copy of the course with FOLDER
+    python benchmarks/gpu_check.py --tiny               # all of it on tiny sizes, on a CPU: does the check itself run?
 
-Trains 20 steps of each recipe and scores 100 few-shot prompts, without flash attention. Prints peak memory beside the
-planner's, and tokens per second, and writes benchmarks/results/gpu_check.json. A newer GPU cannot prove that a T4's
-kernels work. It proves memory, dtypes and the code path.
+The input folder holds the embedded model's file in parts of at most 60 MB, and what the CPU answered. The GPU's machine
+needs the course's Python packages, but not its models' packages; what is missing is listed before anything is done. The
+steps are
+
+    attention   torch's attention kernels on rows padded on the left: NaN in numbers and gradients
+    answers     the embedded model with the shipped adapter in float16, bfloat16 and NF4, beside the CPU's answers
+    quick       the recipe `quick`, trained
+    mistral     a random Mistral-7B in NF4, made here and trained in a T4's memory: bytes beside the planner's, skipped
+                steps, milliseconds a pass, and what happens when memory runs out
+    prompts     few-shot prompts: the engine, transformers' pipeline, one row at a time
+    notebooks   the code cells of notebooks 05 and 06 in the gear `t4`, with a tiny model
+
+Each writes RESULTS/STEP.json when it ends. A step that fails is recorded with its errors, and the next one runs. The
+exit code is 0 if all passed.
+
+Not yet run on a GPU: only --tiny was, on a CPU. There, kernels, memory and speed are not a GPU's, so what was seen to
+work is the check itself. The tolerances in the steps are estimates; those of `answers` come from the same number types
+on a CPU.
 """
 
 import argparse
+import importlib
+import os
+import re
+import sys
 import tempfile
 import time
-from dataclasses import replace
+import tomllib
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmcourse import data, models, predict
-from llmcourse._base import files, hardware
-from llmcourse.data.tasks import SARCASM
-from llmcourse.models import catalogue
-from llmcourse.predict.prompts import Prompt, few_shots
-from llmcourse.training import finetuning, planner
-from llmcourse.training.examples import training_rows
-from llmcourse.training.recipes import TALK, THOROUGH, WORKSHOP
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "gpu"
+STEPS = ("attention", "answers", "quick", "mistral", "prompts", "notebooks")
 
-RESULTS = Path(__file__).parent / "results" / "gpu_check.json"
-NAME = "mistral-7b"
-TINY = {"hidden": 64, "layers": 2, "intermediate": 128, "heads": 4, "kv_heads": 2, "head_dim": 16}
+if TYPE_CHECKING:
+    from gpu.setting import Setting
 
 
-def pretend_t4() -> hardware.Hardware:
-    """Make the library treat this machine's GPU (or CPU) as a T4, and return the real hardware."""
-    import torch
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare the input folder, or run the steps. Return the exit code."""
+    options = parse(arguments)
+    stop_without_packages()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    sys.path.insert(0, str(ROOT))  # the course need not be installed
+    from gpu import setting as shared
 
-    real = hardware.detect()
-    t4 = replace(real, capability=(7, 5), gpu_gib=planner.T4_GIB)
-    hardware.detect = lambda: t4
-    if real.device == "cuda":
-        torch.backends.cuda.enable_flash_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
-        torch.cuda.set_per_process_memory_fraction(min(1.0, planner.T4_GIB * 2**30 / torch.cuda.mem_get_info()[1]))
-    return real
+    from llmcourse._base import hardware
 
-
-def random_checkpoint(base: catalogue.Base, folder: Path, device: str) -> None:
-    """Save a model of this shape with random weights in float16, with the embedded model's tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from llmcourse.models import embedded
-
-    torch.manual_seed(0)
-    config = models.config_of(base)
-    config.dtype = torch.float16
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(embedded.ensure_embedded()).save_pretrained(folder)
-
-
-def check(base: catalogue.Base, steps: int, prompts: int) -> dict:
-    """Train and score, and return what was measured beside what was planned."""
-    import torch
-
-    rows = data.load(SARCASM)
-    loaded = models.load(NAME)
-    cuda = torch.cuda.is_available()
-    measured = {}
-    for recipe in (TALK, THOROUGH, WORKSHOP):
-        wanted = recipe.changed(epochs=1)
-        train = list(rows.train)[: steps * recipe.batch_rows]
-        examples, _ = training_rows(loaded, SARCASM, train, wanted)
-        lengths = [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
-        with tempfile.TemporaryDirectory() as folder:
-            run = finetuning.finetune(loaded, SARCASM, train, wanted, folder)
-        loaded.drop_adapter()
-        plan = planner.plan(
-            base, wanted.changed(checkpointing=run.checkpointing), run.micro_rows, max(lengths), cuda=cuda
-        )
-        peak = torch.cuda.max_memory_allocated() if cuda else None
-        # torch does not allocate the CUDA context, so its peak does not include it.
-        planned = plan.total - plan.parts.get("CUDA context", 0)
-        measured[recipe.name] = {
-            "steps": run.steps,
-            "micro_rows": run.micro_rows,
-            "notes": run.notes,
-            "tokens_per_second": round(sum(lengths) / run.seconds, 1),
-            "peak_gib": peak and round(peak / 2**30, 3),
-            "planned_gib": round(planned / 2**30, 3),
-            "peak_over_planned": peak and round(peak / planned, 3),
-        }
-    prompt = Prompt(SARCASM, few_shots(SARCASM, list(rows.train), 4))
-    asked = list(rows.test)[:prompts]
-    start = time.perf_counter()
-    predictions = predict.score(loaded, prompt, asked)
-    scored = {"rows": len(predictions.labels), "rows_per_second": round(len(asked) / (time.perf_counter() - start), 2)}
-    return {"training": measured, "scoring": scored}
-
-
-def main(arguments=None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tiny", action="store_true", help="tiny sizes, to try the script itself")
-    parser.add_argument("--steps", type=int, default=20, help="training steps a recipe (default: %(default)s)")
-    parser.add_argument("--prompts", type=int, default=100, help="few-shot prompts to score (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help=f"the results file (default: {RESULTS}; with --tiny none)")
-    options = parser.parse_args(arguments)
-    real = hardware.detect()
+    if options.prepare:
+        shared.prepare(options.prepare, shared.FULL)
+        print(f"Prepared: {options.prepare}")
+        return 0
+    warnings.simplefilter("ignore", FutureWarning)  # of names that only newer versions of transformers have replaced
+    real, sizes = hardware.detect(), shared.TINY if options.tiny else shared.FULL
     if not options.tiny and real.device == "cpu":
-        raise SystemExit("This machine has no GPU. To try the script on a CPU, add --tiny.")
-    known = catalogue.base(NAME)
-    with tempfile.TemporaryDirectory() as folder:
-        base = replace(known, repo=folder, revision=None, vocabulary=49152, **(TINY if options.tiny else {}))
-        random_checkpoint(base, Path(folder), real.device)
-        detect = hardware.detect
-        pretend_t4()
-        catalogue.BASES[NAME] = base
+        raise SystemExit("This machine has no GPU that torch sees. To try the check itself on a CPU, add --tiny.")
+    with tempfile.TemporaryDirectory() as folder, shared.trainable_nf4():
+        work = Path(folder)
+        if options.tiny:
+            shared.prepare(work / "input", sizes)
+        setting = shared.Setting(options.folder or work / "input", work, sizes, real)
+        with shared.embedded_from(shared.join_parts(setting.folder, work / "embedded.gguf")):
+            passed = [run_step(name, setting, options.out or work) for name in options.only or STEPS]
+    return 0 if all(passed) else 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="the input folder")
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="make the input folder, on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes, also on a CPU")
+    parser.add_argument("--only", nargs="+", choices=STEPS, metavar="STEP", help="run these steps only")
+    parser.add_argument("--out", type=Path, help=f"where the results go (default: {RESULTS}; with --tiny nowhere)")
+    options = parser.parse_args(arguments)
+    if not (options.folder or options.prepare or options.tiny):
+        parser.error("name the input folder, or --prepare one")
+    if not options.tiny:
+        options.out = options.out or RESULTS
+    return options
+
+
+def stop_without_packages() -> None:
+    """Stop with a list of the course's dependencies that are not installed."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    missing = []
+    for requirement in wanted:
         try:
-            results = check(base, options.steps, options.prompts)
-        finally:
-            models.free()
-            catalogue.BASES[NAME], hardware.detect = known, detect
+            metadata.version(re.match(r"[\w.-]+", requirement)[0])
+        except metadata.PackageNotFoundError:
+            missing.append(requirement)
+    if missing:
+        names = " ".join(f"'{requirement}'" for requirement in missing)
+        raise SystemExit(f"{len(missing)} Python packages are missing. Install them:\n    pip install {names}")
+
+
+def run_step(name: str, setting: "Setting", out: Path) -> bool:
+    """Run a step, write its results, print a line, and return whether it passed."""
+    from gpu.setting import Findings, release
+
+    from llmcourse._base import files, hardware
+
+    findings, start = Findings(), time.perf_counter()
+    try:
+        importlib.import_module(f"gpu.{name}").run(setting, findings)
+    except Exception:
+        findings.problems.append(traceback.format_exc(limit=-4))
+    release(setting)
+    seconds, passed = round(time.perf_counter() - start, 1), not findings.problems
     results = {
+        "step": name,
+        "passed": passed,
+        "seconds": seconds,
         "date": hardware.now(),
-        "machine": real.as_dict(),
+        "machine": setting.real.as_dict(),
         "versions": hardware.versions(),
-        "parameters": base.parameters,
-        "memory_cap_gib": planner.T4_GIB,
-        **results,
+        "tiny": not setting.full,
+        "problems": findings.problems,
+        "measured": findings.measured,
     }
-    out = options.out or (None if options.tiny else RESULTS)
-    if out:
-        files.write_json(out, results)
-    for name, measured in results["training"].items():
-        peak = "no GPU memory to measure" if measured["peak_gib"] is None else f"peak {measured['peak_gib']:.2f} GiB"
-        rate, planned = measured["tokens_per_second"], measured["planned_gib"]
-        print(f"{name:9} {rate:9.1f} tokens/s   {peak}, planned {planned:.2f} GiB")
-    print(f"scoring   {results['scoring']['rows_per_second']:9.2f} rows/s")
-    return results
+    files.write_json(out / f"{name}.json", results)
+    print(
+        f"{name:10} {'passed' if passed else 'FAILED'} in {seconds:.0f} s", *findings.problems, sep="\n    ", flush=True
+    )
+    return passed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

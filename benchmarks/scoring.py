@@ -40,7 +40,9 @@ class FullForwards:
             sums, among = [], torch.zeros(1, len(self.labels), dtype=torch.float64)
             for place, label in enumerate(self.labels):
                 with torch.inference_mode():
-                    logits = self.loaded.model(torch.tensor([ids + label])).logits[0]
+                    logits = (
+                        self.loaded.model(torch.tensor([ids + label], device=self.loaded.model.device)).logits[0].cpu()
+                    )
                 logs = logits[len(ids) - 1 : -1].double().log_softmax(-1)
                 sums.append(float(sum(logs[step, token] for step, token in enumerate(label))))
                 for path, choice in self.choices.items():

@@ -12,7 +12,7 @@ import api_drift
 import pytest
 
 ROOT = Path(__file__).parents[3]
-KINDS = ("notebooks/*.ipynb", "llmcourse/**/*.py", "tools/*.py", "benchmarks/*.py")
+KINDS = ("notebooks/*.ipynb", "llmcourse/**/*.py", "tools/*.py", "benchmarks/**/*.py")
 FILES = sorted(path for kind in KINDS for path in ROOT.glob(kind))
 
 # what is wrong, the code with it, and what stands in its place when it is right
