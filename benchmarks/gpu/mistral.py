@@ -8,7 +8,7 @@ kernels work. It proves memory, number types and the code path.
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gpu.setting import T4, Findings, Setting, capped, pretend, synchronise
@@ -34,7 +34,7 @@ def run(setting: Setting, findings: Findings) -> None:
     with stand_in(setting) as model:
         with findings.part("model") as measured:
             measured.update(describe(model, setting))
-            matrices = measured["matrices_in_4_bits"], 7 * model.base.layers
+            matrices = measured["matrices_in_4_bits"], 7 * model.base.shape.layers
             findings.check(matrices[0] == matrices[1], f"{matrices[0]} of {matrices[1]} matrices are in 4 bits")
         for recipe in (WORKSHOP, TALK, THOROUGH):
             with findings.part(recipe.name) as measured, capped(setting, t4_gib):
@@ -66,7 +66,7 @@ def stand_in(setting: Setting) -> Iterator[StandIn]:
 
     tokenizer = AutoTokenizer.from_pretrained(embedded.ensure_embedded())
     before = catalogue.base(NAME)
-    base = replace(before, vocabulary=len(tokenizer), **setting.sizes.shape)
+    base = before.resized(vocab_size=len(tokenizer), **setting.sizes.shape)
     with pretend(setting, T4):
         catalogue.BASES[NAME] = base
         try:
@@ -99,8 +99,8 @@ def random_in_nf4(base: Base) -> Any:
             model = AutoModelForCausalLM.from_config(config)
             model.set_attn_implementation(attention.choose(machine))
             kind, layers = type(model.model.layers[0]), torch.nn.ModuleList()
-            model.config.num_hidden_layers = base.layers
-            for number in range(base.layers):
+            model.config.num_hidden_layers = base.shape.layers
+            for number in range(base.shape.layers):
                 layers.append(in_nf4(kind(model.config, number), machine.device))
         model.model.layers = layers
     finally:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpu.setting import T4, Findings, Setting, pretend
+from gpu.setting import T4, TINY, Findings, Setting, pretend
 from llmcourse import data, models, setup
 from llmcourse._base.hardware import GEAR_VARIABLE
 from llmcourse.data import Rows
@@ -20,7 +20,7 @@ from llmcourse.setup import gears
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = ("05_sarcasm_demo", "06_your_own_task")
 GEAR = "t4"
-TINY = {"hidden": 64, "layers": 2, "intermediate": 128, "heads": 4, "kv_heads": 2, "head_dim": 16, "context": 2048}
+SHAPE = {**TINY.shape, "max_position_embeddings": 2048}
 
 
 def run(setting: Setting, findings: Findings) -> None:
@@ -88,7 +88,7 @@ def save_tiny(known: catalogue.Base, work: Path) -> catalogue.Base:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(embedded.ensure_embedded())
-    base = replace(known, vocabulary=len(tokenizer), revision=None, **TINY)
+    base = replace(known.resized(vocab_size=len(tokenizer), **SHAPE), revision=None)
     torch.manual_seed(0)
     full, folder = work / "tiny", work / "tiny-nf4"
     with quiet_bars():

@@ -40,7 +40,7 @@ class Sizes:
     train: int | None = None
     """Training rows of the `quick` recipe; None for all."""
     shape: Mapping[str, int] = field(default_factory=dict)
-    """Changes of Mistral-7B's shape."""
+    """Changes of Mistral-7B's shape, in the names of config.json."""
     steps: int = 12
     """Training steps with each recipe on Mistral-7B. The first ones may be skipped, while the scaler looks for its
     scale."""
@@ -60,7 +60,14 @@ TINY = Sizes(
     rows=3,
     one_by_one=1,
     train=8,
-    shape={"hidden": 64, "layers": 2, "intermediate": 128, "heads": 4, "kv_heads": 2, "head_dim": 16},
+    shape={
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+    },
     steps=2,
     max_length=128,
     passes=((1, 16), (2, 16), (2, 48)),

@@ -7,7 +7,7 @@ config: configs.json has the entries' own, and another model's is read from its 
 import functools
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,10 @@ class Base:
     def is_folder(self) -> bool:
         """Whether the model is a folder on this machine."""
         return self.repo is not None and Path(self.repo).is_dir()
+
+    def resized(self, **values: Any) -> "Base":
+        """Return an entry of the course with another shape, in the names of config.json, for random models."""
+        return replace(self, values={**(self.values or {}), **values})
 
     @functools.cached_property
     def shape(self) -> Shape:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import Rows
@@ -125,12 +124,7 @@ def shrunk(name: str, **changes: Any) -> catalogue.Base:
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    return resized(base, **{**tiny, **changes})
-
-
-def resized(base: catalogue.Base, **changes: Any) -> catalogue.Base:
-    """Return a base model with other values in its config."""
-    return replace(base, values={**base.values, **changes})
+    return base.resized(**{**tiny, **changes})
 
 
 def on_meta(base: catalogue.Base, recipe: Recipe | None = None) -> torch.nn.Module:

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 import torch
-from small import on_meta, resized, shrunk
+from small import on_meta, shrunk
 
 from llmcourse import CourseError, models
 from llmcourse.models import catalogue
@@ -106,7 +106,7 @@ def test_activations_within_25_percent_of_torchs_count(name, changes, dtype):
     of a number."""
     if changes.get("dropout") and dtype != "float32":
         pytest.skip("a CPU keeps dropout's mask in full precision, a GPU in a byte")
-    model, recipe = resized(catalogue.base(name), num_hidden_layers=3), RECIPE.changed(**changes)
+    model, recipe = catalogue.base(name).resized(num_hidden_layers=3), RECIPE.changed(**changes)
     counted = activations_by_torch(model, recipe, rows=4, length=256, dtype=dtype)
     how = {"rows": 4, "length": 256, "dtype": dtype, "nf4": False}
     planned = planner.activations(model, recipe, **how) + planner.passing(model, recipe, **how)
