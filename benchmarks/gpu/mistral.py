@@ -131,7 +131,7 @@ def describe(model: StandIn, setting: Setting) -> dict[str, Any]:
     network = model.loaded.model
     allocated = torch.cuda.memory_allocated() / 2**30 if setting.cuda else None
     return {
-        "parameters": model.base.parameters,
+        "parameters": model.base.shape.parameters,
         "matrices_in_4_bits": sum(type(part).__name__ == "Params4bit" for part in network.parameters()),
         "numbers": str(network.get_input_embeddings().weight.dtype),
         "attention": network.config._attn_implementation,

@@ -2,13 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from llmcourse._base.errors import CourseError
 from llmcourse.cli import processes, shared
-
-if TYPE_CHECKING:
-    from llmcourse.data.tasks import Task
 
 
 def add_parser(commands: shared.Commands) -> None:
@@ -19,7 +14,10 @@ def add_parser(commands: shared.Commands) -> None:
     shared.add_rows_arguments(parser)
     shared.add_machine_arguments(parser)
     parser.add_argument(
-        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the base model, prompted)"
+        "--adapter",
+        type=Path,
+        metavar="FOLDER",
+        help="a saved adapter (default: the base model, prompted); a PEFT adapter of others needs --task too",
     )
     parser.add_argument(
         "--shots",
@@ -39,14 +37,19 @@ def add_parser(commands: shared.Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Answer the test rows, or find the answers of an earlier run, and print the classification report."""
+    from llmcourse import models
     from llmcourse.experiment import SHOTS
 
-    task = _task_of_adapter(options) if options.adapter else None
-    experiment = shared.experiment_of(options, task)
+    adapter = task = model = None
+    if options.adapter:
+        adapter = shared.adapter_of(options, ("shots", "chat"), shared.OWN_TASK)
+        task = shared.course_task(models.task_of(models.read_card(adapter)))
+        model = adapter.model if isinstance(adapter, models.PlainAdapter) else None
+    experiment = shared.experiment_of(options, task, model)
     if processes.is_main():
         print(f"{shared.describe(experiment)}\n", flush=True)
-    if options.adapter:
-        question = experiment.adapter_question(options.adapter, options.way)
+    if adapter:
+        question = experiment.adapter_question(adapter, options.way)
     else:
         shots = SHOTS if options.shots is None else options.shots
         question = experiment.question(experiment.prompt(shots, chat=options.chat), options.way)
@@ -60,25 +63,4 @@ def run(options: argparse.Namespace) -> None:
         f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}, macro-F1 {arm.score.macro_f1:.2f};"
         f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s a row"
     )
-    shared.print_notes(arm.notes)
-
-
-def _task_of_adapter(options: argparse.Namespace) -> "Task":
-    """Return the task of --adapter. Raises CourseError for options that an adapter has decided already."""
-    from llmcourse import models
-
-    task = models.task_of(models.read_card(options.adapter))
-    decided = ("shots", "chat", *shared.OWN_TASK)
-    for option in decided:
-        value = getattr(options, option)
-        if value is not None and value is not False:
-            raise CourseError(
-                f"--{option.replace('_', '-')} has no effect with --adapter, which was trained for one task and one"
-                " prompt. Leave it out."
-            )
-    if options.task not in (None, task.name):
-        raise CourseError(
-            f"--task {options.task} has no effect: the adapter in {options.adapter} was trained for the task"
-            f" {task.name!r}. Leave it out."
-        )
-    return shared.course_task(task)
+    shared.print_notes([*(shared.notes_on(adapter) if adapter else ()), *arm.notes])

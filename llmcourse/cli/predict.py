@@ -28,7 +28,12 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument(
         "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
     )
-    parser.add_argument("--task", default="sarcasm", help="the task of the course's adapter (default: %(default)s)")
+    parser.add_argument("--task", metavar="NAME", help="sarcasm (default) or support, if the adapter does not say")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the base model of a PEFT adapter of others (default: the one that its config names)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -54,7 +59,15 @@ def run(options: argparse.Namespace) -> None:
         raise CourseError("--column and --quotes describe a file, and there is none. Name it with --file FILE.")
     if options.file and options.parent:
         raise CourseError("--parent has no effect with --file, whose rows have texts of their own. Leave it out.")
-    judge = shards.judge_of(options.adapter or models.shipped_adapter(shared.task_of(options).name))
+    if options.adapter:
+        adapter = shared.adapter_of(options, (), ("model",))
+    elif options.model:
+        raise CourseError("--model names the base model of an adapter, and there is none. Name it: --adapter FOLDER.")
+    else:
+        adapter = models.shipped_adapter(shared.task_of(options).name)
+    judge = shards.judge_of(adapter)
+    for note in shared.notes_on(adapter):
+        print(f"Note: {note}", file=sys.stderr)
     if options.file:
         count = shards.ask_file(
             judge, options.file, options.out, shared.columns_of(options.column), quotes=options.quotes

@@ -17,6 +17,7 @@ from llmcourse.data.csvfiles import QUOTES
 if TYPE_CHECKING:
     from llmcourse.data.tasks import Task
     from llmcourse.experiment import Experiment
+    from llmcourse.models.adapters import Folder
     from llmcourse.training.recipes import Recipe
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -238,8 +239,56 @@ def _literal(text: str) -> object:
         return text
 
 
-def experiment_of(options: argparse.Namespace, task: "Task | None" = None) -> "Experiment":
-    """Load the rows and the model, for the task of the options or another one.
+def adapter_of(options: argparse.Namespace, decided: Sequence[str], by_card: Sequence[str]) -> "Folder":
+    """Return the adapter of --adapter. For a PEFT adapter without a card, the options name its task and base model.
+
+    Raises CourseError for options that every adapter has `decided`, or that a card decides (`by_card`).
+    """
+    from llmcourse import models
+
+    folder = options.adapter
+    is_named = any(getattr(options, option, None) for option in ("task", *OWN_TASK))
+    if models.is_plain(folder) and is_named:
+        _refuse_decided(options, decided)
+        if options.model is not None:
+            models.catalogue.base(options.model)  # raises for an unknown name
+        return models.plain_adapter(folder, task_of(options), options.model)
+    task = models.task_of(models.read_card(folder))
+    _refuse_decided(options, (*decided, *by_card))
+    if options.task not in (None, task.name):
+        raise CourseError(
+            f"--task {options.task} has no effect: the adapter in {folder} was trained for the task {task.name!r}."
+            " Leave it out."
+        )
+    return folder
+
+
+def _refuse_decided(options: argparse.Namespace, decided: Sequence[str]) -> None:
+    for option in decided:
+        value = getattr(options, option)
+        if value is not None and value is not False:
+            raise CourseError(
+                f"--{option.replace('_', '-')} has no effect with --adapter, which was trained for one task and one"
+                " prompt on one base model. Leave it out."
+            )
+
+
+def notes_on(adapter: "Folder") -> list[str]:
+    """Return how an adapter without a card is asked, which is for the user to check; nothing for one with a card."""
+    from llmcourse.models import PlainAdapter, adapters
+    from llmcourse.predict import Prompt
+
+    if not isinstance(adapter, PlainAdapter):
+        return []
+    prompt = Prompt.from_card(adapter.card).text({column: f"{{{column}}}" for column in adapter.task.fields})
+    return [
+        f"{adapter.folder} has no card of the course. It gets the training prompt of the task {adapter.task.name!r},"
+        f" {prompt!r}, on {adapter.model}. Its {adapters.CONFIG} names {adapter.trained_on!r:.120}."
+    ]
+
+
+def experiment_of(options: argparse.Namespace, task: "Task | None" = None, model: str | None = None) -> "Experiment":
+    """Load the rows and the model: those of the options, or another task and model if they are given.
 
     Raises CourseError for unusable rows before a model is loaded.
     """
@@ -265,7 +314,7 @@ def experiment_of(options: argparse.Namespace, task: "Task | None" = None) -> "E
             quotes=options.quotes,
             seed=options.seed,
         )
-        loaded = models.load(options.model or gear.model)
+        loaded = models.load(model or options.model or gear.model)
         return Experiment(rows, loaded, options.runs, options.seed, quiet=not processes.is_main())
 
 

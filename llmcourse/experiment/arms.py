@@ -43,6 +43,8 @@ class Arm:
         if cut := self.predictions.cut_rows:
             description = describe_cut(cut, self.score.n, "test rows", self.spec["prompt"]["max_length"])
             notes.append(f"{description} Training cuts its rows in the same way.")
+        if "peft_config" in self.spec:
+            notes.append("The adapter has no card, so it is not known whether it was trained on test rows.")
         return notes
 
     @property

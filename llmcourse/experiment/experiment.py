@@ -20,7 +20,7 @@ from llmcourse.experiment.questions import Asker, Question, in_words
 from llmcourse.experiment.runner import FORMAT, TrainingRunner
 from llmcourse.experiment.store import ArmStore
 from llmcourse.models import LoadedModel, read_card, task_of
-from llmcourse.models.adapters import WEIGHTS
+from llmcourse.models.adapters import CONFIG, WEIGHTS, Folder, PlainAdapter
 from llmcourse.predict import Predictions
 from llmcourse.predict.asking import Way
 from llmcourse.predict.prompts import Prompt, few_shots
@@ -131,9 +131,10 @@ class Experiment:
         folder = self.runner.train(recipe, resume)
         return folder, read_card(folder)["training"]
 
-    def adapter_arm(self, folder: str | Path, way: Way = "generated") -> Arm:
+    def adapter_arm(self, folder: Folder, way: Way = "generated") -> Arm:
         """Ask the model with a saved adapter. The hash of the adapter's file is part of the arm's name.
 
+        `folder` can also be a PEFT adapter without a card (`models.plain_adapter`).
         Raises CourseError if it was trained for other labels or with another prompt, on another base, or on rows that
         share a group with the test rows.
         """
@@ -147,21 +148,23 @@ class Experiment:
         self._refuse_leak(groups(self.task, prompt.shots), "The prompt's examples")
         return Question(name or _prompt_name(prompt, way), prompt, way, self._spec(way, prompt))
 
-    def adapter_question(self, folder: str | Path, way: Way = "generated") -> Question:
+    def adapter_question(self, folder: Folder, way: Way = "generated") -> Question:
         """Return what `adapter_arm` asks, and raise as it does."""
-        folder, card = Path(folder), read_card(folder)
+        path, card = Path(folder), read_card(folder)
         theirs = task_of(card)
         if list(theirs.labels) != list(self.task.labels):
             raise CourseError(
-                f"The adapter in {folder} answers {', '.join(theirs.labels)}, but the task {self.task.name!r} has"
+                f"The adapter in {path} answers {', '.join(theirs.labels)}, but the task {self.task.name!r} has"
                 f" {', '.join(self.task.labels)}. Use the adapter's own task."
             )
         prompt, trained = (Prompt.from_card(card, task) for task in (self.task, theirs))
-        self._refuse_other_prompt(folder, prompt, trained)
-        self._refuse_leak(set(card["groups"]), f"The rows on which {folder} was trained")
-        digest = files.sha256_of_file(folder / WEIGHTS)
-        name = f"adapter {folder.name} ({digest[:8]}), {way}"
-        return Question(name, prompt, way, self._spec(way, prompt, adapter=digest), folder)
+        self._refuse_other_prompt(path, prompt, trained)
+        self._refuse_leak(set(card["groups"]), f"The rows on which {path} was trained")
+        digest = files.sha256_of_file(path / WEIGHTS)
+        name = f"adapter {path.name} ({digest[:8]}), {way}"
+        # a card belongs to its weights; without one, their scale is known from PEFT's config only
+        more = {"peft_config": files.sha256_of_file(path / CONFIG)} if isinstance(folder, PlainAdapter) else {}
+        return Question(name, prompt, way, self._spec(way, prompt, adapter=digest, **more), folder)
 
     def _refuse_other_prompt(self, folder: Path, prompt: Prompt, trained: Prompt) -> None:
         """Raise CourseError when the adapter in `folder` was trained with another prompt or other groups than the task

@@ -3,12 +3,12 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from llmcourse.models import LoadedModel, put_adapter
+from llmcourse.models.adapters import Folder
 from llmcourse.predict import Generated, Predictions, Way, check_adapter, fill_journal, generate, score
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.prompts import Prompt
@@ -23,7 +23,7 @@ class Question:
     way: Way
     spec: dict[str, Any]
     """All that decides the answers."""
-    adapter: Path | None = None
+    adapter: Folder | None = None
     """The folder of an adapter; None asks the base model."""
 
 

@@ -6,15 +6,18 @@ anything is built, and nothing that could run code (a pickle, a class to import)
 """
 
 import json
+import os
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
+from llmcourse.models import catalogue, embedded
 from llmcourse.models.shapes import decoder_layers, is_named, linear_modules
 
 if TYPE_CHECKING:
@@ -33,6 +36,9 @@ FLOATS = ("F32", "F16", "BF16")
 """The types of weights that are read, as safetensors calls them."""
 IGNORED = ("base_model_name_or_path", "inference_mode", "peft_version")
 """Settings of PEFT's config that are not read: the card names the base, and the rest follows from how we load."""
+
+Folder: TypeAlias = str | os.PathLike[str]
+"""The path of an adapter's folder, or a `PlainAdapter`."""
 
 LARGEST = 10**9
 """No number of an adapter's config reaches this."""
@@ -97,6 +103,30 @@ def identity(base: dict[str, str]) -> str:
     return "@".join([base.get("name", "an unknown model"), *(f"{k}:{v}" for k, v in base.items() if k != "name")])
 
 
+@dataclass(frozen=True)
+class PlainAdapter(os.PathLike[str]):
+    """A PEFT adapter without the course's card: what the card would say is given by the user (see `plain_adapter`).
+
+    It can be given to every function that takes an adapter's folder.
+    """
+
+    folder: Path
+    task: Task
+    model: str
+    """The base model, by its name in the catalogue."""
+    trained_on: str
+    """What PEFT's config calls the base model."""
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """A card that says what is known. The prompt is the task's training prompt."""
+        known = {"base": {"name": self.model}, "task": self.task.as_dict(), "prompt": {"instruction": False}}
+        return {**known, "training": {}, "groups": [], "spec": {}}
+
+
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -130,11 +160,50 @@ def save_adapter(
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_card(folder: str | Path) -> dict[str, Any]:
-    """Return the card of an adapter's folder.
+def is_plain(folder: Folder) -> bool:
+    """Return whether a folder has PEFT's config and not the course's card."""
+    return (Path(folder) / CONFIG).is_file() and not os.path.lexists(Path(folder) / ADAPTER_MARK)
+
+
+def plain_adapter(folder: str | Path, task: Task, model: str | None = None) -> PlainAdapter:
+    """Return a PEFT adapter without a card of the course, for a task. It is asked with the task's training prompt.
+
+    `model` is the name of its base model in the catalogue; by default it is the one that PEFT's config names. Raises
+    CourseError if the catalogue does not have that one, for a folder with a card, and for weights that are a pickle.
+    """
+    folder = Path(folder)
+    if os.path.lexists(folder / ADAPTER_MARK):
+        raise CourseError(f"{folder} has a card, {ADAPTER_MARK}, which names its task. Use the folder as it is.")
+    _check_parts(folder, (CONFIG, WEIGHTS))
+    try:
+        trained_on = str(_read_json(folder / CONFIG).get("base_model_name_or_path") or "")
+    except (ValueError, OSError) as error:
+        raise CourseError(f"{folder / CONFIG} cannot be read: {error}. Ask the adapter's author for it.") from error
+    model = model or _model_of(trained_on)
+    if model is None:
+        raise CourseError(
+            f"The adapter in {folder} was trained on {trained_on!r:.120}, by its {CONFIG}. No model of `llmcourse"
+            f" models` has this name. If one of them is the same model, name it: --model NAME (model=NAME)."
+        )
+    return PlainAdapter(folder, task, model, trained_on)
+
+
+def _model_of(trained_on: str) -> str | None:
+    """Return the catalogue's name of the base model that PEFT's config names, or None."""
+    if trained_on == identity({"name": embedded.NAME, "sha256": embedded.SHA256}):
+        return catalogue.EMBEDDED
+    repo = trained_on.partition("@")[0]  # what follows is a hash, if the course wrote the config
+    return next((base.name for base in catalogue.BASES.values() if base.repo == repo), None)
+
+
+def read_card(folder: Folder) -> dict[str, Any]:
+    """Return the card of an adapter's folder, or what is known of a `PlainAdapter`.
 
     Raises CourseError when the folder is not an adapter of the course, is damaged, or has a card with other content.
     """
+    if isinstance(folder, PlainAdapter):
+        _check_parts(folder.folder, (CONFIG, WEIGHTS))
+        return folder.card
     folder = Path(folder)
     _check_parts(folder)
     try:
@@ -155,9 +224,9 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def _check_parts(folder: Path) -> None:
+def _check_parts(folder: Path, parts: tuple[str, ...] = PARTS) -> None:
     """Raise CourseError if a file of the adapter is missing, leads out of the folder, or differs from the seal."""
-    for part in PARTS:
+    for part in parts:
         if not (folder / part).is_file():
             pickles = sorted(folder.glob("*.bin")) if part == WEIGHTS else []
             if pickles:
@@ -165,9 +234,12 @@ def _check_parts(folder: Path) -> None:
                     f"{folder} has its weights only as {pickles[0].name}, a pickle. Reading a pickle can run a"
                     f" stranger's code, so it is not read. Ask for {WEIGHTS}."
                 )
-            raise CourseError(
-                f"{folder} is not an adapter of this course: {part} is missing. To make one: llmcourse finetune"
-            )
+            if part == ADAPTER_MARK:
+                raise CourseError(
+                    f"{folder} is a PEFT adapter without a card of this course: {part} is missing. Name the task that"
+                    " it was trained for: --task NAME (models.plain_adapter(FOLDER, task))."
+                )
+            raise CourseError(f"{folder} is not an adapter: {part} is missing. To make one: llmcourse finetune")
         if not (folder / part).resolve().is_relative_to(folder.resolve()):
             raise CourseError(
                 f"{folder / part} is a link to a file outside the folder, and is not followed. Copy the file itself"
@@ -211,20 +283,26 @@ def shipped_adapter(task_name: str) -> Path:
 # -- putting one on a model --------------------------------------------------------------------------------------------
 
 
-def put_adapter(loaded: "LoadedModel", folder: str | Path) -> dict[str, Any]:
-    """Put a saved adapter on a base model and return its card.
+def put_adapter(loaded: "LoadedModel", folder: Folder) -> dict[str, Any]:
+    """Put a saved adapter on a base model and return its card (of a `PlainAdapter`, what is known of it).
 
     Raises CourseError when the adapter was trained on another base model: its matrices would fit, but its answers would
     be noise. Raises it, too, for a config that asks for more than plain LoRA, and for weights that do not fit config
     and model. Both are checked before any layer is built.
     """
-    folder = Path(folder)
     card = read_card(folder)
-    if card["base"] != loaded.base:
+    if isinstance(folder, PlainAdapter):
+        if folder.model != loaded.name:
+            raise CourseError(
+                f"The base model of the adapter in {folder.folder} is {folder.model}, and {loaded.name} is loaded. Load"
+                f" its own: models.load({folder.model!r})."
+            )
+    elif card["base"] != loaded.base:
         raise CourseError(
             f"The adapter in {folder} belongs to another base model: it was trained on {identity(card['base'])}, and"
             f" {identity(loaded.base)} is loaded."
         )
+    folder = Path(folder)
     loaded.drop_adapter()
     try:
         _build(loaded, folder)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models import LoadedModel, put_adapter
+from llmcourse.models.adapters import Folder
 from llmcourse.predict import engine
 from llmcourse.predict.encoding import encode, encode_and_cut, label_tokens
 from llmcourse.predict.engine import Batch
@@ -159,7 +159,7 @@ def _label_scorer(loaded: LoadedModel, prompt: Prompt) -> Callable[[Batch], Sequ
 
 
 def before_and_after(
-    loaded: LoadedModel, task: Task, adapter: str | Path, rows: Sequence[Mapping], check: bool = True
+    loaded: LoadedModel, task: Task, adapter: Folder, rows: Sequence[Mapping], check: bool = True
 ) -> tuple[Scored, Scored]:
     """Score rows with the base model (zero-shot) and with a saved adapter (the prompt that it was trained on).
 

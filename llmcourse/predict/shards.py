@@ -25,7 +25,7 @@ from llmcourse._base.spreadsheet import table
 from llmcourse.data.csvfiles import Quotes
 from llmcourse.data.tasks import Task
 from llmcourse.data.texts import is_blank, one_line
-from llmcourse.models.adapters import PARTS
+from llmcourse.models.adapters import PARTS, Folder, PlainAdapter
 from llmcourse.predict.asking import before_and_after
 from llmcourse.predict.encoding import describe_cut
 from llmcourse.predict.journal import Log
@@ -109,7 +109,7 @@ def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> tuple[str, int]:
 
 
 def predict_file(
-    adapter: str | Path,
+    adapter: Folder,
     path: str | Path,
     out: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
@@ -117,24 +117,30 @@ def predict_file(
 ) -> int:
     """Predict every row of a CSV, JSONL or Parquet file before and after finetuning, and return the number of rows.
 
-    `adapter` is the folder of a saved adapter, which also names the task and the base model. The table goes to the CSV
-    file `out`, or to standard output; `columns` maps the task's columns to the file's. `quotes` says what quotation
-    marks in a CSV mean, as in `data.load`. Raises CourseError as `ask_file` and `judge_of` do.
+    `adapter` is the folder of a saved adapter, which also names the task and the base model, or a
+    `models.plain_adapter`. The table goes to the CSV file `out`, or to standard output; `columns` maps the task's
+    columns to the file's. `quotes` says what quotation marks in a CSV mean, as in `data.load`. Raises CourseError as
+    `ask_file` and `judge_of` do.
     """
     return ask_file(judge_of(adapter), path, out, columns, quotes=quotes)
 
 
-def judge_of(adapter: str | Path) -> Judge:
+def judge_of(adapter: Folder) -> Judge:
     """Return the judge of a saved adapter. Raises CourseError if the folder is not an adapter."""
     card = models.read_card(adapter)
-    task = models.task_of(card)
+    task, parts = models.task_of(card), [Path(adapter) / part for part in PARTS]
+    depends_on: dict[str, Any] = {part.name: files.sha256_of_file(part) for part in parts if part.is_file()}
+    if isinstance(adapter, PlainAdapter):
+        model = adapter.model
+        depends_on["card"] = card
+    else:
+        model = models.catalogue.of_adapter(card["base"]["name"])
 
     def load() -> Ask:
-        loaded = models.load(models.catalogue.of_adapter(card["base"]["name"]))
+        loaded = models.load(model)
         first = iter([True])  # the adapter is checked on the first rows of a run
         return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
 
-    depends_on: dict[str, Any] = {part: files.sha256_of_file(Path(adapter) / part) for part in PARTS}
     max_length = Prompt.from_card(card).max_length
     if max_length is not None:  # versions that cut no row left it out
         depends_on["max_length"] = max_length

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from math import exp
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import figures, predict
@@ -10,6 +9,7 @@ from llmcourse._base.errors import CourseError
 from llmcourse.experiment import Experiment
 from llmcourse.lessons.widgets.controls import draw_into, hidden_image, show
 from llmcourse.models import put_adapter
+from llmcourse.models.adapters import Folder
 from llmcourse.predict.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_SHOTS = 8
 
 
-def playground(experiment: Experiment, adapter: str | Path, row: Mapping[str, str]) -> None:
+def playground(experiment: Experiment, adapter: Folder, row: Mapping[str, str]) -> None:
     """Show how a prompt and an adapter judge a row, with boxes for your own texts below the figure."""
     show(
         judge(experiment, adapter, row),
@@ -27,7 +27,7 @@ def playground(experiment: Experiment, adapter: str | Path, row: Mapping[str, st
     )
 
 
-def judge(experiment: Experiment, adapter: str | Path, row: Mapping[str, str], shots: int = 0) -> "DescribedFigure":
+def judge(experiment: Experiment, adapter: Folder, row: Mapping[str, str], shots: int = 0) -> "DescribedFigure":
     """Score a row by the base model with `shots` examples in its prompt and by the adapter, and draw the result.
 
     Raises CourseError for a text that is too long, and for an adapter that does not fit the model or changes nothing.
@@ -50,7 +50,7 @@ def judge(experiment: Experiment, adapter: str | Path, row: Mapping[str, str], s
 class Playground:
     """The controls, and the figure that follows them."""
 
-    def __init__(self, experiment: Experiment, adapter: str | Path, row: Mapping[str, str]):
+    def __init__(self, experiment: Experiment, adapter: Folder, row: Mapping[str, str]):
         import ipywidgets
 
         self.experiment, self.adapter = experiment, adapter
