@@ -113,7 +113,7 @@ class PlainAdapter(os.PathLike[str]):
     folder: Path
     task: Task
     model: str
-    """The base model, by its name in the catalogue."""
+    """The base model, by a name that `models.load` takes."""
     trained_on: str
     """What PEFT's config calls the base model."""
 
@@ -168,8 +168,9 @@ def is_plain(folder: Folder) -> bool:
 def plain_adapter(folder: str | Path, task: Task, model: str | None = None) -> PlainAdapter:
     """Return a PEFT adapter without a card of the course, for a task. It is asked with the task's training prompt.
 
-    `model` is the name of its base model in the catalogue; by default it is the one that PEFT's config names. Raises
-    CourseError if the catalogue does not have that one, for a folder with a card, and for weights that are a pickle.
+    `model` is the name of its base model, as `models.load` takes it; by default it is the one that PEFT's config names,
+    if that is an entry of the catalogue. Raises CourseError if it is none, for a folder with a card, and for weights
+    that are a pickle.
     """
     folder = Path(folder)
     if os.path.lexists(folder / ADAPTER_MARK):
@@ -182,8 +183,9 @@ def plain_adapter(folder: str | Path, task: Task, model: str | None = None) -> P
     model = model or _model_of(trained_on)
     if model is None:
         raise CourseError(
-            f"The adapter in {folder} was trained on {trained_on!r:.120}, by its {CONFIG}. No model of `llmcourse"
-            f" models` has this name. If one of them is the same model, name it: --model NAME (model=NAME)."
+            f"The adapter in {folder} was trained on {trained_on!r:.120}, by its {CONFIG}. That is no model of `llmcourse"
+            " models`. If you trust that name, or know the model by another, name it: --model NAME (model=NAME). NAME"
+            " can be owner/name of the hub, or a folder."
         )
     return PlainAdapter(folder, task, model, trained_on)
 
