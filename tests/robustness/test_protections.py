@@ -70,7 +70,7 @@ PROTECTIONS = [
     Protection("training.trainer:check_batch", REFUSES, NEVER, "if bool((mask.diff(dim=1) < 0).any()):"),
     Protection("training.trainer:check_batch", REFUSES, NEVER, "if bool((labels[:, -1] != end).any()):"),
     Protection(
-        "predict.encoding:encode",
+        "predict.encoding:encode_and_cut",
         QUIET + "test_two_beginnings_of_a_prompt_are_refused",
         NEVER,
         "if bos is not None and any(tokens[:2] == [bos, bos] for tokens in prompts):",

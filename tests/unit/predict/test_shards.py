@@ -5,6 +5,8 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -285,6 +287,34 @@ print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
         assert sum(1 for _ in file) == 300_001
     measured("long_files", rows=list(peaks), peak_memory_mib=[round(peak) for peak in peaks.values()])
     assert peaks[300_000] < peaks[30_000] + 200, peaks
+
+
+def test_rows_that_were_cut_before_a_stop_are_counted_too(capsys):
+    written("in.csv")  # 35 rows in shards of 10
+
+    def load(stop_after):
+        shards_left = iter(range(stop_after))
+
+        def ask(rows):
+            if next(shards_left, None) is None:
+                raise KeyboardInterrupt
+            before, after = answers(rows)
+            return before, replace(after, cut_rows=2)
+
+        return ask
+
+    stopping, going_on = (Judge(TASK, partial(load, n), ADAPTER, max_length=100) for n in (2, 9))
+    with pytest.raises(KeyboardInterrupt):
+        shards.ask_file(stopping, "in.csv", "out.csv")
+    assert "cut" not in capsys.readouterr().err
+    shards.ask_file(going_on, "in.csv", "out.csv")
+    assert "To fit max_length=100 tokens, 8 of 35 rows were cut at the end." in capsys.readouterr().err
+
+
+def test_predictions_from_before_rows_were_cut_are_not_used():
+    """What the log of a stopped run holds depends on the limit, and older versions cut nothing."""
+    judge = shards.judge_of(models.shipped_adapter("sarcasm"))
+    assert judge.depends_on["max_length"] == judge.max_length == 512
 
 
 def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
