@@ -184,8 +184,8 @@ def plain_adapter(folder: str | Path, task: Task, model: str | None = None) -> P
     if model is None:
         raise CourseError(
             f"The adapter in {folder} was trained on {trained_on!r:.120}, by its {CONFIG}. That is no model of"
-            " `llmcourse models`. If you trust that name, or know the model by another, name it: --model NAME (model=NAME). NAME"
-            " can be owner/name of the hub, or a folder."
+            " `llmcourse models`. If you trust that name, or know the model by another, name it: --model NAME"
+            " (model=NAME). NAME can be owner/name of the hub, or a folder."
         )
     return PlainAdapter(folder, task, model, trained_on)
 
