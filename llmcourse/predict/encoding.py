@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ SPARE_TOKENS = 4
 TODAY = date(2024, 7, 26)
 """The date for chat templates that write today's date into the prompt. The true one would change the answers every day.
 It is the one that Llama 3's template names without a clock."""
+
+_CLOCK = re.compile(r"""strftime_now\((["'])(.+?)\1\)""")
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: Mapping) -> str:
@@ -40,18 +43,17 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
     return text.rstrip() + "\n</think>\n\n" if text.rstrip().endswith("<think>") else text
 
 
-def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: bool) -> str:
+def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: Any) -> str:
     from jinja2 import TemplateError
 
     if not tokenizer.chat_template:
         raise CourseError("This model has no chat template, because it is a base model. Use Prompt(..., chat=False).")
-    known_to_some: dict[str, Any] = {
-        "enable_thinking": False,
-        "strftime_now": TODAY.strftime,
-    }  # other templates ignore it
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options, **known_to_some))
-    except (TemplateError, ValueError) as error:
+        template = _CLOCK.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template())
+        # a template that knows no thinking ignores the setting
+        options |= {"tokenize": False, "enable_thinking": False}
+        return str(tokenizer.apply_chat_template(messages, chat_template=template, **options))
+    except (TemplateError, TypeError, ValueError) as error:
         raise CourseError(f"The model's chat template fails: {error}. Use Prompt(..., chat=False).") from error
 
 
@@ -163,12 +165,12 @@ def label_tokens(loaded: LoadedModel, prompt: Prompt) -> list[list[int]]:
     text = render(tokenizer, prompt, dict.fromkeys(prompt.task.fields, "x"))
     texts = [text, *(text + answer for answer in answer_texts(tokenizer, prompt))]
     start, *answered = encode_text(tokenizer, prompt, texts)
-    if tokenizer.eos_token_id is not None and start[-1:] == [tokenizer.eos_token_id] and not prompt.chat:
-        raise CourseError(
-            "The tokenizer ends every text with an end-of-text token, so no answer can follow a prompt. In the model's"
-            " folder, set add_eos_token to false in tokenizer_config.json."
-        )
     if any(tokens[: len(start)] != start for tokens in answered):
+        if all(tokens[-1:] == [tokenizer.eos_token_id] for tokens in (start, *answered)):
+            raise CourseError(
+                "The tokenizer ends every text with an end-of-text token, so no answer can follow a prompt. Set"
+                " add_eos_token to false in tokenizer_config.json, in the model's folder."
+            )
         raise CourseError(
             f"The tokenizer merges the end of the prompt with the beginning of a label of task {prompt.task.name!r}."
             " Begin its label words with a letter or a digit."

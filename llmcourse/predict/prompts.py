@@ -19,6 +19,11 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 turns the last one into `[ MASK]`, as it does with any text that looks like a control token."""
 
 
+Chat = bool | Literal["turns"]
+"""Whether a prompt is in the model's chat format: False, True for one user message, or "turns" for a conversation in
+which the user gives each example and the model has answered with its label."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """How a task's row becomes a prompt. Frozen and made of plain values, because its hash names kept results."""
@@ -30,9 +35,8 @@ class Prompt:
     """False leaves only the row's fields and the answer's name: a short prompt for a model that is finetuned on it."""
     fallback: bool = True
     """Whether to add the line "If the text doesn't fit ..., classify it as" (if the task has a fallback)."""
-    chat: bool | Literal["turns"] = False
-    """Whether to wrap the prompt in the model's chat template: True for one user message, "turns" for a conversation in
-    which the user gives each example and the model has answered with its label."""
+    chat: Chat = False
+    """Whether to use the model's chat template, and how."""
     max_length: int | None = None
     """Most tokens of prompt and answer. The texts of a longer row are cut at their ends (see `encoding.fit`). None cuts
     nothing."""

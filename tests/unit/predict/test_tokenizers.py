@@ -1,6 +1,7 @@
 """Every kind of tokenizer: one boundary between prompt and answer, in training and in prediction, one beginning and one
 end of a text, and labels of any script that share tokens."""
 
+import alone
 import architectures
 import pytest
 import torch
@@ -34,35 +35,6 @@ def make(kind: str, task: Task = SARCASM, name: str = "llama") -> tuple[LoadedMo
     return loaded, Prompt(task, shots)
 
 
-def logprobs_alone(loaded: LoadedModel, tokens: list[int]) -> torch.Tensor:
-    """Return plain transformers' log-probabilities at each place of one row: (tokens, vocabulary)."""
-    with torch.inference_mode():
-        return loaded.model(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
-
-
-def naive_logprobs(loaded: LoadedModel, start: list[int], labels: list[list[int]]) -> list[float]:
-    """Return the log-probability of each label: the product over its tokens, each computed for this label alone.
-
-    A token competes with those of the labels that begin alike. Where a label ends and a longer one goes on, it has
-    what the others leave.
-    """
-    result = []
-    for label in labels:
-        at, total = logprobs_alone(loaded, start + label), 0.0
-        for place in range(len(label) + 1):
-            alike = [other for other in labels if other[:place] == label[:place]]
-            rivals = sorted({other[place] for other in alike if len(other) > place})
-            here = at[len(start) + place - 1]
-            if place == len(label):
-                total += float(torch.log1p(-here[rivals].exp().sum())) if rivals else 0.0
-            elif any(len(other) == place for other in alike):
-                total += float(here[label[place]])
-            else:
-                total += float(here[label[place]] - here[rivals].logsumexp(0))
-        result.append(total)
-    return result
-
-
 @pytest.mark.parametrize("labels", TASKS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_and_answers_are_those_of_one_row_at_a_time(kind, labels):
@@ -76,14 +48,9 @@ def test_scores_and_answers_are_those_of_one_row_at_a_time(kind, labels):
         assert all(tokens[: len(start)] == start for tokens in answered)
         words = [tokens[len(start) :] for tokens in answered]
         assert words == predict.label_tokens(loaded, prompt)
-        assert logprobs == pytest.approx(naive_logprobs(loaded, start, words), abs=1e-4)
+        assert logprobs == pytest.approx(alone.label_logprobs(loaded, start, words), abs=1e-4)
         assert sum(torch.tensor(logprobs).exp()) == pytest.approx(1, abs=1e-6)
-        ids = torch.tensor([start])
-        out = loaded.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False
-        )
-        alone = tokenizer.decode(out[0, len(start) :], skip_special_tokens=True)
-        assert engine.first_line(text) == engine.first_line(alone)
+        assert engine.first_line(text) == alone.first_line(loaded, start, new_tokens)
 
 
 @pytest.mark.parametrize("labels", TASKS)
