@@ -70,4 +70,4 @@ def one_line(value: object) -> str:
         raise CourseError(
             f"A text of {len(text):,} characters is too long for a prompt: at most {MAX_CHARACTERS:,}. Shorten it."
         )
-    return re.sub(r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])", lambda match: match.group() + " ", text)
+    return re.sub(r"<(?=[|｜/]?\w[\w:▁]*[|｜]?>)|\[(?=/?\w+\])", lambda match: match.group() + " ", text)
