@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.texts import MAX_CHARACTERS
+from llmcourse.data.texts import MAX_CHARACTERS, identity
 from llmcourse.models import LoadedModel
 from llmcourse.predict.prompts import Prompt
 
@@ -177,9 +177,10 @@ def label_tokens(loaded: LoadedModel, prompt: Prompt) -> list[list[int]]:
         )
     words = [tokens[len(start) :] for tokens in answered]
     for label, tokens in zip(prompt.task.labels, words, strict=True):
-        if not tokens or tokenizer.unk_token_id in tokens or words.count(tokens) > 1:
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        if identity(text) != identity(label):
             raise CourseError(
-                f"The model's tokenizer cannot write the label {label!r} of task {prompt.task.name!r}, or writes"
-                " another label the same way. Use a label word in the model's language and script."
+                f"The model's tokenizer cannot write the label {label!r} of task {prompt.task.name!r}: it makes"
+                f" {text.strip()!r} of it. Use a label word in letters or signs that the model knows."
             )
     return words

@@ -75,7 +75,7 @@ def test_training_labels_the_tokens_that_prediction_reads(kind, labels, tmp_path
         assert ids.count(loaded.tokenizer.eos_token_id) == 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "SentencePiece" in kind or "left" in kind])
+@pytest.mark.parametrize("kind", ["SentencePiece BPE, prefix space, BOS", "Unigram, BOS, left"])
 def test_the_padding_side_changes_nothing(kind, tmp_path):
     outcomes = []
     for side in ("right", "left"):
@@ -98,14 +98,14 @@ def test_rows_of_different_length_need_no_token_for_padding(pad, end):
     assert (predict.score(loaded, prompt, ROWS).logprobs, predict.generate(loaded, prompt, ROWS).texts) == whole
 
 
-@pytest.mark.parametrize("ends", [None, 7, [7, 8]])
-def test_an_answer_ends_where_training_ended_it(ends, tmp_path):
+def test_an_answer_ends_where_training_ended_it(tmp_path):
     """A model's settings may name another end of a text than its tokenizer, whose end the training rows have."""
     loaded, _ = make("byte-level")
     finetuning.finetune(loaded, SARCASM, ROWS[:2] * 4, TWO_EPOCHS.changed(epochs=30), tmp_path)
-    loaded.model.generation_config.eos_token_id = ends
-    answers = predict.generate(loaded, training_prompt(SARCASM, TWO_EPOCHS), ROWS[:2])
-    assert [text.strip() for text in answers.texts] == ["Not Sarcasm", "Sarcasm"]
+    for ends in (None, 7, [7, 8]):
+        loaded.model.generation_config.eos_token_id = ends
+        answers = predict.generate(loaded, training_prompt(SARCASM, TWO_EPOCHS), ROWS[:2])
+        assert [text.strip() for text in answers.texts] == ["Not Sarcasm", "Sarcasm"]
 
 
 def test_a_tokenizer_that_ends_every_text_is_refused():
@@ -122,10 +122,13 @@ def test_a_tokenizer_that_ends_every_text_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("labels", "refused"), [(("😀", "😡"), "😀"), (("yes", "нет"), "нет"), (("①", "1"), "①")], ids=str
+    ("labels", "refused"),
+    [(("😀", "😡"), "😀"), (("yes", "нет"), "нет"), (("①", "1"), "①"), (("no", "ＯＫ"), "ＯＫ")],
+    ids=str,
 )
 def test_labels_that_a_tokenizer_cannot_write_are_refused(labels, refused):
-    """Both of a pair of emoji became the unknown token: the second had no probability, and the first all of it."""
+    """Both of a pair of emoji became the unknown token: the second had no probability, and the first all of it. An
+    adapter for a label that the tokenizer rewrites would answer with another word, which counts as invalid."""
     loaded = architectures.make("llama", vocabularies.tokenizer(vocabularies.NO_BYTES))
     prompt = Prompt(Task("own", "Sort it.", FIELDS, labels))
     with pytest.raises(CourseError, match=f"cannot write the label '{refused}' of task 'own'"):
