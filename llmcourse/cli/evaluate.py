@@ -25,7 +25,14 @@ def add_parser(commands: shared.Commands) -> None:
         metavar="K",
         help=f"examples in the prompt (default: {SHOTS})",
     )
-    parser.add_argument("--chat", action="store_true", help="use the model's chat format")
+    parser.add_argument(
+        "--chat",
+        nargs="?",
+        const=True,
+        default=False,
+        choices=("turns",),
+        help="use the model's chat format; --chat turns gives the examples as turns of the chat",
+    )
     parser.add_argument(
         "--way",
         choices=("generated", "scored", "calibrated"),

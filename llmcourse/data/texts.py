@@ -11,7 +11,7 @@ MAX_CHARACTERS = 4_000
 INVISIBLE = "\u200b\u2060\ufeff"
 """Characters that show nothing: zero-width space, word joiner, byte order mark. Joiners of emoji are not among them."""
 
-CONTROL_TOKEN = r"<(?=[|/]?\w[\w:]*\|?>)|\[(?=/?\w+\])"
+CONTROL_TOKEN = r"<(?=[|｜/]?\w[\w:▁]*[|｜]?>)|\[(?=/?\w+\])"
 """The beginning of what a tokenizer could take for a control token: <|im_end|>, </s>, [INST]."""
 
 _WITHOUT_INVISIBLE = str.maketrans("", "", INVISIBLE)

@@ -23,7 +23,7 @@ from llmcourse.models import LoadedModel, read_card, task_of
 from llmcourse.models.adapters import CONFIG, WEIGHTS, Folder, PlainAdapter
 from llmcourse.predict import Predictions
 from llmcourse.predict.asking import Way
-from llmcourse.predict.prompts import Prompt, few_shots
+from llmcourse.predict.prompts import Chat, Prompt, few_shots
 from llmcourse.training.configs import training_prompt
 from llmcourse.training.recipes import Recipe
 
@@ -95,8 +95,11 @@ class Experiment:
         """Answer with logistic regression on the TF-IDF of words and characters, fitted to the training rows."""
         return self._baseline("TF-IDF of words and characters", baselines.bag_of_words)
 
-    def prompt(self, k: int = 0, chat: bool = False, fallback: bool = True) -> Prompt:
-        """Return the task's prompt with `k` examples, drawn from the training rows by the experiment's seed."""
+    def prompt(self, k: int = 0, chat: Chat = False, fallback: bool = True) -> Prompt:
+        """Return the task's prompt with `k` examples, drawn from the training rows by the experiment's seed.
+
+        `chat` is True for the model's chat format, and "turns" for examples as turns of a chat.
+        """
         return Prompt(self.task, few_shots(self.task, self._train, k, self.seed), chat=chat, fallback=fallback)
 
     def generated(self, prompt: Prompt, name: str | None = None) -> Arm:
@@ -314,6 +317,6 @@ def _format(spec: Mapping[str, Any]) -> int:
 
 def _prompt_name(prompt: Prompt, way: str) -> str:
     shots = f"{len(prompt.shots)}-shot" if prompt.shots else "zero-shot"
-    chat = ", chat format" if prompt.chat else ""
+    chat = ", chat turns" if prompt.chat == "turns" else ", chat format" if prompt.chat else ""
     fallback = "" if prompt.fallback or prompt.task.fallback is None else ", no fallback line"
     return f"{shots}{chat}{fallback}, {way}"

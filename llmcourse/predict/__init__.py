@@ -2,7 +2,6 @@
 
 from llmcourse.predict import answers, retrieval
 from llmcourse.predict.asking import (
-    SPARE_TOKENS,
     Way,
     before_and_after,
     check_adapter,
@@ -11,7 +10,7 @@ from llmcourse.predict.asking import (
     rows_to_ask,
     score,
 )
-from llmcourse.predict.encoding import describe_cut, encode, encode_text, fit, label_tokens, render
+from llmcourse.predict.encoding import SPARE_TOKENS, describe_cut, encode, encode_text, fit, label_tokens, render
 from llmcourse.predict.labels import label_choices
 from llmcourse.predict.predictions import Generated, Predictions, Scored
 from llmcourse.predict.prompts import Prompt, few_shots, parse_answer

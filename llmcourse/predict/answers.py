@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from llmcourse.data.handbook import Question
 from llmcourse.models import LoadedModel
 from llmcourse.predict import engine
+from llmcourse.predict.encoding import chat_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,8 +63,7 @@ def prompt_of(tokenizer: PreTrainedTokenizerBase, question: str, passage: str | 
         content = f"A question about the staff handbook of {about}: {question}\nAnswer in a few words."
     else:
         content = f"{question}\nAnswer in a few words."
-    message = [{"role": "user", "content": content}]
-    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    return chat_text(tokenizer, [{"role": "user", "content": content}])
 
 
 def ask(

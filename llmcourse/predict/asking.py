@@ -15,7 +15,7 @@ from llmcourse.data.tasks import Task
 from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.models.adapters import Folder
 from llmcourse.predict import engine
-from llmcourse.predict.encoding import encode, encode_and_cut, label_tokens
+from llmcourse.predict.encoding import SPARE_TOKENS, encode, encode_and_cut, label_tokens
 from llmcourse.predict.engine import Batch
 from llmcourse.predict.journal import Journal
 from llmcourse.predict.labels import label_choices
@@ -24,9 +24,6 @@ from llmcourse.predict.prompts import CONTENT_FREE, Prompt, parse_answer
 
 if TYPE_CHECKING:
     import torch
-
-SPARE_TOKENS = 4
-"""How many tokens a generated answer may have beyond those of the longest label."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and of all rows."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.texts import MAX_CHARACTERS
+from llmcourse.data.texts import MAX_CHARACTERS, identity
 from llmcourse.models import LoadedModel
 from llmcourse.predict.prompts import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ANSWER_ROOM = 16
-"""Tokens of the context window that stay free for the answer."""
+SPARE_TOKENS = 4
+"""How many tokens a generated answer may have beyond those of the longest label."""
+
+TODAY = date(2024, 7, 26)
+"""The date for chat templates that write today's date into the prompt. The true one would change the answers every day.
+It is the one that Llama 3's template names without a clock."""
+
+_CLOCK = re.compile(r"""strftime_now\((["'])(.+?)\1\)""")
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: Mapping) -> str:
@@ -22,13 +30,46 @@ def render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: Mapping) -> 
 
     Raises CourseError for a chat prompt if the model has no chat template (a base model such as Mistral-7B-v0.1).
     """
-    text = prompt.text(row)
-    if not prompt.chat:
-        return text
+    return chat_text(tokenizer, prompt.messages(row)) if prompt.chat else prompt.text(row)
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> str:
+    """Return messages in the model's chat format, up to where the model's answer begins.
+
+    The model answers without thinking first: where its template can switch thinking off, it is off, and where the
+    template opens a thought, we close it. Raises CourseError if there is no template, or if it refuses the messages.
+    """
+    text = _apply_template(tokenizer, messages, add_generation_prompt=True)
+    return text.rstrip() + "\n</think>\n\n" if text.rstrip().endswith("<think>") else text
+
+
+def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: Any) -> str:
+    from jinja2 import TemplateError
+
     if not tokenizer.chat_template:
         raise CourseError("This model has no chat template, because it is a base model. Use Prompt(..., chat=False).")
-    message = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    try:
+        template = _CLOCK.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template())
+        # a template that knows no thinking ignores the setting
+        options |= {"tokenize": False, "enable_thinking": False}
+        return str(tokenizer.apply_chat_template(messages, chat_template=template, **options))
+    except (TemplateError, TypeError, ValueError) as error:
+        raise CourseError(f"The model's chat template fails: {error}. Use Prompt(..., chat=False).") from error
+
+
+def answer_texts(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[str]:
+    """Return what a perfect model writes after the rendered prompt, for each label.
+
+    Some chat templates write a space between the header and the answer. It belongs to the answer, as in the turns that
+    the model was trained on.
+    """
+    texts = [prompt.answer(label) for label in range(len(prompt.task.labels))]
+    if not prompt.chat:
+        return texts
+    asked = prompt.messages(dict.fromkeys(prompt.task.fields, "x"))
+    answered = _apply_template(tokenizer, [*asked, {"role": "assistant", "content": texts[0]}])
+    gap, label, _ = answered.removeprefix(chat_text(tokenizer, asked)).partition(texts[0])
+    return [gap + text for text in texts] if label and not gap.strip() else texts
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, texts: list[str]) -> list[list[int]]:
@@ -51,8 +92,8 @@ def fit(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, rows: Sequence[Mappi
             raise CourseError(f"Row {row.get('row', index)}: {error}") from None
     if prompt.max_length is None or not texts:
         return texts, []
-    answers = [prompt.answer(label) for label in range(len(prompt.task.labels))]
-    room = prompt.max_length - max(len(tokenizer(answer).input_ids) for answer in answers) - 2
+    longest = max(len(tokenizer(answer).input_ids) for answer in answer_texts(tokenizer, prompt))
+    room = prompt.max_length - longest - 2
     long = [index for index, ids in enumerate(encode_text(tokenizer, prompt, texts)) if len(ids) > room]
     for index in long:
         texts[index] = _shortened(tokenizer, prompt, rows[index], room)
@@ -105,25 +146,41 @@ def encode_and_cut(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping])
     limit = getattr(loaded.model.config, "max_position_embeddings", None)
     if limit and prompts:
         longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
-        if len(prompts[longest]) + ANSWER_ROOM > limit:
+        room = max(map(len, label_tokens(loaded, prompt))) + SPARE_TOKENS
+        if len(prompts[longest]) + room > limit:
             raise CourseError(
-                f"The prompt of row {rows[longest].get('row', longest)} has {len(prompts[longest]):,} tokens;"
-                f" the model takes {limit:,}. Use fewer examples (--shots)."
+                f"The prompt of row {rows[longest].get('row', longest)} has {len(prompts[longest]):,} tokens, and its"
+                f" answer up to {room}; the model takes {limit:,}. Use fewer examples (--shots)."
             )
     return prompts, cut
 
 
 def label_tokens(loaded: LoadedModel, prompt: Prompt) -> list[list[int]]:
-    """Return the tokens of each label as they follow the prompt.
+    """Return the tokens of each label as they follow the prompt, in prediction and in training.
 
-    Raises CourseError if the tokenizer merges the end of the prompt with the beginning of a label.
+    Raises CourseError for a label that the tokenizer cannot write, and if it merges the end of the prompt with the
+    beginning of a label.
     """
-    text = render(loaded.tokenizer, prompt, dict.fromkeys(prompt.task.fields, "x"))
-    texts = [text, *(text + prompt.answer(label) for label in range(len(prompt.task.labels)))]
-    start, *answered = encode_text(loaded.tokenizer, prompt, texts)
+    tokenizer = loaded.tokenizer
+    text = render(tokenizer, prompt, dict.fromkeys(prompt.task.fields, "x"))
+    texts = [text, *(text + answer for answer in answer_texts(tokenizer, prompt))]
+    start, *answered = encode_text(tokenizer, prompt, texts)
     if any(tokens[: len(start)] != start for tokens in answered):
+        if all(tokens[-1:] == [tokenizer.eos_token_id] for tokens in (start, *answered)):
+            raise CourseError(
+                "The tokenizer ends every text with an end-of-text token, so no answer can follow a prompt. Set"
+                " add_eos_token to false in tokenizer_config.json, in the model's folder."
+            )
         raise CourseError(
             f"The tokenizer merges the end of the prompt with the beginning of a label of task {prompt.task.name!r}."
             " Begin its label words with a letter or a digit."
         )
-    return [tokens[len(start) :] for tokens in answered]
+    words = [tokens[len(start) :] for tokens in answered]
+    for label, tokens in zip(prompt.task.labels, words, strict=True):
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        if identity(text) != identity(label):
+            raise CourseError(
+                f"The model's tokenizer cannot write the label {label!r} of task {prompt.task.name!r}: it makes"
+                f" {text.strip()!r} of it. Use a label word in letters or signs that the model knows."
+            )
+    return words

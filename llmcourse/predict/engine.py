@@ -15,7 +15,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
 from llmcourse.models import LoadedModel
@@ -259,6 +259,7 @@ def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[S
             stopping_criteria=[_LineEnd(loaded.tokenizer, batch.cached)],
             logits_processor=[lambda _, logits: refuse_overflow(logits)],
             pad_token_id=pad_token(loaded),
+            eos_token_id=end_tokens(loaded) or None,
         )
         written = loaded.tokenizer.batch_decode(out[:, batch.cached :], skip_special_tokens=True)
         texts |= dict(zip(missing, written, strict=True))
@@ -295,9 +296,15 @@ def _verify_drafts(loaded: LoadedModel, batch: Batch, drafts: Mapping[int, list[
 
 def _finished_text(loaded: LoadedModel, tokens: list[int]) -> str | None:
     """Return the text of generated tokens if the last one ends the text or its first line, else None."""
-    ends = loaded.model.generation_config.eos_token_id
     text = loaded.tokenizer.decode(tokens, skip_special_tokens=True)
-    return text if tokens[-1] in (ends if isinstance(ends, list) else [ends]) or _has_whole_line(text) else None
+    return text if tokens[-1] in end_tokens(loaded) or _has_whole_line(text) else None
+
+
+def end_tokens(loaded: LoadedModel) -> list[int]:
+    """Return the tokens that end a text: those of the model's settings, and the tokenizer's, with which we train."""
+    ends = loaded.model.generation_config.eos_token_id
+    known = [*(ends if isinstance(ends, list) else [ends]), loaded.tokenizer.eos_token_id]
+    return sorted({token for token in known if token is not None})
 
 
 class _LineEnd:
@@ -356,9 +363,9 @@ def fork_cache(cache: DynamicCache, indices: torch.Tensor | None = None) -> Dyna
 
 
 def pad_token(loaded: LoadedModel) -> int:
-    """Return the token that fills up a batch. It is masked, so any token will do."""
-    tokenizer = loaded.tokenizer
-    return cast(int, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+    """Return the token that fills up a batch. It is masked, so any token will do that decoding leaves out."""
+    known = (loaded.tokenizer.pad_token_id, *end_tokens(loaded), 0)
+    return next(token for token in known if token is not None)
 
 
 def _token_tensor(loaded: LoadedModel, ids: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:

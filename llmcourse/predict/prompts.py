@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
@@ -17,6 +17,11 @@ from llmcourse.data.texts import identity, one_line
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts without content, used by contextual calibration (Zhao et al. 2021, arXiv:2102.09690, section 5). `one_line`
 turns the last one into `[ MASK]`, as it does with any text that looks like a control token."""
+
+
+Chat = bool | Literal["turns"]
+"""Whether a prompt is in the model's chat format: False, True for one user message, or "turns" for a conversation in
+which the user gives each example and the model has answered with its label."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,15 @@ class Prompt:
     """False leaves only the row's fields and the answer's name: a short prompt for a model that is finetuned on it."""
     fallback: bool = True
     """Whether to add the line "If the text doesn't fit ..., classify it as" (if the task has a fallback)."""
-    chat: bool = False
-    """Whether to wrap the prompt in the model's chat template, as one user message."""
+    chat: Chat = False
+    """Whether to use the model's chat template, and how."""
     max_length: int | None = None
     """Most tokens of prompt and answer. The texts of a longer row are cut at their ends (see `encoding.fit`). None cuts
     nothing."""
+
+    def __post_init__(self) -> None:
+        if self.chat not in (True, False, "turns"):
+            raise CourseError(f'chat={self.chat!r:.60} is unknown. Use chat=True, chat=False or chat="turns".')
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any], task: Task | None = None) -> "Prompt":
@@ -44,18 +53,20 @@ class Prompt:
 
     @property
     def answer_start(self) -> str:
-        """The text between prompt and answer: a space after "Category:", nothing after a chat template's header."""
+        """The text between prompt and answer: a space after "Category:", nothing of ours after a chat template's
+        header (see `encoding.answer_texts`)."""
         return "" if self.chat else " "
 
     def head(self) -> str:
-        """Return the part of the prompt that all rows share."""
-        if not self.instruction and not self.shots:
+        """Return the part of the prompt that all rows share. Examples that are turns of a chat are not part of it."""
+        shots = () if self.chat == "turns" else self.shots
+        if not self.instruction and not shots:
             return ""
         parts = []
         if self.instruction:
             parts.append(self.task.instruction + "\n" + "\n".join(self.task.labels) + "\n")
-        if self.shots:
-            examples = "\n".join(self.row(shot) + " " + self.task.labels[shot["label"]] + "\n" for shot in self.shots)
+        if shots:
+            examples = "\n".join(self.row(shot) + " " + self.task.labels[shot["label"]] + "\n" for shot in shots)
             parts.append("####\nHere are some examples:\n" + examples)
         if self.instruction and self.fallback and self.task.fallback is not None:
             question = "If the text doesn't fit into any of the above categories, classify it as:\n"
@@ -69,7 +80,19 @@ class Prompt:
 
     def text(self, row: Mapping[str, object]) -> str:
         """Return the whole prompt for a row, before any chat template."""
-        return self.head() + self.row(row)
+        return "\n".join(message["content"] for message in self.messages(row))
+
+    def messages(self, row: Mapping[str, object]) -> list[dict[str, str]]:
+        """Return the prompt for a row as messages of a chat, which the user begins and ends.
+
+        The instruction is part of the first user message, because some chat templates refuse a system message.
+        """
+        turns = []
+        for shot in self.shots if self.chat == "turns" else ():
+            turns.append({"role": "user", "content": self.row(shot)})
+            turns.append({"role": "assistant", "content": self.task.labels[shot["label"]]})
+        first, *others = [*turns, {"role": "user", "content": self.row(row)}]
+        return [{"role": "user", "content": self.head() + first["content"]}, *others]
 
     def answer(self, label: int) -> str:
         """Return what a perfect model writes after the prompt."""

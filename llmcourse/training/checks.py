@@ -5,24 +5,27 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.tasks import Task
+from llmcourse.models.loading import LoadedModel
+from llmcourse.predict import Prompt, label_tokens
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
     import torch
 
 
-def check_rows(dataset: Any, tokenizer: Any, task: Task, rows: Sequence[Mapping]) -> None:
+def check_rows(dataset: Any, loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) -> None:
     """Raise CourseError for rows from which nothing, or the wrong thing, would be learned.
 
-    `dataset` is what TRL made of the rows: `input_ids` and `labels` for each of them.
+    `dataset` is what TRL made of the rows: `input_ids` and `labels` for each of them. A row must teach the very tokens
+    that prediction takes for its label.
     """
+    tokenizer, answers = loaded.tokenizer, label_tokens(loaded, prompt)
     if len(dataset) != len(rows):
         raise CourseError(f"Of {len(rows)} training rows TRL kept {len(dataset)}.")
     for number, (row, ids, labels) in enumerate(zip(rows, dataset["input_ids"], dataset["labels"], strict=True)):
         learned = [token for token in labels if token != -100]
         check_end(learned, tokenizer.eos_token_id, number)
-        check_label(tokenizer.decode(learned[:-1]).strip(), task.labels[row["label"]], number)
+        check_label(learned[:-1], answers[row["label"]], tokenizer, number)
         check_beginning(ids, tokenizer.bos_token_id, number)
 
 
@@ -35,10 +38,14 @@ def check_end(learned: Sequence[int], end: int, number: int) -> None:
         )
 
 
-def check_label(text: str, label: str, number: int) -> None:
-    """Raise CourseError unless the row teaches its own label."""
-    if text != label:
-        raise CourseError(f"Training row {number} would teach {text!r}, but its label is {label!r}.")
+def check_label(taught: Sequence[int], label: Sequence[int], tokenizer: Any, number: int) -> None:
+    """Raise CourseError unless the row teaches its own label, in the tokens that prediction reads."""
+    if list(taught) != list(label):
+        texts = [repr(tokenizer.decode(tokens).strip()) for tokens in (taught, label)]
+        raise CourseError(
+            f"Training row {number} would teach {texts[0]}, but its label is {texts[1]} (tokens {list(taught)} and"
+            f" {list(label)})."
+        )
 
 
 def check_beginning(ids: Sequence[int], bos: int | None, number: int) -> None:

@@ -21,7 +21,7 @@ from llmcourse.models.loading import LoadedModel
 from llmcourse.training import checks, planner
 from llmcourse.training.batches import MOST_TOKENS, process_count, rows_per_process
 from llmcourse.training.checkpoints import remove_checkpoints, resume_from, seconds_before, skipped_before, step_of
-from llmcourse.training.configs import lora_config, sft_config
+from llmcourse.training.configs import lora_config, sft_config, training_prompt
 from llmcourse.training.examples import token_lengths, training_rows
 from llmcourse.training.recipes import Recipe
 
@@ -99,7 +99,7 @@ class _Job:
         try:
             # 2. Build TRL's trainer, and look at what it would learn
             trainer = self._trainer(recipe, most_tokens, watch)
-            checks.check_rows(trainer.train_dataset, self.loaded.tokenizer, self.task, self.rows)
+            checks.check_rows(trainer.train_dataset, self.loaded, training_prompt(self.task, recipe), self.rows)
             trainable = sum(p.numel() for p in trainer.adapted.parameters() if p.requires_grad)
             checks.check_trainable(trainable)
             # 3. Train

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from llmcourse.data.tasks import Task
     from llmcourse.training.trainer import LabelTrainer
 
 ONE_EPOCH = Recipe(name="test", r=2, epochs=1, batch_rows=4, learning_rate=1e-2)
@@ -87,14 +88,18 @@ def some_rows(n_train: int = 16, n_test: int = 8, mark: str = "") -> Rows:
 
 
 def trainer_for(
-    loaded: LoadedModel, folder: Path, recipe: Recipe = TWO_EPOCHS, rows: list[dict] = TRAINING_ROWS
+    loaded: LoadedModel,
+    folder: Path,
+    recipe: Recipe = TWO_EPOCHS,
+    rows: list[dict] = TRAINING_ROWS,
+    task: Task = SARCASM,
 ) -> LabelTrainer:
     """Make the trainer that finetuning would use for these rows, without starting it."""
     from datasets import Dataset
 
     from llmcourse.training.trainer import LabelTrainer
 
-    examples, _ = training_rows(loaded, SARCASM, rows, recipe)
+    examples, _ = training_rows(loaded, task, rows, recipe)
     return LabelTrainer(
         model=loaded.model,
         args=configs.sft_config(recipe, folder),

@@ -30,6 +30,12 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     printed = capsys.readouterr().out
     assert "precision" in printed and "95 % interval" in printed
     assert run("evaluate", *few, "--shots", 2, "--way", "calibrated") == 0
+    for chat, name in (
+        (("--chat",), "2-shot, chat format, generated"),
+        (("--chat", "turns"), "2-shot, chat turns, gen"),
+    ):
+        assert run("evaluate", *few, "--shots", 2, *chat) == 0
+        assert name in capsys.readouterr().out
     assert run("compare", *few) == 0
     printed = capsys.readouterr().out
     assert "2-shot, calibrated" in printed and "adapter mine" in printed and "against" in printed

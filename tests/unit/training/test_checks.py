@@ -8,10 +8,17 @@ from llmcourse.training import checks
 from llmcourse.training.callbacks import check_finite
 from llmcourse.training.recipes import QUICK
 
+
+class Letters:
+    """A tokenizer whose tokens are code points."""
+
+    decode = staticmethod(lambda tokens: "".join(map(chr, tokens)))
+
+
 REFUSED = [
     (lambda: checks.check_end([5, 6], 2, 3), "Training row 3 does not end with a labelled end-of-text token"),
     (lambda: checks.check_end([], 2, 3), "Training row 3 does not end"),
-    (lambda: checks.check_label("Sarcasm", "Not Sarcasm", 0), "row 0 would teach 'Sarcasm', but its label is 'Not"),
+    (lambda: checks.check_label([83], [78, 83], Letters, 0), r"row 0 would teach 'S', but its label is 'NS' \(tokens"),
     (lambda: checks.check_beginning([1, 1, 9], 1, 4), "row 4 begins with two beginning-of-text tokens"),
     (lambda: checks.check_trainable(0), "Nothing would be trained"),
     (lambda: checks.check_learned({"a.lora_B.w": torch.zeros(2, 2)}), "still zero after training"),
@@ -35,7 +42,7 @@ def test_what_is_wrong_is_refused(check, message):
 
 def test_what_is_right_passes():
     checks.check_end([5, 2], 2, 0)
-    checks.check_label("Sarcasm", "Sarcasm", 0)
+    checks.check_label([83], [83], Letters, 0)
     checks.check_beginning([1, 9], 1, 0)
     checks.check_beginning([1, 1], None, 0)
     checks.check_learned({"a.lora_A.w": torch.zeros(2), "a.lora_B.w": torch.ones(2)})
