@@ -28,6 +28,9 @@ def add_parser(commands: shared.Commands) -> None:
         help="the type of its weights (default: bfloat16 if the base was published in it, float16 if not)",
     )
     parser.add_argument(
+        "--gguf", action="store_true", help="also write a GGUF file for llama.cpp, and a Modelfile for Ollama"
+    )
+    parser.add_argument(
         "--model", metavar="NAME", help="the base model, where the adapter's card cannot name it: such as its folder"
     )
     group = parser.add_argument_group("comparison with the adapter on its base")
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     if options.out is None:
         raise CourseError("Where should the merged model be written? Name a new folder: --out FOLDER.")
     task = shared.course_task(models.task_of(models.read_card(adapter)))
-    exported = exporting.export(adapter, options.out, _rows(options, task), options.dtype, options.model)
+    exported = exporting.export(adapter, options.out, _rows(options, task), options.dtype, options.model, options.gguf)
     print(f"{exported.folder} is the merged model, in {exported.dtype}. README.md says how to use it.")
     shared.print_notes([exported.note] if exported.note else [])
     print(exported.describe())

@@ -8,10 +8,13 @@ from typing import Any
 from llmcourse import predict
 from llmcourse._base import files, hardware
 from llmcourse._base.errors import CourseError
-from llmcourse.experiment.model_card import exported_readme
-from llmcourse.models import LoadedModel, merging
+from llmcourse.experiment.model_card import exported_readme, modelfile
+from llmcourse.models import LoadedModel, catalogue, llamacpp, merging
 from llmcourse.models.adapters import ADAPTER_MARK
 from llmcourse.predict import SPARE_TOKENS, Prompt
+
+GGUF = "model.gguf"
+"""The name of the file for llama.cpp."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +50,34 @@ def export(
     rows: Sequence[Mapping] = (),
     dtype: str | None = None,
     model: str | None = None,
+    gguf: bool = False,
 ) -> Exported:
     """Merge the adapter in a folder into its base and write the whole model to the new folder `out`.
 
-    Both answer `rows`, and the differences are counted. `dtype` and `model` are those of `merging.plan`. The folder
-    appears whole or not at all. Raises CourseError, before a weight is read, if `out` exists, the disk is too small, or
-    the base is not the adapter's.
+    Both answer `rows`, and the differences are counted. `dtype` and `model` are those of `merging.plan`. With `gguf`
+    the folder also holds the model for llama.cpp, and a Modelfile for Ollama. It appears whole or not at all. Raises
+    CourseError, before a weight is read, if `out` exists, the disk is too small, the base is not the adapter's, or its
+    architecture cannot be written as GGUF.
     """
     out = Path(out)
     if out.exists():
         raise CourseError(f"{out} exists already. Name a new folder: --out FOLDER.")
     plan = merging.plan(adapter, dtype, model)
-    merging.refuse_small_disk(out, plan.size)
+    if gguf:
+        llamacpp.refuse_config(catalogue.config_of(plan.base))
+    merging.refuse_small_disk(out, plan.size * (2 if gguf else 1))
     prompt = Prompt.from_card(plan.card)
     loaded = plan.load()
+    if gguf:
+        llamacpp.pre_tokenizer_of(loaded.tokenizer)
     before = _texts(loaded, prompt, rows)
     new_tokens = max(map(len, predict.label_tokens(loaded, prompt))) + SPARE_TOKENS
     merging.merge(loaded, plan.dtype)
     with files.folder_aside(out) as aside:
         merging.save(loaded, aside, new_tokens)
+        if gguf:
+            llamacpp.write(loaded, aside / GGUF)
+            files.write_text(aside / "Modelfile", modelfile(prompt, GGUF, new_tokens))
         del loaded  # the next one takes its place in memory
         after = _texts(merging.load_saved(aside), prompt, rows)
         pairs = list(zip(before, after, strict=True))
@@ -73,7 +85,7 @@ def export(
         exported = Exported(
             out, plan.dtype, len(rows), sum(a != b for a, b in labels), sum(a != b for a, b in pairs), plan.note
         )
-        card = {**plan.card, "export": _facts(exported, new_tokens)}
+        card = {**plan.card, "export": _facts(exported, new_tokens, gguf)}
         files.write_json(aside / ADAPTER_MARK, card)
         files.write_text(aside / "README.md", exported_readme(card, plan.base, exported.describe()))
     return exported
@@ -83,8 +95,9 @@ def _texts(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) -> list
     return list(predict.generate(loaded, prompt, rows).texts) if rows else []
 
 
-def _facts(exported: Exported, new_tokens: int) -> dict[str, Any]:
+def _facts(exported: Exported, new_tokens: int, gguf: bool) -> dict[str, Any]:
     return {
+        "gguf": GGUF if gguf else None,
         "dtype": exported.dtype,
         "max_new_tokens": new_tokens,
         "compared": exported.rows,

@@ -41,6 +41,22 @@ def exported_readme(card: dict[str, Any], base: Base, compared: str) -> str:
     )
 
 
+def modelfile(prompt: Prompt, gguf: str, new_tokens: int) -> str:
+    """Return Ollama's Modelfile for a GGUF file: the prompt as a template of Go, greedy, up to `new_tokens` tokens.
+
+    The user's message is the text of a task with one field. For other tasks it is the lines of all fields.
+    """
+    name, *others = prompt.task.fields.values()
+    start = prompt.head() + ("" if others else f"{name}: ")
+    template = f"{_for_go(start)}{{{{ .Prompt }}}}\n{_for_go(prompt.task.answer_name)}:"
+    return f'FROM ./{gguf}\nTEMPLATE """{template}"""\nPARAMETER temperature 0\nPARAMETER num_predict {new_tokens}\n'
+
+
+def _for_go(text: str) -> str:
+    """Return a text as a template of Go writes it, inside the three quotation marks of a Modelfile."""
+    return re.sub('["{]', lambda mark: '{{ "' + mark.group().replace('"', '\\"') + '" }}', text)
+
+
 def _render(name: str, card: dict[str, Any], **more: Any) -> str:
     """Return a template filled with what a card says, and `more`.
 

@@ -1,6 +1,7 @@
 """A merged model answers as the adapter on its base, in plain transformers, and what cannot be merged is refused."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from small import ONE_EPOCH, some_rows
 from test_model_card import card_of, code_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmcourse import SARCASM, CourseError, Prompt, data, models, predict
+from llmcourse import SARCASM, CourseError, Prompt, Task, data, models, predict
 from llmcourse._base import files
 from llmcourse.experiment.exporting import export
+from llmcourse.experiment.model_card import modelfile
 from llmcourse.models import adapters, catalogue, merging
 from llmcourse.training import configs
 
@@ -176,6 +178,51 @@ def test_the_folder_is_complete_and_names_no_path_of_this_machine(made, tokenize
         assert str(tmp_path) not in path.read_bytes().decode("utf-8", "ignore"), path.name
     card = json.loads((folder / "llmcourse.json").read_text(encoding="utf-8"))
     assert card["export"]["compared"] == 8 and card["task"] == SARCASM.as_dict()
+
+
+# -- llama.cpp and Ollama ----------------------------------------------------------------------------------------------
+
+
+def test_gguf_and_a_modelfile_are_in_the_folder(made, tokenizer):
+    base, adapter = made("llama, tied")
+    folder = export(adapter, base.with_name("out"), ROWS, "float32", str(base), gguf=True).folder
+    whole, _ = plain(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
+    theirs = model.state_dict()
+    assert all(torch.equal(theirs[name], value) for name, value in whole.state_dict().items())
+    assert (folder / "Modelfile").read_text(encoding="utf-8") == (
+        'FROM ./model.gguf\nTEMPLATE """{{ .Prompt }}\nCategory:"""\nPARAMETER temperature 0\nPARAMETER num_predict 8\n'
+    )
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert "llama-cli -m model.gguf" in readme and "`comment: {parent_comment} reply: {comment}`" in readme
+
+
+def as_go_reads_it(template, prompt):
+    """A template of Go with nothing in it but texts in quotation marks and the user's message."""
+    parts = re.split(r'\{\{ ("(?:[^"\\]|\\.)*"|\.Prompt) \}\}', template)
+    assert not any("{" in part for part in parts[::2])
+    return "".join(
+        part if place % 2 == 0 else prompt if part == ".Prompt" else json.loads(part)
+        for place, part in enumerate(parts)
+    )
+
+
+@pytest.mark.parametrize("instruction", ["Sort.", '{{ .System }} """ {{{ "', '"""""{', "\\n {% x %} \\\\"])
+def test_a_modelfile_makes_the_prompt_of_training(instruction):
+    one = Task("made", instruction, {"text": 'te"{xt'}, ("A", "B"), answer_name='{"')
+    two = Task("made", instruction, {"a": "x", "b": "y"}, ("A", "B"))
+    for task, message in ((one, "the text"), (two, "x: the\ny: text")):
+        row = {"text": "the text", "a": "the", "b": "text"}
+        written = modelfile(Prompt(task), "model.gguf", 5)
+        assert written.count('"""') == 2
+        template = written.split('"""')[1]
+        assert as_go_reads_it(template, message) == Prompt(task).text(row)
+
+
+def test_gguf_of_another_architecture_is_refused_before_the_weights(made, no_loading):
+    base, adapter = made("qwen3")
+    with pytest.raises(CourseError, match="--gguf writes models of the architecture llama, and this is qwen3"):
+        export(adapter, base.with_name("out"), model=str(base), gguf=True)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
