@@ -106,7 +106,7 @@ def random_in_nf4(base: Base) -> Any:
     finally:
         torch.set_default_dtype(before)
     model.is_loaded_in_4bit = True
-    return project_rows_at_once(settle_dtype(model, machine.dtype)).eval().requires_grad_(False)
+    return project_rows_at_once(settle_dtype(model, getattr(torch, machine.dtype))).eval().requires_grad_(False)
 
 
 def in_nf4(layer: Any, device: str) -> Any:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from llmcourse._base import __version__, files, redact
 from llmcourse._base.errors import CourseError
 from llmcourse._base.hardware import GEAR_VARIABLE
-from llmcourse.cli import compare, demo, evaluate, finetune, models, predict, preflight, processes
+from llmcourse.cli import compare, demo, evaluate, export, finetune, models, predict, preflight, processes
 
-COMMANDS = (demo, finetune, evaluate, predict, compare, preflight, models)
+COMMANDS = (demo, finetune, evaluate, predict, compare, export, preflight, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

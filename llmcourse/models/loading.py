@@ -141,9 +141,9 @@ def _load_embedded(base: Base, **options: Any) -> LoadedModel:
 
     folder = embedded.ensure_embedded()
     with quiet_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, **_machine_options(), **options)
-    identity = {"name": embedded.NAME, "sha256": embedded.SHA256}
-    return LoadedModel(base.name, identity, project_rows_at_once(model).eval(), AutoTokenizer.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_pretrained(folder, **{**_machine_options(), **options})
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return LoadedModel(base.name, identity_of(base), project_rows_at_once(model).eval(), tokenizer)
 
 
 def _choose(base: Base) -> tuple[Base, str]:
@@ -160,11 +160,42 @@ def _choose(base: Base) -> tuple[Base, str]:
 def _load_from_hub(base: Base) -> LoadedModel:
     model, tokenizer = from_hub(base)
     in_4_bits = getattr(model, "is_loaded_in_4bit", False)
-    identity = {"name": str(base.repo), "commit": hub.cached_commit(str(base.repo), base.revision) or "local"}
-    if base.is_folder and base.values is None:  # a path says nothing to another machine, and its content can change
-        identity = {"name": Path(str(base.repo)).name, "sha256": hub.fingerprint(str(base.repo))}
-    identity["weights"] = "nf4" if in_4_bits else hardware.detect().dtype
+    identity = {**identity_of(base), "weights": "nf4" if in_4_bits else hardware.detect().dtype}
     return LoadedModel(base.name, identity, model, tokenizer)
+
+
+def identity_of(base: Base) -> dict[str, str]:
+    """Return what identifies a base model, whatever type its weights are loaded in: its name and a hash or commit.
+
+    Of a repository that is not in the cache, the commit is the one that `base` names, or else "local".
+    """
+    if base.repo is None:
+        return {"name": embedded.NAME, "sha256": embedded.SHA256}
+    if base.is_folder and base.values is None:  # a path says nothing to another machine, and its content can change
+        return {"name": Path(base.repo).name, "sha256": hub.fingerprint(base.repo)}
+    return {"name": base.repo, "commit": hub.cached_commit(base.repo, base.revision) or base.revision or "local"}
+
+
+def load_whole(base: Base, dtype: str) -> LoadedModel:
+    """Load a base model in `dtype` on the CPU, never in 4 bits, beside the model that `load` keeps in memory.
+
+    It is computed with plain transformers. Raises CourseError as `load` does, and for weights that are in 4 bits on the
+    disk.
+    """
+    import torch
+
+    options = {"dtype": getattr(torch, dtype), "attn_implementation": None, "device_map": None}
+    if base.repo is None:
+        return _load_embedded(base, **options)
+    if refusal := _refusal(base):
+        raise CourseError(refusal)
+    if base.values is None:  # the course does not know it
+        repository = usable.look(base)
+        usable.refuse_unusable(repository)
+        if repository.config.get("quantization_config"):
+            raise CourseError(f"{base.name} is in 4 bits. Name the original in 16 bits: --model owner/name.")
+    model, tokenizer = from_hub(base, options)
+    return LoadedModel(base.name, identity_of(base), model, tokenizer)
 
 
 def _refusal(base: Base) -> str:
@@ -184,24 +215,25 @@ def _refusal(base: Base) -> str:
     return f"{base.repo} is not in the cache, and the hub cannot be asked." if base.stand_in else ""
 
 
-def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """Load model and tokenizer of a repository (or a local folder in its place) at the pinned commit, in NF4 on a GPU.
 
-    Each downloaded file is compared with the hub's hash once. Raises CourseError when a file is missing, unreadable or
+    `options` of `from_pretrained` take the place of those of this machine, and nothing is quantised then. Each
+    downloaded file is compared with the hub's hash once. Raises CourseError when a file is missing, unreadable or
     damaged.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     assert base.repo is not None
-    machine = hardware.detect()
-    options = _machine_options()
+    quantise = options is None and hardware.detect().capability is not None
+    options = options or _machine_options()
     try:
         config = AutoConfig.from_pretrained(base.repo, revision=base.revision)
         if not attention.has_sdpa(config):
             options["attn_implementation"] = "eager"
         # passing None would not be the same: it would hide a checkpoint's own quantisation
-        if machine.capability is not None and not hasattr(config, "quantization_config"):
+        if quantise and not hasattr(config, "quantization_config"):
             options["quantization_config"] = quantization_config()
         tokenizer = AutoTokenizer.from_pretrained(base.repo, revision=base.revision)
         model = AutoModelForCausalLM.from_pretrained(
@@ -218,7 +250,7 @@ def from_hub(base: Base) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     hub.verify_model(base.repo, base.revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return project_rows_at_once(settle_dtype(model, machine.dtype)).eval(), tokenizer
+    return project_rows_at_once(settle_dtype(model, options["dtype"])).eval(), tokenizer
 
 
 def _machine_options() -> dict[str, Any]:
@@ -250,15 +282,12 @@ def quantization_config() -> "BitsAndBytesConfig":
     )
 
 
-def settle_dtype(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
-    """Convert everything that is not in 4 bits to `dtype`, in place, and compute in it.
+def settle_dtype(model: "PreTrainedModel", target: "torch.dtype") -> "PreTrainedModel":
+    """Convert everything that is not in 4 bits to `target`, in place, and compute in it.
 
     A checkpoint that was quantised elsewhere brings its own settings, and transformers prefers them: bfloat16 on a T4,
     which only emulates it.
     """
-    import torch
-
-    target = getattr(torch, dtype)
     for parameter in model.parameters():
         if type(parameter).__name__ != "Params4bit" and parameter.is_floating_point():
             parameter.data = parameter.data.to(target)

@@ -1,5 +1,6 @@
 """A model hub on this machine, as far as its client asks: files under commits, and the ways in which a hub can fail."""
 
+import base64
 import contextlib
 import hashlib
 import http.server
@@ -25,6 +26,8 @@ class Hub:
         may be."""
         self.heard: list[str] = []
         """The Authorization headers that came."""
+        self.published: dict[str, bytes] = {}
+        """What was sent to it in commits."""
         self.url = ""
 
 
@@ -45,8 +48,30 @@ def serving(files: dict[str, bytes]) -> Iterator[Hub]:
             self.answer(body=True)
 
         def do_POST(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.answer(body=True)
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if hub.refuse or not self.take(sent):
+                self.answer(body=True)
+
+        def take(self, sent: bytes) -> bool:
+            """Answer a request to publish something: a new repository, how files are sent, and files in a commit."""
+            answer: dict = {}
+            if self.path == "/api/repos/create":
+                answer = {"url": f"{hub.url}/{json.loads(sent).get('organization', 'me')}/{json.loads(sent)['name']}"}
+            elif self.path == "/api/validate-yaml":  # the beginning of README.md
+                answer = {"errors": [], "warnings": []}
+            elif "/preupload/" in self.path:
+                files = json.loads(sent)["files"]
+                answer = {"files": [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in files]}
+            elif "/commit/" in self.path:
+                repo = "/".join(self.path.split("/")[3:5])
+                for line in map(json.loads, sent.splitlines()):
+                    if line["key"] == "file":
+                        hub.published[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                answer = {"success": True, "commitOid": COMMIT, "commitUrl": f"{hub.url}/{repo}/commit/{COMMIT}"}
+            if answer:
+                hub.heard.append(self.headers.get("Authorization", ""))
+                self.say(200, json.dumps(answer).encode(), True, {"Content-Type": "application/json"})
+            return bool(answer)
 
         def answer(self, body: bool):
             if hub.gone:
