@@ -35,7 +35,7 @@ def training_notes(training: Mapping[str, Any], recipe: Mapping[str, Any]) -> li
     `training` and `recipe` are those of an adapter's card.
     """
     notes = list(training.get("notes", []))
-    if training["cut_rows"]:
+    if training.get("cut_rows"):
         cut = describe_cut(training["cut_rows"], training["rows"], "training rows", recipe["max_length"])
         notes.append(f"{cut} To keep them whole: --set max_length=TOKENS (recipe.changed(max_length=TOKENS)).")
     return notes

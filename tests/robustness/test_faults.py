@@ -48,7 +48,7 @@ def finish(process: subprocess.Popen) -> str:
     return out
 
 
-PASSING = re.compile(r"seconds|date|resumed_from|free|_gib")
+PASSING = re.compile(r"seconds|date|resumed_from|free|_gib|micro_")
 """What is said of a run and not of its outcome."""
 
 

@@ -124,8 +124,9 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path, tokenizer):
+def folder(tmp_path, tokenizer, monkeypatch):
     """A tiny model of another architecture in a folder, as someone would bring it."""
+    monkeypatch.setattr(models.loading, "_loaded", None)  # or it would free the model that other tests share
     loaded = architectures.make("gpt_neox", tokenizer)
     loaded.model.save_pretrained(tmp_path / "theirs")
     tokenizer.save_pretrained(tmp_path / "theirs")
