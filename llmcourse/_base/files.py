@@ -101,6 +101,17 @@ def folder_aside(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def nearest_existing(path: str | Path) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    path = Path(path)
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def free_bytes(path: str | Path) -> int:
+    """Return how many bytes are free on the disk where a file or folder is, or would be made."""
+    return shutil.disk_usage(nearest_existing(path)).free
+
+
 def seal(folder: str | Path, **more: Any) -> None:
     """Record the hashes of a folder's files, and `more` facts, so that `find_damage` notices any change."""
     folder = Path(folder)

@@ -23,7 +23,7 @@ from llmcourse._base.errors import CourseError
 Answer = Literal["open", "closed", "missing", "silent"]
 
 TIMEOUT_S = 30
-"""How long we wait for the hub's list of files."""
+"""How long we wait for the hub to say whether a model may be downloaded, and what files it has."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HASHES = {64: "SHA-256", 40: "SHA-1 (as git makes it)"}

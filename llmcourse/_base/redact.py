@@ -50,6 +50,12 @@ def clean(error: BaseException | None) -> None:
         notes[:] = [_replace(tokens, note) for note in notes]
 
 
+def reason(error: BaseException) -> str:
+    """Clean an error and return the first line of its text, or its type's name if it has none."""
+    clean(error)
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _replace(tokens: list[str], text: str) -> str:
     for token in tokens:
         text = text.replace(token, HIDDEN)

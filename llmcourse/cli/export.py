@@ -17,9 +17,7 @@ ROWS = 20
 def add_parser(commands: shared.Commands) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser("export", help="a finetuned model as one folder, which needs no course")
-    parser.add_argument(
-        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
-    )
+    shared.add_adapter_argument(parser)
     parser.add_argument("--task", default="sarcasm", help="the task of the course's adapter (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the new folder of the merged model")
     parser.add_argument(

@@ -25,9 +25,7 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument("--parent", default="", metavar="TEXT", help="the message that the text replies to")
     parser.add_argument("--file", type=Path, metavar="FILE", help="a CSV, JSON or Parquet file with the task's columns")
     shared.add_column_arguments(parser)
-    parser.add_argument(
-        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
-    )
+    shared.add_adapter_argument(parser)
     parser.add_argument("--task", metavar="NAME", help="sarcasm (default) or support, if the adapter does not say")
     parser.add_argument(
         "--model",

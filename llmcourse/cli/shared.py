@@ -91,6 +91,13 @@ def add_column_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_adapter_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --adapter for commands that take the course's own adapter without it."""
+    parser.add_argument(
+        "--adapter", type=Path, metavar="FOLDER", help="a saved adapter (default: the one that comes with the course)"
+    )
+
+
 def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that decide on the gear and the model."""
     group = parser.add_argument_group("machine")

@@ -99,7 +99,7 @@ def _render(name: str, card: dict[str, Any], **more: Any) -> str:
 def _base(base: dict[str, str]) -> dict[str, Any]:
     """Return what the template needs to load a base model, by its identity on a card."""
     nf4, is_embedded = base.get("weights") == "nf4", base.get("sha256") == embedded.SHA256
-    prequantised = any(known.prequantised for known in catalogue.BASES.values() if known.repo == base["name"])
+    known = catalogue.entry_of(base["name"])
     return {
         "base": identity(base),
         "embedded": is_embedded,
@@ -110,5 +110,5 @@ def _base(base: dict[str, str]) -> dict[str, Any]:
         "revision": "" if base.get("commit") in (None, "local") else base["commit"],
         "weights": base.get("weights", "float32"),
         "nf4": nf4,
-        "quantise": nf4 and not prequantised,
+        "quantise": nf4 and not (known and known.prequantised),
     }

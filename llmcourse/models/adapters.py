@@ -194,8 +194,8 @@ def _model_of(trained_on: str) -> str | None:
     """Return the catalogue's name of the base model that PEFT's config names, or None."""
     if trained_on == identity({"name": embedded.NAME, "sha256": embedded.SHA256}):
         return catalogue.EMBEDDED
-    repo = trained_on.partition("@")[0]  # what follows is a hash, if the course wrote the config
-    return next((base.name for base in catalogue.BASES.values() if base.repo == repo), None)
+    known = catalogue.entry_of(trained_on.partition("@")[0])  # what follows is a hash, if the course wrote the config
+    return known.name if known else None
 
 
 def read_card(folder: Folder) -> dict[str, Any]:

@@ -75,9 +75,7 @@ def config_of(base: Base) -> "PretrainedConfig":
     try:
         return AutoConfig.from_pretrained(str(base.repo), revision=base.revision)
     except (OSError, ValueError) as error:
-        redact.clean(error)  # a hub may repeat a token in its answer
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CourseError(f"config.json of {base.name} cannot be read: {reason}") from error
+        raise CourseError(f"config.json of {base.name} cannot be read: {redact.reason(error)}") from error
 
 
 _VALUES: dict[str, dict[str, Any]] = json.loads(
@@ -291,16 +289,21 @@ def base(name: str) -> Base:
             f"{problem} Known: {', '.join(BASES)}. Or name a repository of the hub as owner/name, or a folder as"
             " ./my-model."
         )
-    known = next(
-        (b for b in BASES.values() if b.repo == match["repo"] and match["revision"] in (None, b.revision)), None
-    )
-    return known or Base(name, match["repo"], match["revision"], licence="as its page says")
+    known = entry_of(match["repo"])
+    if known and match["revision"] in (None, known.revision):
+        return known
+    return Base(name, match["repo"], match["revision"], licence="as its page says")
+
+
+def entry_of(repo: str) -> Base | None:
+    """Return the entry of a repository, if the course has one."""
+    return next((base for base in BASES.values() if base.repo == repo), None)
 
 
 def of_adapter(trained_on: str) -> str:
     """Return the name under which the model that an adapter's card names can be loaded: its repository, or an entry."""
-    known = (base.name for base in BASES.values() if base.repo and base.repo == trained_on)
-    return next(known, trained_on if _REPOSITORY.fullmatch(trained_on) else EMBEDDED)
+    known = entry_of(trained_on)
+    return known.name if known else trained_on if _REPOSITORY.fullmatch(trained_on) else EMBEDDED
 
 
 def table() -> str:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-HUB_SECONDS = 30
-"""How long we wait for the hub to say whether a model may be downloaded."""
-
 # at import, bitsandbytes warns that it lacks a CPU kernel for 4-bit inference, which nothing here needs
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # PEFT asks a model about gradient checkpointing by a name that transformers 5.23 has dropped
@@ -95,7 +92,7 @@ def load(name: str = EMBEDDED) -> LoadedModel:
         chosen, note = _choose(base)
         if _loaded is None or not _is_same(_loaded, chosen):
             if chosen.repo and chosen.values is None:  # the course does not know it
-                usable.refuse_unusable(usable.look(chosen))
+                usable.look_closely(chosen)
             free()
             _loaded = _load_embedded(chosen) if chosen.repo is None else _load_from_hub(chosen)
         _loaded.name, _loaded.note = base.name, note
@@ -189,11 +186,8 @@ def load_whole(base: Base, dtype: str) -> LoadedModel:
         return _load_embedded(base, **options)
     if refusal := _refusal(base):
         raise CourseError(refusal)
-    if base.values is None:  # the course does not know it
-        repository = usable.look(base)
-        usable.refuse_unusable(repository)
-        if repository.config.get("quantization_config"):
-            raise CourseError(f"{base.name} is in 4 bits. Name the original in 16 bits: --model owner/name.")
+    if base.values is None and usable.look_closely(base).config.get("quantization_config"):
+        raise CourseError(f"{base.name} is in 4 bits. Name the original in 16 bits: --model owner/name.")
     model, tokenizer = from_hub(base, options)
     return LoadedModel(base.name, identity_of(base), model, tokenizer)
 
@@ -201,7 +195,7 @@ def load_whole(base: Base, dtype: str) -> LoadedModel:
 def _refusal(base: Base) -> str:
     """Return in a sentence why we cannot have a repository; empty if we can, or if nothing could stand in for it."""
     assert base.repo is not None
-    access = hub.find_access(base.repo, base.revision, base.click_through, HUB_SECONDS)
+    access = hub.find_access(base.repo, base.revision, base.click_through, hub.TIMEOUT_S)
     match access.standing:
         case "cached" | "open":
             return ""
@@ -243,9 +237,8 @@ def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTra
             **options,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        redact.clean(error)  # a hub may repeat a token in its answer, and a traceback shows this error
+        reason = redact.reason(error)  # a hub may repeat a token in its answer, and a traceback shows this error
         hub.verify_model(base.repo, base.revision)  # if a file is damaged, this raises an error that names it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CourseError(f"{base.repo} cannot be loaded: {reason} To find the cause: llmcourse preflight") from error
     hub.verify_model(base.repo, base.revision)
     if tokenizer.pad_token_id is None:

@@ -1,21 +1,19 @@
 """An adapter and its base as one model: the base is loaded whole, and the adapter is added to its matrices."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.models import catalogue, embedded, loading
 from llmcourse.models.adapters import identity, put_adapter, read_card
 from llmcourse.models.catalogue import Base
 from llmcourse.models.loading import LoadedModel
+from llmcourse.models.usable import SPARE
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 """The types in which a merged model can be written, and their bytes."""
-
-SPARE = 1.05
-"""The disk must have so many times the size of the weights."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,11 @@ def _usual_type(base: Base) -> str:
 
 def refuse_small_disk(out: Path, size: int) -> None:
     """Raise CourseError unless the disk of `out` has room for `size` bytes of weights."""
-    existing = next(folder for folder in out.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(existing).free
+    place = files.nearest_existing(out)
+    free = files.free_bytes(place)
     if size * SPARE > free:
         raise CourseError(
-            f"{out} needs {size * SPARE / 2**30:.2f} GiB on the disk, and {existing} has {free / 2**30:.2f} GiB free."
+            f"{out} needs {size * SPARE / 2**30:.2f} GiB on the disk, and {place} has {free / 2**30:.2f} GiB free."
             " Free some, or choose another folder: --out FOLDER."
         )
 

@@ -43,8 +43,7 @@ def push(folder: str | Path, repo: str, names: list[str]) -> str:
         operations = [CommitOperationAdd(name, str(Path(folder) / name)) for name in names]
         api.create_commit(repo, operations, commit_message="Upload with llmcourse export")
     except Exception as error:  # a refusal and a missing network come in many types
-        redact.clean(error)  # a hub may repeat a token in its answer
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = redact.reason(error)  # a hub may repeat a token in its answer
         raise CourseError(
             f"{repo} was not published: {reason} The folder {folder} is complete. To upload it again:"
             f" hf upload {repo} {folder}"

@@ -1,4 +1,4 @@
-"""What a model's config decides: its matrices, its parameters, the cache for each token, and what LoRA can adapt.
+"""What a model's config decides: its matrices, its parameters, and what LoRA can adapt.
 
 A model is built from its config on torch's meta device, without numbers, and its real modules are counted. No
 architecture has a table of its own here. The names of its matrices are the only thing we map.
@@ -44,10 +44,6 @@ class Shape:
     kv_heads: int
     """Fewer than `heads` means grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245)."""
     vocabulary: int
-    context: int
-    """The context window: prompt and answer together, in tokens."""
-    window: int | None
-    """Sliding window of attention, in tokens."""
     tied: bool
     """Whether the input embedding is also the output matrix."""
     matrices: Mapping[str, tuple[int, int]]
@@ -121,8 +117,6 @@ def _counted(kind: Any, values: str) -> Shape:
         heads=config.num_attention_heads,
         kv_heads=kv_heads(config),
         vocabulary=output.shape[0],
-        context=getattr(config, "max_position_embeddings", None) or 2048,
-        window=getattr(config, "sliding_window", None),
         tied=output is model.get_input_embeddings().weight,
         matrices=_short_names(matrices[0]),
         linear_parameters=linear,

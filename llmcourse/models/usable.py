@@ -1,11 +1,10 @@
 """Can the course load this model? Answered from config.json and the list of files, before weights are downloaded."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse._base import hub, redact
+from llmcourse._base import files, hub, redact
 from llmcourse._base.errors import CourseError
 from llmcourse.models.catalogue import Base
 
@@ -13,7 +12,7 @@ OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
 """Weights in formats that are not read. Reading a pickle (.bin, .pt, .pth, .ckpt) can run a stranger's code."""
 
 SPARE = 1.05
-"""The disk must have so many times the size of what is downloaded."""
+"""The disk must have so many times the size of what is written."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,15 @@ def look(base: Base) -> Repository:
     try:
         config, _ = PretrainedConfig.get_config_dict(repo, revision=base.revision)
     except (OSError, ValueError) as error:
-        redact.clean(error)  # a hub may repeat a token in its answer
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CourseError(f"config.json of {base.name} cannot be read: {reason}") from error
+        raise CourseError(f"config.json of {base.name} cannot be read: {redact.reason(error)}") from error
     return Repository(base.name, repo, config, sizes)
+
+
+def look_closely(base: Base) -> Repository:
+    """`look`, and raise CourseError for what cannot be loaded as a causal language model, or not safely."""
+    repository = look(base)
+    refuse_unusable(repository)
+    return repository
 
 
 def refuse_unusable(repository: Repository) -> None:
@@ -120,11 +124,10 @@ def refuse_weights(repository: Repository) -> None:
     if Path(repository.repo).is_dir():
         return
     missing = sum(repository.weights.values()) - round(hub.cached_gib(repository.repo) * 2**30)
-    cache = hub.cache_dir()
-    existing = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
-    free = shutil.disk_usage(existing).free
+    place = files.nearest_existing(hub.cache_dir())
+    free = files.free_bytes(place)
     if missing * SPARE > free:
         raise CourseError(
-            f"{name} needs {missing / 2**30:.1f} GiB on the disk, and {existing} has {free / 2**30:.1f} GiB free. Free"
+            f"{name} needs {missing / 2**30:.1f} GiB on the disk, and {place} has {free / 2**30:.1f} GiB free. Free"
             " some, or choose another folder: HF_HOME=/another/folder"
         )

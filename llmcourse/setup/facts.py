@@ -131,7 +131,7 @@ def look(needs: Needs | None = None) -> Facts:
         access=access,
         cache=str(cache),
         cache_writable=_writable(cache),
-        cache_free_gib=shutil.disk_usage(_existing(cache)).free / 2**30,
+        cache_free_gib=files.free_bytes(cache) / 2**30,
         cached_gib=cached_gib,
         hash_gib_s=_hash_rate() if needs.repo else 0.0,
     )
@@ -178,14 +178,9 @@ def _hash_rate(mib: int = 32) -> float:
     return mib / 1024 / (time.perf_counter() - start)
 
 
-def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest folder above it that exists."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
 def _writable(folder: Path) -> bool:
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
+        with tempfile.TemporaryFile(dir=files.nearest_existing(folder)):
             return True
     except OSError:
         return False

@@ -112,9 +112,7 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
     model = catalogue.base(model_name or gear.model)
     download = model.download_gib or 0.5  # the embedded model is converted onto the disk
     if model.repo and model.values is None:
-        repository = usable.look(model)
-        usable.refuse_unusable(repository)
-        download = sum(repository.weights.values()) / planner.GIB
+        download = sum(usable.look_closely(model).weights.values()) / planner.GIB
     stand_in = catalogue.base(model.stand_in) if model.stand_in else None
     gpu, ram = 0.0, gear.ram_gib
     if model.repo and (gear.name != "cpu" or model.prequantised):

@@ -5,6 +5,12 @@ import torch
 from llmcourse.models import LoadedModel
 
 
+def next_logits(loaded: LoadedModel, tokens: list[int]) -> torch.Tensor:
+    """Return plain transformers' logits of the token after one row: (vocabulary,)."""
+    with torch.inference_mode():
+        return loaded.model(torch.tensor([tokens])).logits[0, -1].float()
+
+
 def logprobs(loaded: LoadedModel, tokens: list[int]) -> torch.Tensor:
     """Return plain transformers' log-probabilities at each place of one row: (tokens, vocabulary)."""
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import alone
 import architectures
 import pytest
 import torch
@@ -35,37 +36,21 @@ def make(tokenizer):
     return lambda name, **changes: architectures.make(name, tokenizer, **changes)
 
 
-def alone(loaded, tokens):
-    """Return plain transformers' logits of the token after one prompt: (vocabulary,)."""
-    with torch.inference_mode():
-        return loaded.model(torch.tensor([tokens])).logits[0, -1].float()
-
-
-def continued(loaded, tokens, new_tokens):
-    """Return the text that plain transformers writes after one prompt."""
-    ids = torch.tensor([tokens])
-    with torch.inference_mode():
-        out = loaded.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, do_sample=False
-        )
-    return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_prompts_are_scored_and_continued_as_one_row_at_a_time(name, make):
     loaded = make(name)
     prompt = Prompt(SARCASM, few_shots(SARCASM, ROWS, 4))
     prompts = predict.encoding.encode(loaded, prompt, ROWS)
     assert max(map(len, prompts)) > architectures.WINDOW + 20
-    texts = [engine.first_line(continued(loaded, tokens, 8)) for tokens in prompts]
+    texts = [alone.first_line(loaded, tokens, 8) for tokens in prompts]
     with torch.inference_mode():
         for batch in engine.batches(loaded, prompts, range(len(prompts))):
             for row, logits in zip(batch.rows, engine.next_logits(loaded, batch), strict=True):
-                assert torch.allclose(logits, alone(loaded, prompts[row]), atol=1e-4), row
+                assert torch.allclose(logits, alone.next_logits(loaded, prompts[row]), atol=1e-4), row
     generated = predict.generate(loaded, prompt, ROWS)
     assert [engine.first_line(text) for text in generated.texts] == texts
     labels = [tokens[0] for tokens in predict.encoding.label_tokens(loaded, prompt)]
-    logprobs = [alone(loaded, tokens).log_softmax(-1)[labels].log_softmax(-1) for tokens in prompts]
+    logprobs = [alone.next_logits(loaded, tokens).log_softmax(-1)[labels].log_softmax(-1) for tokens in prompts]
     assert predict.score(loaded, prompt, ROWS).labels == [int(row.argmax()) for row in logprobs]
 
 
@@ -76,17 +61,17 @@ def test_an_adapter_is_trained_saved_loaded_and_merged(name, make, tmp_path):
     assert run.losses[-1] < run.losses[0]
     prompt = configs.training_prompt(SARCASM, RECIPE)
     prompts = predict.encoding.encode(loaded, prompt, ROWS[:3])
-    trained = torch.stack([alone(loaded, tokens) for tokens in prompts])
+    trained = torch.stack([alone.next_logits(loaded, tokens) for tokens in prompts])
     card = {"task": SARCASM.as_dict(), "prompt": {"instruction": False, "fallback": True, "chat": False}}
     card |= {"training": run.as_dict(), "groups": [], "spec": {}}
     save_adapter(loaded, tmp_path / "adapter", card, "read me")
     loaded.drop_adapter()
-    untrained = torch.stack([alone(loaded, tokens) for tokens in prompts])
+    untrained = torch.stack([alone.next_logits(loaded, tokens) for tokens in prompts])
     assert (untrained - trained).abs().max() > 0.01
     put_adapter(loaded, tmp_path / "adapter")
-    assert torch.equal(torch.stack([alone(loaded, tokens) for tokens in prompts]), trained)
+    assert torch.equal(torch.stack([alone.next_logits(loaded, tokens) for tokens in prompts]), trained)
     loaded.model = loaded.model.merge_and_unload()
-    assert torch.allclose(torch.stack([alone(loaded, tokens) for tokens in prompts]), trained, atol=1e-4)
+    assert torch.allclose(torch.stack([alone.next_logits(loaded, tokens) for tokens in prompts]), trained, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
