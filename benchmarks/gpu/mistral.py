@@ -20,7 +20,7 @@ from llmcourse.models.catalogue import Base
 from llmcourse.models.loading import project_rows_at_once, settle_dtype
 from llmcourse.training import finetuning, planner
 from llmcourse.training.recipes import TALK, THOROUGH, WORKSHOP, Recipe
-from llmcourse.training.trainer import LabelTrainer, row_losses
+from llmcourse.training.trainer import LabelTrainer, answer_logits, lm_losses
 
 NAME = "mistral-7b"
 SPARE = 1.15
@@ -204,7 +204,7 @@ def time_passes(setting: Setting, model: StandIn) -> dict[str, Any]:
                 synchronise(setting)
                 start = time.perf_counter()
                 with torch.autocast(network.device.type, torch.float16, enabled=setting.cuda):
-                    row_losses(network, labels, torch.ones_like(ids), input_ids=ids).mean().backward()
+                    lm_losses(*answer_logits(network, labels, torch.ones_like(ids), input_ids=ids)).mean().backward()
                 synchronise(setting)
                 times.append(1000 * (time.perf_counter() - start))
             took[f"{rows} x {length}"] = round(sorted(times[1:])[1], 2)

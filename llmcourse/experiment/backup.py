@@ -5,7 +5,6 @@ Drive is slow, and may go in the middle of a write.
 """
 
 import os
-import re
 import shutil
 import tempfile
 import warnings
@@ -18,7 +17,6 @@ VARIABLE = "LLMCOURSE_BACKUP"
 """The environment variable that names the folder, for instance /content/drive/MyDrive/llmcourse."""
 
 KINDS = ("arms", "adapters", "training")
-CHECKPOINTS_KEPT = 2
 
 
 class Backup:
@@ -54,7 +52,7 @@ class Backup:
         return restored
 
     def keep(self, folder: Path) -> None:
-        """Copy a whole folder of the runs folder, and of a run's checkpoints keep only the last two."""
+        """Copy a whole folder of the runs folder. Copies of checkpoints that the training has removed are removed."""
         if not self.there:
             return
         target = self.there / folder.relative_to(self.here)
@@ -63,9 +61,9 @@ class Backup:
         if not target.exists():
             _copy(folder, target)
         if folder.name.startswith("checkpoint-"):
-            checkpoints = sorted(target.parent.glob("checkpoint-*"), key=lambda path: int(re.sub(r"\D", "", path.name)))
-            for old in checkpoints[:-CHECKPOINTS_KEPT]:
-                shutil.rmtree(old, ignore_errors=True)
+            for copied in target.parent.glob("checkpoint-*"):
+                if not (folder.parent / copied.name).exists():
+                    shutil.rmtree(copied, ignore_errors=True)
 
     def drop(self, folder: Path) -> None:
         """Remove the copy of a folder, such as the checkpoints of a finished training."""

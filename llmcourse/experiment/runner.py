@@ -85,10 +85,10 @@ class TrainingRunner:
 
             def progress(step: int, steps: int, loss: float | None) -> None:
                 nonlocal copied
-                latest = find_checkpoints(work)[:1] if self.store.backup.there else []
-                if latest != copied:
-                    self.store.backup.keep(latest[0])
-                    copied = latest
+                whole = find_checkpoints(work) if self.store.backup.there else []
+                for checkpoint in set(whole) - set(copied):
+                    self.store.backup.keep(checkpoint)
+                copied = whole
                 if loss is None:
                     # the clock starts here, so that preparations do not spoil the estimate
                     bar.reset(total=steps)

@@ -22,18 +22,20 @@ class LabelChoice:
     def logprobs(self, logprobs: torch.Tensor) -> torch.Tensor:
         """Return what this choice adds to each label's log-probability.
 
-        Takes the log-probabilities of the next token, (rows, vocabulary); returns (rows, labels) in float64.
+        Takes the log-probabilities of the next token, (rows, vocabulary); returns (rows, labels) of the same type, on
+        the same device. Gradients flow through it.
         """
         import torch
 
         tokens = sorted({token for token in self.next_token if token is not None})
         chosen = logprobs[:, tokens]
-        result = torch.zeros(len(logprobs), len(self.next_token), dtype=torch.float64)
+        result = logprobs.new_zeros(len(logprobs), len(self.next_token))
         if self.ends is None:
             chosen = chosen - chosen.logsumexp(dim=-1, keepdim=True)
         else:
             # the complete label gets the probability of every token that does not continue it into a longer label
-            result[:, self.ends] = torch.log1p(-chosen.exp().sum(dim=-1).clamp(max=1 - 1e-12))
+            most = 1 - torch.finfo(logprobs.dtype).eps
+            result[:, self.ends] = torch.log1p(-chosen.exp().sum(dim=-1).clamp(max=most))
         for label, token in enumerate(self.next_token):
             if token is not None:
                 result[:, label] = chosen[:, tokens.index(token)]

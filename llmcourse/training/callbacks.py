@@ -64,6 +64,12 @@ class Watch(TrainerCallback):
             self.stop.set()
             control.should_save = control.should_training_stop = True
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.stop.is_set() and not float(state.epoch or 0).is_integer():
+            control.should_evaluate = False  # the epoch was cut short, and the resumed run evaluates it at its end
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         PartialState().wait_for_everyone()  # each process has written its random state
         if state.is_world_process_zero:

@@ -5,7 +5,7 @@ Learners see the real objects: `lora_config` and `sft_config` return what they w
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmcourse._base import hardware
 from llmcourse._base.errors import CourseError
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PretrainedConfig
     from trl import SFTConfig
+
+
+BEST_EPOCH: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+}
+"""SFTConfig's settings that keep the adapter of the epoch that did best on held-out rows."""
 
 
 def training_prompt(task: Task, recipe: Recipe) -> Prompt:
@@ -88,7 +97,8 @@ def sft_config(recipe: Recipe, output_dir: str | Path) -> "SFTConfig":
             logging_steps=1,
             logging_nan_inf_filter=False,  # show a loss that is not a number
             save_steps=recipe.save_steps,
-            save_total_limit=2,
+            save_total_limit=2,  # with validation: the best one and the last one
+            **(BEST_EPOCH if recipe.validation else {}),
             disable_tqdm=True,
             ddp_find_unused_parameters=False,  # every adapter is part of every step
             ddp_broadcast_buffers=False,  # training changes no buffers

@@ -1,8 +1,10 @@
 """Rows as TRL trains on them: a prompt, and the label as its completion."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models.loading import LoadedModel
 from llmcourse.predict import describe_cut, fit
@@ -24,6 +26,27 @@ def training_rows(
     return [{"prompt": text, "completion": prompt.answer(row["label"])} for text, row in pairs], len(cut)
 
 
+def hold_out(task: Task, rows: Sequence[Mapping], recipe: Recipe) -> tuple[list[Mapping], list[Mapping]]:
+    """Return the rows to train on and the held-out ones: about the recipe's share, whole groups, labels in proportion.
+
+    Raises CourseError if there are too few rows to hold some out.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if not recipe.validation:
+        return list(rows), []
+    folds, labels = round(1 / recipe.validation), [row["label"] for row in rows]
+    names = [str(row[task.group_column]) if task.group_column else number for number, row in enumerate(rows)]
+    if min(len(set(names)), *Counter(labels).values()) < folds:
+        raise CourseError(
+            f"validation={recipe.validation} needs {folds} rows of each label, and {len(rows)} rows have fewer. Train"
+            " on all of them: --set validation=0."
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed)
+    train, held_out = next(iter(splitter.split(rows, labels, names)))
+    return [rows[place] for place in train], [rows[place] for place in held_out]
+
+
 def token_lengths(loaded: LoadedModel, examples: Sequence[Mapping[str, str]]) -> list[int]:
     """Return each example's tokens, the end-of-text token included."""
     return [len(loaded.tokenizer(e["prompt"] + e["completion"]).input_ids) + 1 for e in examples]
@@ -38,4 +61,11 @@ def training_notes(training: Mapping[str, Any], recipe: Mapping[str, Any]) -> li
     if training.get("cut_rows"):
         cut = describe_cut(training["cut_rows"], training["rows"], "training rows", recipe["max_length"])
         notes.append(f"{cut} To keep them whole: --set max_length=TOKENS (recipe.changed(max_length=TOKENS)).")
+    if curve := training.get("validation"):
+        best = min(curve, key=lambda entry: entry["loss"])
+        notes.append(
+            f"{training['held_out']:,} training rows were held out. Their loss was smallest after epoch"
+            f" {best['epoch']:g} of {curve[-1]['epoch']:g}, with {best['accuracy']:.1%} of them right, and this"
+            " adapter was kept."
+        )
     return notes

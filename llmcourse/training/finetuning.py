@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models import catalogue
 from llmcourse.models.loading import LoadedModel
+from llmcourse.predict import Prompt, label_tokens, score
 from llmcourse.training import checks, planner
 from llmcourse.training.batches import MOST_TOKENS, process_count, rows_per_process
 from llmcourse.training.checkpoints import remove_checkpoints, resume_from, seconds_before, skipped_before, step_of
 from llmcourse.training.configs import lora_config, sft_config, training_prompt
-from llmcourse.training.examples import token_lengths, training_rows
+from llmcourse.training.examples import hold_out, token_lengths, training_rows
 from llmcourse.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -35,13 +36,17 @@ class TrainingRun:
     """What a finetuning run leaves besides the adapter on the model."""
 
     losses: list[float]
-    """Loss of each optimiser step: mean over its rows of the mean over their labelled tokens, in nats."""
+    """Loss of each optimiser step: mean over its rows, in nats (see `Recipe.lm_weight`)."""
     seconds: float
     """Wall time of training, including what an interrupted run used up to the checkpoint it resumed from."""
     steps: int
     skipped_steps: int
     """Steps that changed nothing, because their gradients overflowed float16."""
     rows: int
+    held_out: int
+    """Rows that were not trained on, but scored after each epoch."""
+    validation: list[dict[str, float]]
+    """After each epoch: its number, and the held-out rows' "loss" (of the choice, in nats) and "accuracy"."""
     cut_rows: int
     """Rows whose texts were cut to fit max_length."""
     max_length: int
@@ -76,6 +81,7 @@ class _Job:
     loaded: LoadedModel
     task: Task
     rows: Sequence[Mapping]
+    held_out: Sequence[Mapping]
     examples: list[dict[str, str]]
     cut_rows: int
     folder: Path
@@ -131,6 +137,12 @@ class _Job:
             steps=state.global_step,
             skipped_steps=watch.skipped,
             rows=len(self.examples),
+            held_out=len(self.held_out),
+            validation=[
+                {"epoch": entry["epoch"], "loss": entry["eval_loss"], "accuracy": entry["eval_accuracy"]}
+                for entry in state.log_history
+                if "eval_loss" in entry
+            ],
             cut_rows=self.cut_rows,
             max_length=recipe.max_length,
             trainable=trainable,
@@ -155,18 +167,30 @@ class _Job:
                 model=self.loaded.model,
                 args=sft_config(recipe, self.folder),
                 train_dataset=Dataset.from_list(self.examples),
+                eval_dataset=Dataset.from_list(self.examples[:1]) if self.held_out else None,  # `validate` scores
                 processing_class=self.loaded.tokenizer,
                 peft_config=lora_config(recipe, self.loaded.model.config),
                 callbacks=[watch],
             )
         except ValueError as error:
             raise CourseError(f"The recipe {recipe.name!r} was refused: {error}") from error
-        trainer.most_tokens = most_tokens
+        trainer.most_tokens, trainer.lm_weight = most_tokens, recipe.lm_weight
+        prompt = training_prompt(self.task, recipe)
+        trainer.label_tokens = label_tokens(self.loaded, prompt)
+        trainer.validate = lambda: self._validate(replace(self.loaded, model=trainer.adapted), prompt)
         trainer.remove_callback(transformers.PrinterCallback)
         full_precision_adapter(trainer.adapted)
         if recipe.upper_layers is not None:
             trainer.freeze_below(self.loaded.model.config.num_hidden_layers - recipe.upper_layers)
         return trainer
+
+    def _validate(self, trained: LoadedModel, prompt: Prompt) -> dict[str, float]:
+        """Return the loss of the choice and the accuracy on the held-out rows, by the names that the Trainer wants."""
+        scored = score(trained, prompt, self.held_out)
+        labels = [row["label"] for row in self.held_out]
+        losses = [-logprobs[label] for logprobs, label in zip(scored.logprobs, labels, strict=True)]
+        right = sum(a == b for a, b in zip(scored.labels, labels, strict=True))
+        return {"eval_loss": sum(losses) / len(losses), "eval_accuracy": right / len(labels)}
 
     def _take_apart(self, trainer: "LabelTrainer | None") -> None:
         """Make the model in memory the base model again: PEFT puts its layers into it."""
@@ -192,7 +216,8 @@ def finetune(
 
     Checkpoints go to `folder` and stay there; remove them once the adapter is saved. With `resume`, an interrupted run
     goes on from its last whole checkpoint and ends with the adapter it would have had. When the GPU's memory does not
-    suffice, less goes through the model at once (see `fit_memory`). `progress(step, steps, loss)` is called when
+    suffice, less goes through the model at once (see `fit_memory`). If the recipe holds rows out for validation, the
+    adapter is that of the best epoch. `progress(step, steps, loss)` is called when
     training begins, with the loss None, and after each optimiser step.
 
     Raises Interrupted after Ctrl-C (a checkpoint is written first), and CourseError when training cannot work or broke
@@ -200,6 +225,7 @@ def finetune(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    rows, held_out = hold_out(task, rows, recipe)
     checks.check_steps(len(rows), recipe)
     loaded.drop_adapter()
     examples, cut_rows = training_rows(loaded, task, rows, recipe)
@@ -208,7 +234,7 @@ def finetune(
     if not resume:
         remove_checkpoints(folder)
     with _no_dataset_bars(), _stop_gently() as stop:
-        job = _Job(loaded, task, rows, examples, cut_rows, folder, stop, progress)
+        job = _Job(loaded, task, rows, held_out, examples, cut_rows, folder, stop, progress)
         return fit_memory(job.attempt, recipe, most_tokens, longest, job.notes, loaded.name)
 
 

@@ -83,6 +83,15 @@ class Recipe:
     optimizer: Optimizer = "adamw_torch"
     epochs: Annotated[Number, Field(gt=0, le=1000)] = 3
     """How often each row is seen."""
+    lm_weight: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """The share α of the language model's ordinary loss: a row's loss is (1 - α) L_CE + α L_LM. L_LM is the mean
+    cross-entropy of the label's tokens and the end of the text, over the whole vocabulary: TRL's loss, with which the
+    model learns to write the label and to stop. L_CE is the cross-entropy of the choice among the labels, which is what
+    a classification needs: the terms are those of pattern-exploiting training (Schick and Schütze 2021,
+    arXiv:2001.07676, sections 3.1 and 3.2)."""
+    validation: Annotated[Number, Field(ge=0, le=0.5)] = 0.0
+    """Share of the training rows that is held out, whole groups together. They are scored after each epoch, and the
+    adapter of the epoch with the smallest loss of the choice is kept. 0 trains on all rows and keeps the last one."""
     batch_rows: Count = 16
     """Rows in an optimiser step, however they are spread over micro-batches."""
     micro_batch_tokens: Count | None = None

@@ -1,11 +1,12 @@
-"""TRL's trainer with a loss of its own: a row's loss is the mean over its labelled tokens, a step's the mean over its
-rows.
+"""TRL's trainer with a loss of its own: the cross-entropy of the choice among the labels, and a share of TRL's loss.
+
+A row's loss is the mean over its labelled tokens, a step's the mean over its rows.
 
 Importing this module imports TRL, which takes seconds; only `finetuning` does so, when it trains.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from trl import SFTTrainer
 from llmcourse._base import hardware
 from llmcourse._base.errors import CourseError
 from llmcourse.models.shapes import decoder_layers
+from llmcourse.predict import label_choices
 from llmcourse.training.batches import MOST_TOKENS, micro_batches, pass_tokens
 
 
@@ -23,6 +25,12 @@ class LabelTrainer(SFTTrainer):
     length, and frozen lower layers run once for each row instead of once an epoch."""
 
     frozen: "FrozenLayers | None" = None
+    label_tokens: Sequence[Sequence[int]] = ()
+    """The tokens of each label as they follow the prompt."""
+    lm_weight: float = 1.0
+    """The share of the ordinary loss, as in `Recipe.lm_weight`."""
+    validate: Callable[[], dict[str, float]] | None = None
+    """Measures the model on held-out rows, as `evaluate` returns it."""
     most_tokens: int = MOST_TOKENS
     """Most padded tokens of a micro-batch."""
     micro_rows: int = 0
@@ -63,6 +71,17 @@ class LabelTrainer(SFTTrainer):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         return torch.stack(losses).sum()
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Measure the model on the held-out rows as on test rows, instead of TRL's loss on them; report and return
+        it."""
+        assert self.validate
+        self.adapted.eval()
+        metrics = self.validate()
+        self.adapted.train()
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
     def compute_loss(
         self,
         model: Any,
@@ -70,11 +89,15 @@ class LabelTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the mean over rows of `row_losses`; `num_items_in_batch` is the number of rows in the whole step."""
+        """Return the mean of the rows' losses; `num_items_in_batch` is the number of rows in the whole step."""
         ids, mask, labels = pad_left(*(inputs[name] for name in ("input_ids", "attention_mask", "labels")))
         check_batch(mask, labels, cast(Any, self.processing_class).eos_token_id)
         with self.frozen.skipped(ids, mask) if self.frozen else contextlib.nullcontext():
-            losses = row_losses(model, labels, mask, input_ids=ids)
+            logits, targets = answer_logits(model, labels, mask, input_ids=ids)
+        losses = lm_losses(logits, targets)
+        if self.lm_weight < 1:
+            choice = choice_losses(logits, targets, self.label_tokens)
+            losses = self.lm_weight * losses + (1 - self.lm_weight) * choice.to(losses.dtype)
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         if num_items_in_batch is None:
             loss = losses.mean()
@@ -112,22 +135,50 @@ def check_batch(mask: torch.Tensor, labels: torch.Tensor, end: int) -> None:
         )
 
 
-def row_losses(model: Any, labels: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy over each row's labelled tokens, in nats: shape (rows,).
+def answer_logits(
+    model: Any, labels: torch.Tensor, mask: torch.Tensor, **inputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits (rows, columns, vocabulary) and the target tokens (rows, columns) where rows have labels.
 
     `labels` is -100 where nothing is learned, else the token at that position. `mask` is 0 for padding. Both are (rows,
     length). `inputs` are the tokens or their embeddings. Only the columns in which some row has a label are projected
     onto the vocabulary: a few, if all rows end at the same column.
     """
     targets = labels[:, 1:]
-    labelled = targets != -100
-    columns = labelled.any(dim=0).nonzero().squeeze(-1)
+    columns = (targets != -100).any(dim=0).nonzero().squeeze(-1)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     out = model(**inputs, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
-    labelled, targets = labelled[:, columns], targets[:, columns]
-    losses = torch.nn.functional.cross_entropy(out.logits[labelled].float(), targets[labelled], reduction="none")
+    return out.logits, targets[:, columns]
+
+
+def lm_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy over each row's labelled tokens, in nats: shape (rows,), float32."""
+    labelled = targets != -100
+    losses = torch.nn.functional.cross_entropy(logits[labelled].float(), targets[labelled], reduction="none")
     rows = labelled.nonzero()[:, 0]
-    return torch.zeros(len(labels), device=losses.device).index_add(0, rows, losses) / labelled.sum(dim=1)
+    return torch.zeros(len(targets), device=losses.device).index_add(0, rows, losses) / labelled.sum(dim=1)
+
+
+def choice_losses(logits: torch.Tensor, targets: torch.Tensor, label_tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the cross-entropy of the choice among the labels, in nats: shape (rows,), float64.
+
+    It is the negative log-probability that `predict.score` gives to the row's own label. A row ends with its label's
+    tokens and the end-of-text token. The model chooses only where labels differ, and all these places lie within the
+    row's own label, so no other label has to be computed. Schick and Schütze 2021 (arXiv:2001.07676, section 3.1) call
+    it the cross-entropy over the verbalizers, for labels of one token.
+    """
+    words = [tuple(tokens) for tokens in label_tokens]
+    answers = [tuple(row[row != -100][:-1].tolist()) for row in targets]
+    starts = [targets.shape[1] - len(answer) - 1 for answer in answers]  # all rows end at the last column
+    total = logits.new_zeros(len(targets), dtype=torch.float64)
+    for path, choice in label_choices(words).items():
+        rows = [row for row, answer in enumerate(answers) if answer[: len(path)] == path]
+        if rows:
+            columns = [starts[row] + len(path) for row in rows]
+            logprobs = choice.logprobs(logits[rows, columns].double().log_softmax(dim=-1))
+            own = logprobs[range(len(rows)), [words.index(answers[row]) for row in rows]]
+            total = total.index_add(0, torch.tensor(rows, device=total.device), own)
+    return -total
 
 
 class FrozenLayers:

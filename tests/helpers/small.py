@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM
 from llmcourse.models import LoadedModel, catalogue, shapes
+from llmcourse.predict import label_tokens
 from llmcourse.training import configs
 from llmcourse.training.examples import training_rows
 from llmcourse.training.recipes import Recipe
@@ -100,13 +101,18 @@ def trainer_for(
     from llmcourse.training.trainer import LabelTrainer
 
     examples, _ = training_rows(loaded, task, rows, recipe)
-    return LabelTrainer(
+    trainer = LabelTrainer(
         model=loaded.model,
         args=configs.sft_config(recipe, folder),
         train_dataset=Dataset.from_list(examples),
         processing_class=loaded.tokenizer,
         peft_config=configs.lora_config(recipe),
     )
+    trainer.lm_weight, trainer.label_tokens = (
+        recipe.lm_weight,
+        label_tokens(loaded, configs.training_prompt(task, recipe)),
+    )
+    return trainer
 
 
 def adapter_of(loaded: LoadedModel) -> dict[str, torch.Tensor]:

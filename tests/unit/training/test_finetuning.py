@@ -20,6 +20,7 @@ from llmcourse.data.tasks import SARCASM
 from llmcourse.training import configs, finetuning
 from llmcourse.training.callbacks import check_skipped
 from llmcourse.training.checkpoints import last_checkpoint
+from llmcourse.training.examples import hold_out, training_notes
 from llmcourse.training.recipes import Optimizer
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding, over processes
@@ -191,3 +192,65 @@ def test_training_that_learns_nothing_or_breaks_down_is_refused(make_tiny, tmp_p
         loaded.model.lm_head.weight.data[7] = float("nan")
         finetuning.finetune(loaded, SARCASM, TRAINING_ROWS[:8], TWO_EPOCHS, tmp_path / "b")
     assert not loaded.has_adapter
+
+
+HELD_OUT = TWO_EPOCHS.changed(epochs=3, validation=0.25, scheduler="constant", warmup=0.0)
+
+
+def test_held_out_rows_are_whole_groups_and_in_proportion():
+    rows = [{"parent_comment": f"p{i // 2}", "comment": f"c{i}", "label": i % 2} for i in range(40)]
+    train, held_out = hold_out(SARCASM, rows, HELD_OUT)
+    assert len(train) == 30 and len(held_out) == 10 and [row for row in rows if row in train] == train
+    assert not {row["parent_comment"] for row in train} & {row["parent_comment"] for row in held_out}
+    assert sum(row["label"] for row in held_out) == 5
+    assert hold_out(SARCASM, rows, TWO_EPOCHS) == (rows, [])
+    with pytest.raises(CourseError, match=r"validation=0.25 needs 4 rows of each label.*--set validation=0"):
+        hold_out(SARCASM, rows[:6], HELD_OUT)
+
+
+def test_the_adapter_of_the_best_epoch_is_kept(make_tiny, tmp_path, monkeypatch):
+    """The held-out loss is smallest after the first of three epochs: the adapter is that of a run of one epoch."""
+    losses = iter([0.5, 0.7, 0.6])
+    seen = []
+
+    def validate(job, trained, prompt):
+        seen.append(adapter_of(trained))
+        real = measure(job, trained, prompt)
+        return {**real, "eval_loss": next(losses)}
+
+    measure = finetuning._Job._validate
+    monkeypatch.setattr(finetuning._Job, "_validate", validate)
+    loaded = make_tiny(1)
+    run = finetuning.finetune(loaded, SARCASM, TRAINING_ROWS, HELD_OUT, tmp_path / "three")
+    assert [(entry["epoch"], entry["loss"]) for entry in run.validation] == [(1, 0.5), (2, 0.7), (3, 0.6)]
+    assert run.held_out == 6 and run.rows == 16 and all(0 <= entry["accuracy"] <= 1 for entry in run.validation)
+    kept = adapter_of(loaded)
+    assert all(torch.equal(kept[name], seen[0][name]) for name in kept)
+    assert not all(torch.equal(kept[name], seen[2][name]) for name in kept)
+    note = training_notes(run.as_dict(), HELD_OUT.as_dict())[0]
+    assert note.startswith("6 training rows were held out. Their loss was smallest after epoch 1 of 3, with ")
+    monkeypatch.setattr(finetuning._Job, "_validate", measure)
+    rows, _ = hold_out(SARCASM, TRAINING_ROWS, HELD_OUT)
+    once = make_tiny(1)
+    finetuning.finetune(once, SARCASM, rows, HELD_OUT.changed(epochs=1, validation=0.0), tmp_path / "one")
+    alone = adapter_of(once)
+    assert all(torch.equal(kept[name], alone[name]) for name in kept)
+
+
+def test_a_resumed_run_keeps_the_same_best_epoch(make_tiny, tmp_path):
+    recipe = HELD_OUT.changed(learning_rate=0.3)  # so large that a later epoch is worse
+    whole = make_tiny(1)
+    expected = finetuning.finetune(whole, SARCASM, TRAINING_ROWS, recipe, tmp_path / "whole")
+
+    def stop_in_the_third_epoch(step, steps, loss):
+        if step == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    broken = make_tiny(1)
+    folder = tmp_path / "broken"
+    with pytest.raises(finetuning.Interrupted):
+        finetuning.finetune(broken, SARCASM, TRAINING_ROWS, recipe, folder, progress=stop_in_the_third_epoch)
+    run = finetuning.finetune(broken, SARCASM, TRAINING_ROWS, recipe, folder)
+    assert run.resumed_from == 10 and run.validation == expected.validation
+    first, second = adapter_of(whole), adapter_of(broken)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,13 +1,18 @@
 """The trainer: each row weighs the same, and what is saved in computing changes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hostile_texts import quick
+from hypothesis import given
+from hypothesis import strategies as st
 from small import TRAINING_ROWS, TWO_EPOCHS, adapter_of, trainer_for
 
-from llmcourse import CourseError
+from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
-from llmcourse.training import finetuning
-from llmcourse.training.trainer import LabelTrainer, row_losses
+from llmcourse.training import configs, finetuning
+from llmcourse.training.trainer import LabelTrainer, answer_logits, choice_losses, lm_losses
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding
 
@@ -40,7 +45,7 @@ def test_each_row_weighs_the_same(tiny, tmp_path):
             assert torch.allclose(found[name], p.grad, atol=1e-5), name
 
 
-def test_row_losses_are_trl_losses_for_labels_of_equal_length(tiny, tmp_path):
+def test_losses_are_trl_losses_for_labels_of_equal_length(tiny, tmp_path):
     """Where all labels have as many tokens, our loss is TRL's: same value, same gradients."""
     from trl import SFTTrainer
 
@@ -67,7 +72,7 @@ def test_only_labelled_columns_are_projected(tiny):
     hook = tiny.model.lm_head.register_forward_hook(
         lambda module, inputs, output: shapes.append(tuple(output.shape[:2]))
     )
-    losses = row_losses(tiny.model, labels, torch.ones_like(ids), input_ids=ids)
+    losses = lm_losses(*answer_logits(tiny.model, labels, torch.ones_like(ids), input_ids=ids))
     hook.remove()
     assert shapes == [(3, 4)]
     logs = tiny.model(ids).logits.log_softmax(-1)
@@ -113,3 +118,71 @@ def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path,
         finetuning.finetune(
             make_tiny(3, num_hidden_layers=3), SARCASM, TRAINING_ROWS, TWO_EPOCHS.changed(upper_layers=4), tmp_path
         )
+
+
+LETTERS = st.text(alphabet="abcdefgh", min_size=1, max_size=4)
+LABELS = st.lists(LETTERS, min_size=2, max_size=6, unique=True).map(
+    lambda words: [*words, words[0] + " " + words[1], words[0] + " " + words[1] + " too"]
+)
+
+
+@quick
+@given(LABELS, st.data())
+def test_the_choice_losses_are_the_probabilities_of_score(tiny, labels, data):
+    """Any number of labels, of any length, with common beginnings, one the beginning of another: the loss of a row is
+    minus the log-probability that `score` gives its own label."""
+    task = replace(SARCASM, name="any", labels=tuple(labels), fallback=None, example=None)
+    rows = [{**row, "label": data.draw(st.integers(0, len(labels) - 1))} for row in TRAINING_ROWS[:6]]
+    prompt, end = configs.training_prompt(task, TWO_EPOCHS), tiny.tokenizer.eos_token_id
+    words = predict.label_tokens(tiny, prompt)
+    texts = [tokens + words[row["label"]] for tokens, row in zip(predict.encode(tiny, prompt, rows), rows, strict=True)]
+    longest = max(map(len, texts)) + 1
+    ids = torch.tensor([[end] * (longest - len(text) - 1) + text + [end] for text in texts])
+    columns = torch.arange(longest)
+    mask = torch.stack([(columns >= longest - len(text) - 1).long() for text in texts])
+    learned = torch.tensor([[longest - len(words[row["label"]]) - 1] for row in rows])
+    targets = ids.masked_fill(columns < learned, -100)
+    with torch.no_grad():
+        losses = choice_losses(*answer_logits(tiny.model, targets, mask, input_ids=ids), words)
+    scored = predict.score(tiny, prompt, rows).logprobs
+    expected = [-row_scores[row["label"]] for row_scores, row in zip(scored, rows, strict=True)]
+    assert losses.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_rows_loss_is_the_choice_and_a_share_of_the_ordinary_loss(tiny, tmp_path):
+    trainer = trainer_for(tiny, tmp_path, TWO_EPOCHS.changed(lm_weight=0.25))
+    batch = trainer.data_collator([{k: trainer.train_dataset[i][k] for k in ("input_ids", "labels")} for i in range(6)])
+    prompt = configs.training_prompt(SARCASM, TWO_EPOCHS)
+    chosen = predict.score(tiny, prompt, TRAINING_ROWS[:6]).logprobs
+    choice = -sum(row[i % 2] for i, row in enumerate(chosen)) / 6
+    with torch.no_grad():
+        mixed = trainer.compute_loss(trainer.model, dict(batch)).item()
+        trainer.lm_weight = 1.0
+        ordinary = trainer.compute_loss(trainer.model, dict(batch)).item()
+    assert mixed == pytest.approx(0.25 * ordinary + 0.75 * choice, abs=1e-4)
+
+
+def test_the_gradient_of_the_choice_moves_labels_only():
+    """Where labels differ in their first token, the gradient is that of a softmax over these tokens; at the end of the
+    label and of the text it is zero."""
+    torch.manual_seed(0)
+    words, end = [[3, 7], [4, 7], [5, 7]], 2
+    logits = torch.randn(2, 3, 10, requires_grad=True)
+    targets = torch.tensor([[3, 7, end], [5, 7, end]])
+    choice_losses(logits, targets, words).sum().backward()
+    expected = torch.zeros(2, 3, 10)
+    chances = logits.detach()[:, 0, 3:6].softmax(dim=-1)
+    expected[:, 0, 3:6] = chances - torch.tensor([[1.0, 0, 0], [0, 0, 1]])
+    assert torch.allclose(logits.grad, expected, atol=1e-6)
+
+
+def test_a_model_that_learns_the_choice_still_writes_its_label_and_stops(make_tiny, tmp_path):
+    """A random model writes noise. Trained with a tenth of the ordinary loss, it writes each row's label and stops."""
+    loaded = make_tiny(1)
+    recipe = TWO_EPOCHS.changed(r=16, alpha=32, epochs=40, lm_weight=0.1, save_steps=1000)
+    finetuning.finetune(loaded, SARCASM, TRAINING_ROWS, recipe, tmp_path)
+    prompt = configs.training_prompt(SARCASM, recipe)
+    generated = predict.generate(loaded, prompt, TRAINING_ROWS)
+    assert generated.labels == predict.score(loaded, prompt, TRAINING_ROWS).labels
+    assert generated.labels == [row["label"] for row in TRAINING_ROWS]
+    assert {text.strip() for text in generated.texts} == set(SARCASM.labels)
