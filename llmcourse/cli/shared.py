@@ -228,8 +228,13 @@ def recipe_of(options: argparse.Namespace) -> "Recipe":
     if options.recipe not in (None, *RECIPES):
         raise CourseError(f"There is no recipe {options.recipe!r}. Use one of: {', '.join(RECIPES)}.")
     recipe = RECIPES[options.recipe] if options.recipe else gears.gear().recipe
-    changes = dict(_split(pair, "--set", "NAME=VALUE", "r=8") for pair in options.set)
-    return recipe.changed(**{name: _literal(text) for name, text in changes.items()})
+    return recipe.changed(**recipe_values(options.set))
+
+
+def recipe_values(pairs: Sequence[str]) -> dict[str, object]:
+    """Return a recipe's values that are written as NAME=VALUE. Raises CourseError for what is not."""
+    changes = dict(_split(pair, "--set", "NAME=VALUE", "r=8") for pair in pairs)
+    return {name: _literal(text) for name, text in changes.items()}
 
 
 def _split(pair: str, option: str, form: str, example: str) -> tuple[str, str]:
