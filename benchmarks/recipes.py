@@ -1,10 +1,10 @@
 """Choose a recipe on training rows only: `python benchmarks/recipes.py` trains variants with three seeds each.
 
 Each run holds out a fifth of the task's training rows, by parent where the task has one, and scores them after each
-epoch. A seed decides the held-out rows, the first A matrices and the order of the rows. No test row is read. Each run is
-saved in results/recipes.json, so an interrupted script continues. A variant is a list of a recipe's values, written as
-on the command line of `finetune`: `python benchmarks/recipes.py --variants "learning_rate=5e-4" "epochs=6 r=16"`; the
-default is the ones that the results file holds. A run takes 2 to 5 minutes on 2 cores.
+epoch. A seed decides the held-out rows, the first A matrices and the order of the rows. No test row is read. Each run
+is saved in results/recipes.json, so an interrupted script continues. A variant is a list of a recipe's values, written
+as on the command line of `finetune`: `python benchmarks/recipes.py --variants "learning_rate=5e-4" "epochs=6 r=16"`.
+A run takes 2 to 5 minutes on 2 cores.
 """
 
 import argparse

@@ -63,9 +63,13 @@ def write_card(task: Task, recipe: Recipe) -> Path:
     """
     folder, rows = FOLDER / task.name, data.load(task)
     card = models.read_card(folder)
-    if card["spec"] != training_spec(task, rows.train_id, card["base"], recipe):
+    spec = training_spec(task, rows.train_id, card["base"], recipe)
+    # a number that recipes did not have then has its default
+    defaults = {name: value for name, value in Recipe("any").as_dict().items() if name in spec["recipe"]}
+    if {**card["spec"], "recipe": {**defaults, **card["spec"]["recipe"]}} != spec:
         raise CourseError(f"{folder} was trained in another way. Train it: python -m tools.ship_adapters {task.name}")
     _, cut = training_rows(models.load(), task, list(rows.train), recipe)
+    card["spec"], card["recipe"] = spec, recipe.as_dict()
     card["training"] |= {"cut_rows": cut, "max_length": recipe.max_length}
     with files.folder_aside(folder) as aside:
         for name in (adapters.CONFIG, adapters.WEIGHTS):

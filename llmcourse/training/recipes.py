@@ -174,8 +174,7 @@ QUICK = Recipe(
     upper_layers=12,
     learning_rate=1e-3,
     beta2=0.95,
-    epochs=4,
-    lm_weight=0.1,
+    epochs=3,
     micro_batch_tokens=1200,
 )
 """What did best on a split of the bundled training rows, within the minutes that a demo may take on 2 cores."""
