@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("LLMCOURSE_DTYPE", "float32")  # or models in folders compute in what this processor is fast in
 
 import shutil
 import subprocess
@@ -63,6 +64,9 @@ def t4(monkeypatch):
     import bitsandbytes.nn.modules
 
     monkeypatch.setattr(hardware, "detect", lambda: T4)
+    monkeypatch.delenv("LLMCOURSE_DTYPE")
+    # tiny models take the place of large ones, which are in 4 bits on a T4
+    monkeypatch.setattr(models.loading, "SHARE_OF_16_BITS", 0.0)
     # on some CPUs bitsandbytes repacks 4-bit weights at the first inference, and cannot train them any more
     monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
     return T4

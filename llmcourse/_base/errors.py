@@ -1,4 +1,4 @@
-"""The one error of the course."""
+"""The one error of the course, and its one kind of warning."""
 
 from llmcourse._base import redact
 
@@ -12,3 +12,7 @@ class CourseError(Exception):
 
     def __init__(self, *what: object):
         super().__init__(*(redact.redacted(part) if isinstance(part, str) else part for part in what))
+
+
+class CourseWarning(UserWarning):
+    """Something that the user should know, and that stops nothing. The command line shows these, and no others."""

@@ -22,6 +22,8 @@ from typing import Any
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from llmcourse._base.errors import CourseWarning
+
 SEAL = "complete.json"
 """The file that is written last into a folder, with the SHA-256 of each of its files."""
 
@@ -32,7 +34,7 @@ LEFTOVER_S = 3600
 """Age in seconds above which a half-written file was left by a killed process."""
 
 
-class Damaged(UserWarning):
+class Damaged(CourseWarning):
     """A file on the disk is not what was written there. The message names it and says what happens instead."""
 
 

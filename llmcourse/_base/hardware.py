@@ -25,6 +25,15 @@ GEARS = ("cpu", "t4", "gpu")
 GEAR_VARIABLE = "LLMCOURSE_GEAR"
 """The environment variable that overrides the gear."""
 
+DTYPE_VARIABLE = "LLMCOURSE_DTYPE"
+"""The environment variable that overrides the number type of models from the hub or a folder."""
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+FAST = 1.3
+"""How many times as fast as float32 a processor must be in bfloat16 for its products to be called fast. Without units
+for bfloat16 it is slower; with AMX we measured 7 for large products, and 1.7 to 3 for whole models."""
+
 AMPERE = (8, 0)
 """The first compute capability with bfloat16 and FlashAttention in hardware."""
 
@@ -204,6 +213,41 @@ def prefer_onednn() -> bool:
         torch.set_float32_matmul_precision("highest")
         return False
     return True
+
+
+@lru_cache(maxsize=1)
+def bfloat16_speedup() -> float:
+    """Return how many times as fast this processor multiplies matrices in bfloat16 as in float32. It takes about 0.1 s.
+
+    The shortest of several turns counts, so that other programs disturb both alike. Measured once in a process.
+    """
+    import torch
+
+    times = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
+    matrices = {dtype: torch.ones(512, 512, dtype=dtype) for dtype in times}
+    for _ in range(8):
+        for dtype, matrix in matrices.items():
+            start = time.perf_counter()
+            torch.matmul(matrix, matrix)
+            times[dtype] = min(times[dtype], time.perf_counter() - start)
+    return times[torch.float32] / times[torch.bfloat16]
+
+
+def hub_dtype(machine: Hardware) -> str:
+    """Return the type in which models from the hub or a folder compute: the GPU's, or bfloat16 on a CPU that is fast in
+    it, else float32.
+
+    The embedded model keeps to float32 on every CPU, so that everyone gets the recorded numbers. LLMCOURSE_DTYPE
+    overrides the choice. Raises CourseError if it names no type.
+    """
+    wanted = os.environ.get(DTYPE_VARIABLE)
+    if wanted:
+        if wanted not in DTYPES:
+            raise CourseError(f"{DTYPE_VARIABLE}={wanted} is not a type. Use {', '.join(DTYPES)}, or unset it.")
+        return wanted
+    if machine.capability is None and bfloat16_speedup() >= FAST:
+        return "bfloat16"
+    return machine.dtype
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from llmcourse._base import __version__, files, redact
-from llmcourse._base.errors import CourseError
+from llmcourse._base import __version__, redact
+from llmcourse._base.errors import CourseError, CourseWarning
 from llmcourse._base.hardware import GEAR_VARIABLE
 from llmcourse.cli import compare, demo, evaluate, export, finetune, models, predict, preflight, processes
 
@@ -65,7 +65,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("BITSANDBYTES_NOWELCOME", "1")
     logging.getLogger().setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("always", category=files.Damaged)
+    warnings.filterwarnings("always", category=CourseWarning)
     warnings.showwarning = lambda message, *_: print(f"llmcourse: {message}", file=sys.stderr)
 
 

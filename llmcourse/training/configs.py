@@ -66,8 +66,8 @@ def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "Lo
     )
 
 
-def sft_config(recipe: Recipe, output_dir: str | Path) -> "SFTConfig":
-    """Return TRL's SFTConfig with the recipe's numbers, for this machine.
+def sft_config(recipe: Recipe, output_dir: str | Path, dtype: str | None = None) -> "SFTConfig":
+    """Return TRL's SFTConfig with the recipe's numbers, for this machine, and for a model in `dtype` or the machine's.
 
     A batch holds all rows of an optimiser step. `trainer.LabelTrainer` divides it into micro-batches.
     """
@@ -90,8 +90,8 @@ def sft_config(recipe: Recipe, output_dir: str | Path) -> "SFTConfig":
             weight_decay=recipe.weight_decay,
             optim=recipe.optimizer,
             use_cpu=machine.device == "cpu",
-            bf16=machine.dtype == "bfloat16",  # left alone, TRL takes bf16 wherever torch emulates it
-            fp16=machine.dtype == "float16",
+            bf16=(dtype or machine.dtype) == "bfloat16",  # left alone, TRL takes bf16 wherever torch emulates it
+            fp16=(dtype or machine.dtype) == "float16",
             gradient_checkpointing=recipe.checkpointing,
             max_length=None,  # rows are cut before: TRL would cut the label, or drop the row silently
             logging_steps=1,

@@ -1,18 +1,21 @@
 """One model at a time, and a stand-in where the hub refuses."""
 
 import gc
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
-from small import TRAINING_ROWS
+from small import ONE_EPOCH, TRAINING_ROWS
 
 from llmcourse import CourseError, models, predict
 from llmcourse._base import hardware
+from llmcourse._base.errors import CourseWarning
 from llmcourse._base.hub import Access
 from llmcourse.data.tasks import SARCASM
-from llmcourse.models import catalogue
+from llmcourse.models import catalogue, loading
 from llmcourse.predict.prompts import Prompt
+from llmcourse.training import finetuning
 
 
 def test_another_model_takes_the_place_of_the_first(hub, t4):
@@ -122,3 +125,77 @@ def test_on_a_gpu_no_model_comes_without_cudnn_switched_off(way, capability, hub
         assert torch.backends.cuda.cudnn_sdp_enabled() == (capability is None)
     finally:
         torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+GPUS = {"T4": (14.74, (7, 5)), "A100 40 GB": (39.4, (8, 0)), "H100": (79.1, (9, 0))}
+
+
+@pytest.mark.parametrize(
+    ("name", "in_nf4"),
+    [
+        ("smollm2-360m", []),
+        ("qwen3-1.7b", []),
+        ("smollm3-3b", ["T4"]),
+        ("mistral-7b", ["T4", "A100 40 GB"]),
+    ],
+)
+def test_models_that_are_large_for_a_gpu_are_in_4_bits(name, in_nf4):
+    machines = {
+        gpu: replace(hardware.detect(), capability=capability, gpu_gib=gib) for gpu, (gib, capability) in GPUS.items()
+    }
+    base = catalogue.base(name)
+    assert [gpu for gpu, machine in machines.items() if loading.in_4_bits(base, machine)] == in_nf4
+    assert not loading.in_4_bits(base, replace(hardware.detect(), capability=None, gpu_gib=None))
+
+
+def test_a_model_that_fits_a_gpu_is_loaded_in_16_bits(hub, t4, monkeypatch):
+    monkeypatch.setattr(loading, "SHARE_OF_16_BITS", 1 / 3)
+    hub("mistral-7b")
+    loaded = models.load("mistral-7b")
+    assert loaded.base["weights"] == "float16" and not getattr(loaded.model, "is_loaded_in_4bit", False)
+
+
+def test_a_hub_model_is_in_bfloat16_where_the_processor_is_fast_in_it(hub, monkeypatch):
+    monkeypatch.delenv("LLMCOURSE_DTYPE")
+    hub("mistral-7b")
+    for speedup, dtype in ((1.2, torch.float32), (1.4, torch.bfloat16)):
+        monkeypatch.setattr(hardware, "bfloat16_speedup", lambda speedup=speedup: speedup)
+        monkeypatch.setattr(loading, "_loaded", None)
+        loaded = models.load("mistral-7b")
+        assert loaded.model.dtype == dtype and loaded.base["weights"] == str(dtype).removeprefix("torch.")
+        rows = [{"parent_comment": "So?", "comment": "Great.", "label": 1}] * 2
+        assert len(predict.score(loaded, Prompt(SARCASM), rows).labels) == 2
+    monkeypatch.setattr(loading, "_loaded", None)
+    assert models.load().model.dtype == torch.float32  # the same numbers for everyone
+    monkeypatch.setattr(loading, "_loaded", None)
+    monkeypatch.setenv("LLMCOURSE_DTYPE", "float32")
+    assert models.load("mistral-7b").model.dtype == torch.float32
+    monkeypatch.setenv("LLMCOURSE_DTYPE", "float8")
+    with pytest.raises(CourseError, match=r"LLMCOURSE_DTYPE=float8 is not a type\. Use float32, float16, bfloat16"):
+        hardware.hub_dtype(hardware.detect())
+
+
+def test_an_adapter_trained_in_bfloat16_is_used_in_float32_with_a_warning(hub, monkeypatch, tmp_path):
+    monkeypatch.delenv("LLMCOURSE_DTYPE")
+    monkeypatch.setattr(hardware, "bfloat16_speedup", lambda: 2.0)
+    hub("mistral-7b")
+    loaded = models.load("mistral-7b")
+    rows = [{"parent_comment": f"So {i}?", "comment": "Great.", "label": i % 2} for i in range(8)]
+    run = finetuning.finetune(loaded, SARCASM, rows, ONE_EPOCH.changed(micro_batch_tokens=900), tmp_path / "work")
+    assert all(p.dtype == torch.float32 for name, p in loaded.model.named_parameters() if "lora_" in name)
+    card = {"task": SARCASM.as_dict(), "prompt": {"instruction": False, "fallback": True, "chat": False}}
+    card |= {"training": run.as_dict(), "groups": [], "spec": {}}
+    models.save_adapter(loaded, tmp_path / "adapter", card, "read me")
+    assert models.read_card(tmp_path / "adapter")["base"]["weights"] == "bfloat16"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CourseWarning)
+        models.put_adapter(loaded, tmp_path / "adapter")
+    monkeypatch.setenv("LLMCOURSE_DTYPE", "float32")
+    monkeypatch.setattr(loading, "_loaded", None)
+    with pytest.warns(CourseWarning, match="trained on weights in bfloat16, and here they are in float32"):
+        models.put_adapter(models.load("mistral-7b"), tmp_path / "adapter")
+
+
+def test_the_speed_of_bfloat16_is_measured():
+    hardware.bfloat16_speedup.cache_clear()
+    assert 0.01 < hardware.bfloat16_speedup() < 100
