@@ -26,11 +26,17 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument("--file", type=Path, metavar="FILE", help="a CSV, JSON or Parquet file with the task's columns")
     shared.add_column_arguments(parser)
     shared.add_adapter_argument(parser)
-    parser.add_argument("--task", metavar="NAME", help="sarcasm (default) or support, if the adapter does not say")
+    parser.add_argument(
+        "--task",
+        metavar="NAME",
+        help="sarcasm (default), support, or a name for your own, if the adapter does not say it",
+    )
+    shared.add_own_task_arguments(parser)
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="the base model of a PEFT adapter of others (default: the one that its config names)",
+        help="the adapter's base model: its folder on this machine, or a name if the adapter has no card (default: the"
+        " one that the adapter names)",
     )
     parser.add_argument(
         "--out",
@@ -58,12 +64,13 @@ def run(options: argparse.Namespace) -> None:
     if options.file and options.parent:
         raise CourseError("--parent has no effect with --file, whose rows have texts of their own. Leave it out.")
     if options.adapter:
-        adapter = shared.adapter_of(options, (), ("model",))
+        adapter = shared.adapter_of(options, (), shared.OWN_TASK)
     elif options.model:
         raise CourseError("--model names the base model of an adapter, and there is none. Name it: --adapter FOLDER.")
     else:
+        shared.refuse_own_task(options)
         adapter = models.shipped_adapter(shared.task_of(options).name)
-    judge = shards.judge_of(adapter)
+    judge = shards.judge_of(adapter, options.model)
     for note in shared.notes_on(adapter):
         print(f"Note: {note}", file=sys.stderr)
     if options.file:

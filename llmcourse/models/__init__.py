@@ -3,6 +3,7 @@
 from llmcourse.models import catalogue
 from llmcourse.models.adapters import (
     PlainAdapter,
+    base_of,
     is_plain,
     plain_adapter,
     put_adapter,
@@ -18,6 +19,7 @@ __all__ = [
     "EMBEDDED",
     "LoadedModel",
     "PlainAdapter",
+    "base_of",
     "catalogue",
     "config_of",
     "embedded_in_nf4",

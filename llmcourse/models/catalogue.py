@@ -300,10 +300,16 @@ def entry_of(repo: str) -> Base | None:
     return next((base for base in BASES.values() if base.repo == repo), None)
 
 
-def of_adapter(trained_on: str) -> str:
-    """Return the name under which the model that an adapter's card names can be loaded: its repository, or an entry."""
-    known = entry_of(trained_on)
-    return known.name if known else trained_on if _REPOSITORY.fullmatch(trained_on) else EMBEDDED
+def of_adapter(trained: dict[str, str]) -> str:
+    """Return the name under which the base that an adapter's card names can be loaded: an entry, or a repository at its
+    commit."""
+    repo, commit = trained["name"], trained.get("commit", "local")
+    known = entry_of(repo)
+    if known and commit in ("local", known.revision):
+        return known.name
+    if not _REPOSITORY.fullmatch(repo):
+        return EMBEDDED
+    return repo if commit == "local" else f"{repo}@{commit}"
 
 
 def table() -> str:

@@ -114,30 +114,29 @@ def predict_file(
     out: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     quotes: Quotes = "checked",
+    model: str | None = None,
 ) -> int:
     """Predict every row of a CSV, JSONL or Parquet file before and after finetuning, and return the number of rows.
 
     `adapter` is the folder of a saved adapter, which also names the task and the base model, or a
-    `models.plain_adapter`. The table goes to the CSV file `out`, or to standard output; `columns` maps the task's
-    columns to the file's. `quotes` says what quotation marks in a CSV mean, as in `data.load`. Raises CourseError as
-    `ask_file` and `judge_of` do.
+    `models.plain_adapter`. `model` says where the base is, if it was a local folder (see `models.base_of`). The table
+    goes to the CSV file `out`, or to standard output; `columns` maps the task's columns to the file's. `quotes` says
+    what quotation marks in a CSV mean, as in `data.load`. Raises CourseError as `ask_file` and `judge_of` do.
     """
-    return ask_file(judge_of(adapter), path, out, columns, quotes=quotes)
+    return ask_file(judge_of(adapter, model), path, out, columns, quotes=quotes)
 
 
-def judge_of(adapter: Folder) -> Judge:
-    """Return the judge of a saved adapter. Raises CourseError if the folder is not an adapter."""
-    card = models.read_card(adapter)
+def judge_of(adapter: Folder, model: str | None = None) -> Judge:
+    """Return the judge of a saved adapter, on its base as `models.base_of` finds it. Raises CourseError as that does,
+    and if the folder is not an adapter."""
+    card, base = models.read_card(adapter), models.base_of(adapter, model)
     task, parts = models.task_of(card), [Path(adapter) / part for part in PARTS]
     depends_on: dict[str, Any] = {part.name: files.sha256_of_file(part) for part in parts if part.is_file()}
     if isinstance(adapter, PlainAdapter):
-        model = adapter.model
         depends_on["card"] = card
-    else:
-        model = models.catalogue.of_adapter(card["base"]["name"])
 
     def load() -> Ask:
-        loaded = models.load(model)
+        loaded = models.load(base)
         first = iter([True])  # the adapter is checked on the first rows of a run
         return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
 

@@ -271,7 +271,7 @@ def test_another_base_is_refused(tmp_path, no_loading, made):
         CourseError, match=r"belongs to another base model: it was trained on Smol.*this is base@sha256"
     ):
         export(models.shipped_adapter("sarcasm"), tmp_path / "out", model=str(base))
-    with pytest.raises(CourseError, match=r"was trained on the folder base\. Name it: --model PATH/base"):
+    with pytest.raises(CourseError, match=r"trained on a local folder\. Say where it is: --model PATH/base"):
         export(adapter, tmp_path / "out")
 
 
