@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmcourse._base import files
+from llmcourse._base import files, hardware
 from llmcourse._base.errors import CourseError
 from llmcourse.models import catalogue, loading
 from llmcourse.models.adapters import base_of, put_adapter, read_card, refuse_other_base, without_type
@@ -33,13 +33,15 @@ class Merge:
         """Bytes of the merged weights."""
         return self.base.shape.parameters * BYTES[self.dtype]
 
-    def load(self) -> LoadedModel:
-        """Load the base in the type in which the adapter was trained, with the adapter on it.
+    @property
+    def loaded_in(self) -> str:
+        """The type in which the base is loaded: that of the training, or of the sum if the base was in 4 bits."""
+        trained = str(self.card["base"].get("weights", "float32"))
+        return self.dtype if trained == "nf4" else trained
 
-        A base that was in 4 bits is loaded in the type in which the sum is written.
-        """
-        trained = self.card["base"].get("weights", "float32")
-        loaded = loading.load_whole(self.base, self.dtype if trained == "nf4" else trained)
+    def load(self) -> LoadedModel:
+        """Load the base, with the adapter on it."""
+        loaded = loading.load_whole(self.base, self.loaded_in)
         if not self.note:
             refuse_other_base(self.adapter, without_type(self.card["base"]), loaded.base)
         loaded.base = self.card["base"]
@@ -98,6 +100,19 @@ def refuse_small_disk(out: Path, size: int) -> None:
         raise CourseError(
             f"{out} needs {size * SPARE / 2**30:.2f} GiB on the disk, and {place} has {free / 2**30:.2f} GiB free."
             " Free some, or choose another folder: --out FOLDER."
+        )
+
+
+def refuse_small_memory(plan: Merge) -> None:
+    """Raise CourseError unless the main memory that is free now has room for the weights of the base."""
+    needed = plan.base.shape.parameters * BYTES[plan.loaded_in] / 2**30
+    free = hardware.free_ram_gib()
+    if needed > free:
+        half = plan.card["base"].get("weights") == "nf4" and plan.dtype == "float32"
+        raise CourseError(
+            f"The weights of {plan.base.name} need {needed:.2f} GiB of memory in {plan.loaded_in}, and {free:.2f} GiB"
+            f" are free. Close other programs, or use a machine with more memory."
+            f"{' --dtype float16 needs half as much.' if half else ''}"
         )
 
 
