@@ -181,16 +181,6 @@ OWN_TASK = ("labels", "text_column", "instruction")
 """The options that describe a task of one's own."""
 
 
-def refuse_own_task(options: argparse.Namespace) -> None:
-    """Raise CourseError for a task of one's own without an adapter, because the course ships none for it."""
-    for option in OWN_TASK:
-        if getattr(options, option):
-            name = option.replace("_", "-")
-            raise CourseError(
-                f"--{name} describes the task of an adapter, and there is none. Name it: --adapter FOLDER."
-            )
-
-
 def _own_task(options: argparse.Namespace, given: Sequence[str]) -> "Task":
     from llmcourse.data.tasks import TASKS, Task
 
@@ -271,10 +261,10 @@ def adapter_of(options: argparse.Namespace, decided: Sequence[str], by_card: Seq
     folder = options.adapter
     is_named = any(getattr(options, option, None) for option in ("task", *OWN_TASK))
     if models.is_plain(folder) and is_named:
-        _refuse_decided(options, decided)
+        refuse_options(options, decided, _DECIDED)
         return models.plain_adapter(folder, task_of(options), options.model)
     task = models.task_of(models.read_card(folder))
-    _refuse_decided(options, (*decided, *by_card))
+    refuse_options(options, (*decided, *by_card), _DECIDED)
     if options.task not in (None, task.name):
         raise CourseError(
             f"--task {options.task} has no effect: the adapter in {folder} was trained for the task {task.name!r}."
@@ -283,14 +273,15 @@ def adapter_of(options: argparse.Namespace, decided: Sequence[str], by_card: Seq
     return folder
 
 
-def _refuse_decided(options: argparse.Namespace, decided: Sequence[str]) -> None:
-    for option in decided:
-        value = getattr(options, option)
+_DECIDED = "with --adapter, which was trained for one task and one prompt on one base model. Leave it out."
+
+
+def refuse_options(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raise CourseError for the first of some options that is given and has no effect, and say `why`."""
+    for name in names:
+        value = getattr(options, name)
         if value is not None and value is not False:
-            raise CourseError(
-                f"--{option.replace('_', '-')} has no effect with --adapter, which was trained for one task and one"
-                " prompt on one base model. Leave it out."
-            )
+            raise CourseError(f"--{name.replace('_', '-')} has no effect {why}")
 
 
 def notes_on(adapter: "Folder") -> list[str]:

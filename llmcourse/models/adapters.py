@@ -18,14 +18,13 @@ from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import Task
 from llmcourse.models import catalogue, embedded, loading
+from llmcourse.models.catalogue import ADAPTER_MARK
 from llmcourse.models.loading import LoadedModel
 from llmcourse.models.shapes import decoder_layers, is_named, linear_modules
 
 if TYPE_CHECKING:
     from torch import nn
 
-ADAPTER_MARK = "llmcourse.json"
-"""The card: the file beside an adapter's weights that says for which base, task and prompt it was trained."""
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PARTS = (CONFIG, WEIGHTS, ADAPTER_MARK)
 """The files that make an adapter. The folder also holds a README."""
@@ -217,6 +216,19 @@ def read_card(folder: Folder) -> dict[str, Any]:
         return folder.card
     folder = Path(folder)
     _check_parts(folder)
+    return _valid_card(folder, "Train the adapter again.")
+
+
+def merged_card(folder: str | Path) -> dict[str, Any]:
+    """Return the card of a model that `llmcourse export` wrote: that of its adapter, and facts about the export.
+
+    Raises CourseError for a card with other content.
+    """
+    _refuse_link(Path(folder) / ADAPTER_MARK)
+    return _valid_card(Path(folder), "Export the model again.")
+
+
+def _valid_card(folder: Path, remedy: str) -> dict[str, Any]:
     try:
         card = _read_json(folder / ADAPTER_MARK)
         try:
@@ -230,9 +242,7 @@ def read_card(folder: Folder) -> dict[str, Any]:
         Task.from_dict(card["task"])
         return card
     except (ValueError, OSError, TypeError, RecursionError, CourseError) as error:
-        raise CourseError(
-            f"{folder / ADAPTER_MARK} cannot be read: {str(error).rstrip('.')}. Train the adapter again."
-        ) from error
+        raise CourseError(f"{folder / ADAPTER_MARK} cannot be read: {str(error).rstrip('.')}. {remedy}") from error
 
 
 def _check_parts(folder: Path, parts: tuple[str, ...] = PARTS) -> None:
@@ -252,14 +262,17 @@ def _check_parts(folder: Path, parts: tuple[str, ...] = PARTS) -> None:
                     " (models.plain_adapter(FOLDER, task))."
                 )
             raise CourseError(f"{folder} is not an adapter: {part} is missing. To make one: llmcourse finetune")
-        if not (folder / part).resolve().is_relative_to(folder.resolve()):
-            raise CourseError(
-                f"{folder / part} is a link to a file outside the folder, and is not followed. Copy the file itself"
-                " there."
-            )
+        _refuse_link(folder / part)
     damage = files.find_damage(folder) if (folder / files.SEAL).is_file() else ""
     if damage:
         raise CourseError(f"The adapter in {folder} is damaged: {damage}. Train it again, or download it again.")
+
+
+def _refuse_link(path: Path) -> None:
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise CourseError(
+            f"{path} is a link to a file outside the folder, and is not followed. Copy the file itself there."
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

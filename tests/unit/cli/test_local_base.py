@@ -71,12 +71,12 @@ def test_the_folder_may_have_another_name(here, capsys):
 
 
 def test_a_stopped_job_resumes_whatever_the_folder_is_called(here, capsys, monkeypatch):
-    from llmcourse.predict import shards
+    from llmcourse.predict import judges, shards
 
     monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     shutil.copytree("theirs", "moved/again")
     assert run(*PREDICT, "--model", "./theirs", "--out", "whole.csv") == 0
-    ask, asked = shards.before_and_after, []
+    ask, asked = judges.before_and_after, []
 
     def stop(*args, **kwargs):
         if asked:
@@ -84,9 +84,9 @@ def test_a_stopped_job_resumes_whatever_the_folder_is_called(here, capsys, monke
         asked.append(1)
         return ask(*args, **kwargs)
 
-    monkeypatch.setattr(shards, "before_and_after", stop)
+    monkeypatch.setattr(judges, "before_and_after", stop)
     assert run(*PREDICT, "--model", "./theirs", "--out", "out.csv") == 130
-    monkeypatch.setattr(shards, "before_and_after", ask)
+    monkeypatch.setattr(judges, "before_and_after", ask)
     capsys.readouterr()
     assert run(*PREDICT, "--model", "moved/again", "--out", "out.csv") == 0
     assert "Going on after row 10 of 24" in capsys.readouterr().out
@@ -142,4 +142,4 @@ def test_a_plain_adapter_of_a_local_folder_and_a_task_of_ones_own(here, capsys):
     assert run(*command[:5], "a text", "--text-column", "body") == 2
     assert "Which labels can the answers be? Name them: --labels WORD,WORD." in capsys.readouterr().err
     assert run("predict", "a text", "--labels", "no,yes") == 2
-    assert "--labels describes the task of an adapter" in capsys.readouterr().err
+    assert "--labels has no effect without --adapter FOLDER or --model NAME" in capsys.readouterr().err

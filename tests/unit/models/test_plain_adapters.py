@@ -163,7 +163,6 @@ def test_a_card_has_the_last_word(capsys):
     for options, message in (
         (("--adapter", folder, "--labels", "a,b"), "--labels has no effect with --adapter"),
         (("--adapter", folder, "--task", "support"), "was trained for the task 'sarcasm'. Leave it out"),
-        (("--model", "mistral-7b"), "--model names the base model of an adapter, and there is none"),
     ):
         assert run("predict", "a text", *options) == 2
         assert message in capsys.readouterr().err
