@@ -357,7 +357,7 @@ def _name_base(trained: dict[str, str]) -> str:
     """Return what to type to name the base model of a card."""
     if is_local(trained):
         path = f"PATH/{trained['name']}"
-        return f"Say where it is: --model {path} (models.load({path!r}))."
+        return f"Say where it is: --model {path} (in Python, model={path!r} or models.load({path!r}))."
     name = catalogue.of_adapter(trained)
     return f"Name its own: --model {name} (models.load({name!r}))."
 
