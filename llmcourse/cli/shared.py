@@ -350,7 +350,7 @@ def describe(experiment: "Experiment") -> str:
     lines = [
         experiment.rows.describe(),
         f"Test set {experiment.rows.test_id}; model {experiment.loaded.base['name']};"
-        f" gear {machine.gear}, {machine.dtype}.",
+        f" gear {machine.gear}, {experiment.loaded.base.get('weights', machine.dtype)}.",
     ]
     if experiment.loaded.note:
         lines.append(f"Note: {experiment.loaded.note}")
