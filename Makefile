@@ -41,7 +41,7 @@ lint: $(VENV)/ready-dev  ## style, import rule, types, declared dependencies
 	$(RUN) -m mypy
 	$(VENV)/bin/deptry .
 
-test-slow: $(VENV)/ready-dev  ## the slow tests: every notebook twice in one kernel
+test-slow: $(VENV)/ready-dev  ## the slow tests: notebooks twice in one kernel, all architectures
 	$(TESTS) -m slow $(TEST_ARGS)
 
 test-trust: $(VENV)/ready-dev  ## the claims of TRUST.md: faults, hostile input, long runs; RECORD=1 keeps the figures

@@ -114,7 +114,7 @@ from llmcourse import data
 def with_few_test_rows(load):
     def few(*args, **kwargs):
         rows = load(*args, **kwargs)
-        return replace(rows, test=rows.test.select(range(12)))
+        return replace(rows, test=rows.test.select(range(40)))
     return few
 
 data.load, data.load_first = with_few_test_rows(data.load), with_few_test_rows(data.load_first)
@@ -145,7 +145,8 @@ def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
     """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second
     time.
 
-    Few test rows are asked. The training rows stay, so that the shipped adapter is found for them.
+    Few test rows are asked: 40, because notebook 02 draws 20 of each label. The training rows stay, so that the shipped
+    adapter is found for them.
     """
     from nbclient import NotebookClient
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_both_engines_write_the_same_table(installed):
     ]
     right = [line["after"] == SARCASM.labels[row["label"]] for line, row in zip(table, ROWS, strict=True)]
     assert sum(right) > 40 and {line["before"] + line["after_probability"] for line in table} == {""}
+
+
+def test_vllm_sends_no_statistics_and_writes_no_log_into_the_table(installed, monkeypatch):
+    for name in vllm.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")  # what the user sets stays
+    vllm.find()
+    assert os.environ["VLLM_NO_USAGE_STATS"] == "1" and os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
 
 
 def test_vllm_gets_the_tokens_of_the_default_engine(installed):
