@@ -138,6 +138,8 @@ def judge_of(adapter: Folder) -> Judge:
 
     def load() -> Ask:
         loaded = models.load(model)
+        if loaded.note:
+            _note(f"Note: {loaded.note}")
         first = iter([True])  # the adapter is checked on the first rows of a run
         return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
 
