@@ -450,18 +450,19 @@ def read_config(folder: str | Path) -> LoraSettings:
 def expected_shapes(model: "nn.Module", settings: LoraSettings) -> dict[str, tuple[int, int]]:
     """Return the name and shape of each tensor that an adapter with these settings has on this model.
 
-    A is (r, inputs), B is (outputs, r). Raises ValueError for a matrix or a layer that the model does not have.
+    A is (r, inputs), B is (outputs, r). In a hybrid, not every layer has every matrix. Raises ValueError for a matrix
+    or a layer that the model does not have.
     """
     chosen, matrices = settings.layers_to_transform, settings.target_modules
     shapes: dict[str, tuple[int, int]] = {}
-    present: set[int | str] = set()
     layers = decoder_layers(model)
+    present: set[int | str] = set(range(len(layers)))
     folder = next(path for path, module in model.named_modules() if module is layers)
     for number, layer in enumerate(layers):
         for path, (outputs, inputs) in linear_modules(layer).items():
             names = {name for name in matrices if is_named(path, name)}
             if names and (chosen is None or number in chosen):
-                present |= {number, *names}
+                present |= names
                 start = f"base_model.model.{folder}.{number}.{path}"
                 shapes[f"{start}.lora_A.weight"] = (settings.r, inputs)
                 shapes[f"{start}.lora_B.weight"] = (outputs, settings.r)

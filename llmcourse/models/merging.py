@@ -10,10 +10,8 @@ from llmcourse.models import catalogue, loading
 from llmcourse.models.adapters import base_of, put_adapter, read_card, refuse_other_base, without_type
 from llmcourse.models.catalogue import Base
 from llmcourse.models.loading import LoadedModel
+from llmcourse.models.shapes import BYTES
 from llmcourse.models.usable import SPARE
-
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
-"""The types in which a merged model can be written, and their bytes."""
 
 
 @dataclass(frozen=True)

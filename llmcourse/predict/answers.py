@@ -86,7 +86,7 @@ def generate_lines(loaded: LoadedModel, prompts: Sequence[str], tokens: int = NE
     ids = [loaded.tokenizer(prompt, add_special_tokens=False).input_ids for prompt in prompts]
     lines = [""] * len(prompts)
     with torch.inference_mode():
-        for batch in engine.batches(loaded, ids, range(len(ids))):
+        for batch in engine.batches(loaded, ids, range(len(ids)), tokens):
             for row, text in zip(batch.rows, engine.write(loaded, batch, tokens), strict=True):
                 lines[row] = engine.first_line(text)
     return lines

@@ -113,7 +113,9 @@ def fill_journal(
 
     content_free = len(rows_to_ask(prompt, (), way))
     rows = rows_to_ask(prompt, rows, way)
-    answer = _text_writer(loaded, prompt) if way == "generated" else _label_scorer(loaded, prompt)
+    labels = label_tokens(loaded, prompt)
+    new_tokens = max(map(len, labels)) + SPARE_TOKENS
+    answer = _text_writer(loaded, labels, new_tokens) if way == "generated" else _label_scorer(loaded, labels)
     clock = time.perf_counter()
     prompts, cut = encode_and_cut(loaded, prompt, rows)
     indices = range(len(rows)) if indices is None else indices
@@ -121,7 +123,7 @@ def fill_journal(
     if progress and journal.answers:
         progress(len(journal.answers), len(rows))
     with torch.inference_mode():
-        for batch in engine.batches(loaded, prompts, missing):
+        for batch in engine.batches(loaded, prompts, missing, new_tokens):
             answers = dict(zip(batch.rows, answer(batch), strict=True))
             clock, before = time.perf_counter(), clock
             journal.add(answers, clock - before)
@@ -130,22 +132,20 @@ def fill_journal(
     return sum(index >= content_free for index in cut)
 
 
-def _text_writer(loaded: LoadedModel, prompt: Prompt) -> Callable[[Batch], Sequence]:
-    """Return a function that generates one text for each row of a batch."""
-    labels = label_tokens(loaded, prompt)
-    new_tokens = max(map(len, labels)) + SPARE_TOKENS
+def _text_writer(loaded: LoadedModel, labels: list[list[int]], new_tokens: int) -> Callable[[Batch], Sequence]:
+    """Return a function that generates one text for each row of a batch. `labels` are the labels' tokens."""
     return lambda batch: engine.write(loaded, batch, new_tokens, likely=labels)
 
 
-def _label_scorer(loaded: LoadedModel, prompt: Prompt) -> Callable[[Batch], Sequence]:
+def _label_scorer(loaded: LoadedModel, labels: list[list[int]]) -> Callable[[Batch], Sequence]:
     """Return a function that computes the label log-probabilities of a batch, (rows, labels)."""
     import torch
 
-    choices = label_choices(label_tokens(loaded, prompt))
+    choices = label_choices(labels)
 
     def score_labels(batch: Batch) -> list[list[float]]:
         first = engine.next_logits(loaded, batch)
-        total = torch.zeros(len(batch.rows), len(prompt.task.labels), dtype=torch.float64)
+        total = torch.zeros(len(batch.rows), len(labels), dtype=torch.float64)
         for path, choice in choices.items():
             # each path continues from the rows' own keys and values, which stay as they are
             logits = engine.next_logits(loaded, engine.extend_batch(loaded, batch, path)) if path else first
@@ -190,7 +190,8 @@ def check_adapter(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping]) 
     prompts = encode(loaded, prompt, _of_different_lengths(prompt, rows))
 
     def logits() -> list[torch.Tensor]:
-        return [engine.next_logits(loaded, batch) for batch in engine.batches(loaded, prompts, range(len(prompts)))]
+        rows = range(len(prompts))
+        return [engine.next_logits(loaded, batch) for batch in engine.batches(loaded, prompts, rows, new_tokens=0)]
 
     with torch.inference_mode():
         after = logits()

@@ -7,6 +7,9 @@ parents.
 
 Shorter nodes are padded on the left, between parent and node. Padding is masked and takes no position. Each row
 therefore sees exactly the tokens and positions that it would see alone, and all rows of a batch end at the same column.
+
+A model whose rows cannot share (`models.sharing`) gets batches of one row without a cache, and every pass computes the
+whole row.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base.errors import CourseError
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, sharing
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +45,9 @@ DEPTH = 2
 200 bundled sarcasm rows with 4 examples: 64,562 without sharing, 9,439 with one level, 7,047 with two and also with
 three. A third level saved nothing on the bundled tasks with 0, 4, 8 or 16 examples, raw or in the chat format."""
 
+PADDED, PADDING = 1.25, 4
+"""A node of n tokens is padded to at most PADDED x n + PADDING columns."""
+
 
 @dataclass
 class Batch:
@@ -55,8 +61,9 @@ class Batch:
     """1 for a token, 0 for padding: (rows, columns), int64."""
     cached: int
     """How many of the columns are in the cache; the others are the rows' own."""
-    cache: DynamicCache
-    """Keys and values of the cached columns. Each forward pass extends it, and it belongs to this batch alone."""
+    cache: DynamicCache | None
+    """Keys and values of the cached columns. Each forward pass extends it, and it belongs to this batch alone. None if
+    the model's rows cannot share."""
 
 
 @dataclass
@@ -106,16 +113,24 @@ def _common_length(a: Sequence[int], b: Sequence[int]) -> int:
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def batches(loaded: LoadedModel, prompts: Sequence[list[int]], rows: Sequence[int]) -> Iterator[Batch]:
+def batches(loaded: LoadedModel, prompts: Sequence[list[int]], rows: Sequence[int], new_tokens: int) -> Iterator[Batch]:
     """Yield these rows of `prompts` (token ids, at least one each) in batches of similar length.
 
-    What rows share is computed once. Call this inside `torch.inference_mode()`, with the model in evaluation mode.
+    What rows share is computed once, if the model's rows can share. `new_tokens` is the most that will follow a row,
+    generated or added by `extend_batch`. Call this inside `torch.inference_mode()`, with the model in evaluation mode.
     """
+    import torch
     from transformers import DynamicCache
 
+    if not loaded.shares:
+        for row in rows:
+            tokens = _token_tensor(loaded, [prompts[row]])
+            yield Batch([row], tokens, torch.ones_like(tokens), 0, None)
+        return
     empty = _token_tensor(loaded, [[]])
     top = Batch([], empty, empty, 0, DynamicCache(config=loaded.model.config))
-    yield from _batches_below(loaded, tree(prompts, rows), top, _padding_fills_window(loaded, prompts))
+    longest = max((len(prompts[row]) for row in rows), default=0) + new_tokens
+    yield from _batches_below(loaded, tree(prompts, rows), top, _padding_fills_window(loaded, longest))
 
 
 def _batches_below(loaded: LoadedModel, nodes: list[_Node], parents: Batch, same_length: bool) -> Iterator[Batch]:
@@ -146,7 +161,7 @@ def _group_by_length(nodes: list[_Node], columns: int, same_length: bool) -> Ite
                 (node.row is not None) != leaf
                 or rows * length > TOKENS_AT_ONCE
                 or rows * (columns + length) > POSITIONS_AT_ONCE
-                or length > (shortest if same_length else 1.25 * shortest + 4)
+                or length > (shortest if same_length else PADDED * shortest + PADDING)
             ):
                 break
             size = rows
@@ -173,11 +188,13 @@ def _lay_out(loaded: LoadedModel, nodes: list[_Node], parents: Batch) -> Batch:
     )
 
 
-def _padding_fills_window(loaded: LoadedModel, prompts: Sequence[list[int]]) -> bool:
-    """Return whether padding could push tokens out of a sliding window, which counts columns instead of tokens."""
-    window = getattr(loaded.model.config, "sliding_window", None)
-    # the longest answer is far shorter than 64 tokens
-    return window is not None and max(map(len, prompts), default=0) * 1.25 + 64 > window
+def _padding_fills_window(loaded: LoadedModel, longest: int) -> bool:
+    """Return whether padding could push tokens out of a layer's window, which counts columns instead of tokens.
+
+    `longest` is the length of the longest row with all that follows it, in tokens.
+    """
+    window = sharing.window(loaded.model.config)
+    return window is not None and PADDED * longest + (DEPTH + 1) * PADDING > window
 
 
 # -- forward passes --------------------------------------------------------------------------------------------------
@@ -186,19 +203,26 @@ def _padding_fills_window(loaded: LoadedModel, prompts: Sequence[list[int]]) -> 
 def next_logits(loaded: LoadedModel, batch: Batch) -> torch.Tensor:
     """Return the logits of the token after each row, (rows, vocabulary) in float32.
 
-    The batch's cache is extended by the rows' own tokens. Raises CourseError if numbers overflow.
+    The batch's cache, if it has one, is extended by the rows' own tokens. Raises CourseError if numbers overflow.
     """
-    positions = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, batch.cached :]
+    return refuse_overflow(_last_logits(loaded, batch, 1)[:, -1].float())
+
+
+def _last_logits(loaded: LoadedModel, batch: Batch, columns: int) -> torch.Tensor:
+    """Compute what is not cached, and return the logits at the last `columns`: (rows, columns, vocabulary)."""
+    if batch.cache is None:
+        out = loaded.model(batch.tokens, use_cache=False, logits_to_keep=columns)
+        return out.logits[:, -columns:]  # some models return the logits of all columns
     out = loaded.model(
         batch.tokens[:, batch.cached :],
         attention_mask=batch.mask,
-        position_ids=positions,
+        position_ids=(batch.mask.cumsum(dim=1) - 1).clamp(min=0)[:, batch.cached :],
         past_key_values=batch.cache,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=columns,
     )
     batch.cached = batch.tokens.shape[1]
-    return refuse_overflow(out.logits[:, -1].float())
+    return out.logits
 
 
 def refuse_overflow(logits: torch.Tensor) -> torch.Tensor:
@@ -218,7 +242,7 @@ def refuse_overflow(logits: torch.Tensor) -> torch.Tensor:
 def extend_batch(loaded: LoadedModel, batch: Batch, tokens: Sequence[int]) -> Batch:
     """Return a computed batch with the same tokens after every row. The batch itself stays as it is."""
     more = _token_tensor(loaded, [list(tokens)]).expand(len(batch.rows), -1)
-    return Batch(batch.rows, *_append(batch, slice(None), more), batch.cached, fork_cache(batch.cache))
+    return _append(loaded, batch, range(len(batch.rows)), more)
 
 
 def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[Sequence[int]] = ()) -> list[str]:
@@ -248,20 +272,20 @@ def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[S
     # 3. The other rows, token by token
     missing = [index for index in range(len(first)) if index not in texts]
     if missing:
-        indices = _token_tensor(loaded, missing)
-        tokens, mask = _append(batch, indices, first[indices, None])
+        prompt_length = batch.tokens.shape[1]
+        begun = _append(loaded, batch, missing, first[missing, None])
         out = loaded.model.generate(
-            input_ids=tokens,
-            attention_mask=mask,
-            past_key_values=fork_cache(batch.cache, indices),
+            input_ids=begun.tokens,
+            attention_mask=begun.mask,
+            past_key_values=begun.cache,
             max_new_tokens=new_tokens - 1,
             do_sample=False,
-            stopping_criteria=[_LineEnd(loaded.tokenizer, batch.cached)],
+            stopping_criteria=[_LineEnd(loaded.tokenizer, prompt_length)],
             logits_processor=[lambda _, logits: refuse_overflow(logits)],
             pad_token_id=pad_token(loaded),
             eos_token_id=end_tokens(loaded) or None,
         )
-        written = loaded.tokenizer.batch_decode(out[:, batch.cached :], skip_special_tokens=True)
+        written = loaded.tokenizer.batch_decode(out[:, prompt_length:], skip_special_tokens=True)
         texts |= dict(zip(missing, written, strict=True))
     return [texts[index] for index in range(len(first))]
 
@@ -269,19 +293,10 @@ def write(loaded: LoadedModel, batch: Batch, new_tokens: int, likely: Sequence[S
 def _verify_drafts(loaded: LoadedModel, batch: Batch, drafts: Mapping[int, list[int]]) -> dict[int, str]:
     """Return the texts of those rows (by index in the batch) that the model would answer exactly with their draft."""
     pad, longest = pad_token(loaded), max(map(len, drafts.values()))
-    indices = _token_tensor(loaded, list(drafts))
     more = _token_tensor(loaded, [draft + [pad] * (longest - len(draft)) for draft in drafts.values()])
-    mask = _append(batch, indices, more)[1]
-    out = loaded.model(
-        more,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(dim=1) - 1)[:, batch.cached :],
-        past_key_values=fork_cache(batch.cache, indices),
-        use_cache=True,
-        logits_to_keep=longest,
-    )
+    drafted = _append(loaded, batch, list(drafts), more)
     texts = {}
-    likeliest = refuse_overflow(out.logits).argmax(dim=-1).tolist()
+    likeliest = refuse_overflow(_last_logits(loaded, drafted, longest)).argmax(dim=-1).tolist()
     for (index, draft), following in zip(drafts.items(), likeliest, strict=True):
         last = len(draft) - 1
         if following[:last] == draft[1:]:
@@ -332,28 +347,37 @@ def _has_whole_line(text: str) -> bool:
 # -- tokens, masks and caches ----------------------------------------------------------------------------------------
 
 
-def _append(batch: Batch, indices: torch.Tensor | slice, more: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens and mask of some rows of a computed batch, with `more` (rows, columns) after them."""
+def _append(loaded: LoadedModel, batch: Batch, places: Sequence[int], more: torch.Tensor) -> Batch:
+    """Return the rows at these places of a computed batch, with `more` (rows, columns) after them.
+
+    The batch itself stays as it is.
+    """
     import torch
 
-    tokens = torch.cat([batch.tokens[indices], more], dim=1)
-    return tokens, torch.cat([batch.mask[indices], torch.ones_like(more)], dim=1)
+    indices = _token_tensor(loaded, places)
+    return Batch(
+        [batch.rows[place] for place in places],
+        torch.cat([batch.tokens[indices], more], dim=1),
+        torch.cat([batch.mask[indices], torch.ones_like(more)], dim=1),
+        batch.cached,
+        fork_cache(batch.cache, indices),
+    )
 
 
-def fork_cache(cache: DynamicCache, indices: torch.Tensor | None = None) -> DynamicCache:
-    """Return a cache that begins as `cache` and can be extended without changing it.
+def fork_cache(cache: DynamicCache | None, indices: torch.Tensor) -> DynamicCache | None:
+    """Return a cache of the rows at `indices` that can be extended without changing `cache`; None for None.
 
-    `indices` chooses and repeats its rows. Extending a dynamic cache makes new tensors, so the original keeps its
-    length. Nothing is copied if all rows are taken as they are, or a single row is repeated.
+    Rows can be repeated. Extending a dynamic cache makes new tensors, so the original keeps its length. Nothing is
+    copied if all rows are taken as they are, or a single row is repeated.
     """
+    if cache is None:
+        return None
     fork = copy.copy(cache)
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     layers: list[Any] = fork.layers
     filled = [layer for layer in layers if layer.keys is not None and layer.keys.numel()]
-    if indices is None or not filled:
-        return fork
-    rows = len(filled[0].keys)
-    if rows > 1 and indices.tolist() == list(range(rows)):
+    rows = len(filled[0].keys) if filled else 0
+    if not rows or (rows > 1 and indices.tolist() == list(range(rows))):
         return fork
     for layer in filled:
         for name in ("keys", "values"):
@@ -363,9 +387,13 @@ def fork_cache(cache: DynamicCache, indices: torch.Tensor | None = None) -> Dyna
 
 
 def pad_token(loaded: LoadedModel) -> int:
-    """Return the token that fills up a batch. It is masked, so any token will do that decoding leaves out."""
+    """Return the token that fills up a batch. It is masked, so any token will do that decoding leaves out.
+
+    A tokenizer may have a padding token for which the model has no embedding. That one is not taken.
+    """
     known = (loaded.tokenizer.pad_token_id, *end_tokens(loaded), 0)
-    return next(token for token in known if token is not None)
+    embeddings = loaded.model.get_input_embeddings().weight.shape[0]
+    return next(token for token in known if token is not None and token < embeddings)
 
 
 def _token_tensor(loaded: LoadedModel, ids: Sequence[int] | Sequence[Sequence[int]]) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Who predicts the rows of a file: an adapter, before and after finetuning, or a whole model that writes answers."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def of_adapter(adapter: Folder, model: str | None = None) -> Judge:
         depends_on["card"] = card
 
     def load() -> Ask:
-        loaded = models.load(base)
+        loaded = _load(base)
         first = iter([True])  # the adapter is checked on the first rows of a run
         return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
 
@@ -79,8 +80,15 @@ def of_model(model: str, task: Task | None = None, engine: Engine = "transformer
         if engine == "vllm":
             write = vllm.load(base, prompt)
             return lambda rows: (None, write(rows))
-        loaded = models.load(model)
+        loaded = _load(model)
         return lambda rows: (None, generate(loaded, prompt, rows))
 
     depends_on = {"model": loading.identity_of(base), "prompt": prompt.as_dict(), "engine": engine}
     return Judge(prompt.task, load, depends_on, prompt.max_length)
+
+
+def _load(model: str) -> models.LoadedModel:
+    loaded = models.load(model)
+    if loaded.note:
+        print(f"Note: {loaded.note}", file=sys.stderr, flush=True)  # standard output may be the table
+    return loaded

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from llmcourse._base import hardware
 from llmcourse._base.hardware import Hardware
 from llmcourse.data.tasks import Task
-from llmcourse.models import catalogue, usable
+from llmcourse.models import catalogue, sharing, usable
 from llmcourse.setup.facts import Needs
 from llmcourse.training import planner
 from llmcourse.training.recipes import QUICK, THOROUGH, WORKSHOP, Recipe
@@ -126,7 +126,9 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
     stand_in = catalogue.base(model.stand_in) if model.stand_in else None
     gpu, ram = 0.0, gear.ram_gib
     if model.repo and (gear.name != "cpu" or model.prequantised):
-        gpu = planner.plan(model, gear.recipe, 1, row_tokens(gear.recipe)).gib
+        gpu = planner.prompting(model) / planner.GIB
+        if not sharing.obstacle(catalogue.config_of(model)):
+            gpu = max(gpu, planner.plan(model, gear.recipe, 1, row_tokens(gear.recipe)).gib)
     elif model.repo:
         ram += planner.weights(model, "float32", nf4=False) / planner.GIB
     return Needs(

@@ -65,6 +65,19 @@ def check_steps(rows: int, recipe: Recipe) -> None:
         )
 
 
+def check_plain(adapter: Any) -> None:
+    """Raise CourseError for an adapter on experts, which PEFT keeps in another form than on matrices.
+
+    `adapter` is PEFT's config after the adapter was built. It would be trained, and refused when it is loaded.
+    """
+    if adapter.target_parameters:
+        names = ", ".join(sorted(name.rsplit(".", 1)[-1] for name in adapter.target_parameters))
+        raise CourseError(
+            f"The recipe's target_modules name the model's experts ({names}), which the course does not adapt. Adapt"
+            " its attention: --set \"target_modules=('q_proj', 'k_proj', 'v_proj', 'o_proj')\"."
+        )
+
+
 def check_trainable(parameters: int) -> None:
     """Raise CourseError when no parameter takes gradients."""
     if not parameters:

@@ -105,6 +105,7 @@ class _Job:
         try:
             # 2. Build TRL's trainer, and look at what it would learn
             trainer = self._trainer(recipe, most_tokens, watch)
+            checks.check_plain(trainer.adapted.peft_config["default"])
             checks.check_rows(trainer.train_dataset, self.loaded, training_prompt(self.task, recipe), self.rows)
             trainable = sum(p.numel() for p in trainer.adapted.parameters() if p.requires_grad)
             checks.check_trainable(trainable)
@@ -180,7 +181,7 @@ class _Job:
         trainer.validate = lambda: self._validate(replace(self.loaded, model=trainer.adapted), prompt)
         trainer.remove_callback(transformers.PrinterCallback)
         full_precision_adapter(trainer.adapted)
-        if recipe.upper_layers is not None:
+        if recipe.upper_layers is not None and self.loaded.shares:
             trainer.freeze_below(recipe.adapted_layers(self.loaded.model.config.num_hidden_layers).start)
         return trainer
 
@@ -242,7 +243,8 @@ def _most_tokens(loaded: LoadedModel, recipe: Recipe, longest: int) -> int:
     """Return how many padded tokens may go through the model at once: the recipe's number, or what the GPU has room
     for.
 
-    They are never fewer than those of the `longest` row. Raises CourseError when the recipe's are.
+    They are never fewer than those of the `longest` row. Raises CourseError when the recipe's are. If the model's rows
+    cannot share, it is 1, with which each row goes alone and unpadded.
     """
     if recipe.micro_batch_tokens is not None:
         if longest > recipe.micro_batch_tokens:
@@ -254,11 +256,11 @@ def _most_tokens(loaded: LoadedModel, recipe: Recipe, longest: int) -> int:
     else:
         machine = hardware.detect()
         tokens = MOST_TOKENS
-        if machine.gpu_gib is not None and (loaded.name in catalogue.BASES or "/" in loaded.name):
+        if machine.gpu_gib is not None and loaded.shares and (loaded.name in catalogue.BASES or "/" in loaded.name):
             base = catalogue.base(loaded.name)
             nf4 = getattr(loaded.model, "is_loaded_in_4bit", False)
             tokens = planner.micro_batch_tokens(base, recipe, machine.gpu_gib, dtype=machine.dtype, nf4=nf4)
-    return max(longest, min(tokens, rows_per_process(recipe) * longest))
+    return max(longest, min(tokens, rows_per_process(recipe) * longest)) if loaded.shares else 1
 
 
 def fit_memory(

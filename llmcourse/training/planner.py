@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcourse.models.catalogue import BASES, Base, base
+from llmcourse.models.shapes import BYTES
+from llmcourse.predict.engine import POSITIONS_AT_ONCE
 from llmcourse.training.recipes import Recipe
 
 GIB = 2**30
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 CONTEXT_GIB = 0.45
 """What CUDA's context and cuBLAS take on the GPU before the first tensor."""
@@ -118,15 +119,18 @@ def weights(model: Base, dtype: str, nf4: bool = True) -> int:
     """Return the bytes of the base model's weights and quantisation constants."""
     if not nf4:
         return model.shape.parameters * BYTES[dtype]
-    total = model.shape.other_parameters * BYTES[dtype]
-    for a, b in model.shape.matrices.values():
-        blocks = math.ceil(a * b / BLOCK)
-        # half a byte for each weight, a byte for each block, a float32 for 256 blocks, and the tables of 16 and 256
-        # levels
-        total += model.shape.layers * (
-            math.ceil(a * b / 2) + blocks + 4 * math.ceil(blocks / NESTED_BLOCK) + 4 * (16 + 256 + 1)
-        )
-    return total
+    shape = model.shape
+    blocks = math.ceil(shape.nf4_parameters / BLOCK)
+    # half a byte for each weight, a byte for each block, a float32 for 256 blocks, and the tables of 16 and 256 levels
+    quantised = shape.nf4_parameters // 2 + blocks + 4 * math.ceil(blocks / NESTED_BLOCK)
+    tables = 4 * (16 + 256 + 1) * shape.layers * len(shape.matrices)
+    return quantised + tables + (shape.parameters - shape.nf4_parameters) * BYTES[dtype]
+
+
+def prompting(model: Base, dtype: str = "float16", nf4: bool = True) -> int:
+    """Return the bytes that scoring or generating takes on a GPU: weights, context, keys and values of a full batch."""
+    kept = POSITIONS_AT_ONCE * model.shape.kv_bytes(dtype)
+    return weights(model, dtype, nf4) + kept + int(CONTEXT_GIB * GIB)
 
 
 def adapter_parameters(model: Base, recipe: Recipe) -> int:

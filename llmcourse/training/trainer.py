@@ -113,11 +113,12 @@ def pad_left(
     """Move the padding of a right-padded batch to the left, so that all rows end, with their labels, at the same
     column.
 
-    All shapes are (rows, length).
+    All shapes are (rows, length). Padding becomes token 0, because a tokenizer may have a padding token for which the
+    model has no embedding.
     """
     length = mask.shape[1]
     places = (torch.arange(length, device=mask.device) + mask.sum(dim=1, keepdim=True)) % length
-    return ids.gather(1, places), mask.gather(1, places), labels.gather(1, places)
+    return (ids * mask).gather(1, places), mask.gather(1, places), labels.gather(1, places)
 
 
 def check_batch(mask: torch.Tensor, labels: torch.Tensor, end: int) -> None:

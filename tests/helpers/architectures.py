@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llmcourse._base import hardware
 from llmcourse.models import attention
 from llmcourse.models.loading import LoadedModel, project_rows_at_once
+from llmcourse.training.recipes import ALL_LINEAR
 
 LLAMA: dict[str, Any] = {
     "hidden_size": 64,
@@ -74,14 +75,73 @@ CONFIGS: dict[str, dict[str, Any]] = {
 """What decides each model's shape, by name: transformers' model_type, and what is special about this one."""
 
 
+MAMBA: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "state_size": 8,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+    "initializer_range": 0.1,
+}
+HYBRID = {**LLAMA, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALONE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "mamba": (MAMBA, ("q_proj", "gate_proj")),
+    "mamba2": ({**MAMBA, "num_heads": 8, "head_dim": 16, "n_groups": 1, "chunk_size": 16}, ("q_proj", "gate_proj")),
+    "lfm2": ({**LLAMA, "layer_types": ["conv", "full_attention", "conv"]}, ALL_LINEAR),
+    "falcon_h1": ({**HYBRID, "mamba_d_ssm": 128}, ALL_LINEAR),
+    "granitemoehybrid": (
+        {
+            **HYBRID,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "shared_intermediate_size": 48,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+        ALL_LINEAR,
+    ),
+    "jamba": ({**LLAMA, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 4}, ALL_LINEAR),
+    "qwen3_next": (
+        {
+            **LLAMA,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "linear_num_value_heads": 4,
+            "linear_num_key_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+        },
+        ATTENTION,
+    ),
+    "gpt_neo": (
+        {
+            **GPT,
+            "hidden_size": 64,
+            "num_layers": 3,
+            "num_heads": 4,
+            "max_position_embeddings": 1024,
+            "attention_types": [[["global", "local", "global"], 1]],
+            "window_size": WINDOW,
+        },
+        (*ATTENTION[:3], "up_proj", "down_proj"),
+    ),
+    "mpt": ({**GPT, "d_model": 64, "n_layers": 3, "n_heads": 4, "max_seq_len": 1024}, ("up_proj", "down_proj")),
+}
+"""Models whose rows are computed alone, as `CONFIGS`, and the matrices that get an adapter in tests."""
+
+
 def config_of(name: str, vocabulary: int, **changes: Any) -> Any:
-    """Return the transformers config of one of `CONFIGS`."""
-    values = {**CONFIGS[name], "vocab_size": vocabulary, **changes}
+    """Return the transformers config of one of `CONFIGS` or `ALONE`."""
+    values = {**(CONFIGS[name] if name in CONFIGS else ALONE[name][0]), "vocab_size": vocabulary, **changes}
     return AutoConfig.for_model(name.partition(",")[0], **values)
 
 
 def make(name: str, tokenizer: Any, **changes: Any) -> LoadedModel:
-    """Return one of `CONFIGS` with random weights and the attention that the course would choose."""
+    """Return one of `CONFIGS` or `ALONE` with random weights and the attention that the course would choose."""
     torch.manual_seed(0)
     config = config_of(name, len(tokenizer), **changes)
     chosen = attention.choose(hardware.detect()) if attention.has_sdpa(config) else "eager"

@@ -135,9 +135,9 @@ def asked(monkeypatch):
     """The rows that this process asks, a list for each time."""
     seen, real = [], predict.engine.batches
 
-    def batches(loaded, prompts, rows):
+    def batches(loaded, prompts, rows, new_tokens):
         seen.append(sorted(rows))
-        return real(loaded, prompts, rows)
+        return real(loaded, prompts, rows, new_tokens)
 
     monkeypatch.setattr(predict.engine, "batches", batches)
     return seen

@@ -15,7 +15,12 @@ def test_what_a_journal_was_filled_with_is_not_asked_again(tiny, monkeypatch):
     journal = Journal()
     asker.fill(question, journal, [1, 3])
     asked, real = [], engine.batches
-    monkeypatch.setattr(engine, "batches", lambda *args: asked.append(sorted(args[2])) or real(*args))
+
+    def batches(loaded, prompts, rows, new_tokens):
+        asked.append(sorted(rows))
+        return real(loaded, prompts, rows, new_tokens)
+
+    monkeypatch.setattr(engine, "batches", batches)
     again, said = asker.answer(question, journal)
     assert asked == [[0, 2, 4], [0]] and again.labels == whole.labels and said == example
 

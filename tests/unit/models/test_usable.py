@@ -35,6 +35,8 @@ def repository(config, sizes=None):
         {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]},
         {**LLAMA, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
         {"model_type": "gemma3_text", "architectures": ["Gemma3ForCausalLM"]},
+        {"model_type": "mamba", "architectures": ["MambaForCausalLM"]},
+        {"model_type": "jamba", "architectures": ["JambaForCausalLM"]},
     ],
     ids=str,
 )
@@ -48,6 +50,15 @@ REFUSED = {
         "is a BertForMaskedLM, which",
     ),
     "an embedding model": ({"model_type": "bert", "architectures": ["BertModel"]}, "is a BertModel"),
+    "an encoder without a class": ({"model_type": "roberta"}, "is of type 'roberta', which the course does not load"),
+    "an encoder with a head that generates": (
+        {"model_type": "bert", "architectures": ["BertLMHeadModel"]},
+        "is of type 'bert', which the course does not load. Take a decoder-only language model",
+    ),
+    "a type that we could not test": (
+        {"model_type": "xlstm", "architectures": ["xLSTMForCausalLM"]},
+        "is of type 'xlstm', which the course does not load",
+    ),
     "a classifier": ({**LLAMA, "architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
     "an encoder-decoder": (
         {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},

@@ -4,13 +4,15 @@ Random prompts with random shared beginnings, on the attention and cache of each
 float32 and NF4, with and without an adapter.
 """
 
+import functools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmcourse import CourseError
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, sharing
 from llmcourse.predict import engine
 
 SHAPES = {
@@ -21,6 +23,15 @@ SHAPES = {
     "phi3": ("Phi3Config", {"sliding_window": 20, "num_key_value_heads": 4}),
     "qwen3": ("Qwen3Config", {"head_dim": 8}),
 }
+WINDOWED = {
+    "mistral": ("MistralConfig", {"sliding_window": 140}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {"sliding_window": 140, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 16},
+    ),
+    "llama4": ("Llama4TextConfig", {"attention_chunk_size": 140, "num_local_experts": 2, "intermediate_size_mlp": 64}),
+}
+"""Models that keep a window in all layers, in some, and as chunks."""
 VOCABULARY = 97
 END = 2
 
@@ -31,7 +42,7 @@ def make(shape: str, nf4: bool, adapter: bool, tokenizer) -> LoadedModel:
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    name, more = SHAPES[shape]
+    name, more = {**SHAPES, **WINDOWED}[shape]
     torch.manual_seed(len(shape) + 2 * nf4 + adapter)
     config = getattr(transformers, name)(
         **{
@@ -123,6 +134,24 @@ def written_alone(loaded, prompt, new_tokens) -> list[int]:
     return out[0, len(prompt) :].tolist()
 
 
+@pytest.mark.parametrize("window_known", [True, False])
+@pytest.mark.parametrize("shape", WINDOWED)
+def test_padding_takes_no_place_in_a_window_that_a_long_answer_fills(shape, window_known, loaded_models, monkeypatch):
+    loaded = loaded_models(shape, False, False)
+    if not window_known:
+        monkeypatch.setattr(sharing, "window", lambda config: None)
+    beginning, path = list(range(10, 50)), [3 + place % 90 for place in range(110)]
+    prompts = [[*beginning, *range(row + 3, row + 11 + 2 * row)] for row in range(3)]
+    differences = []
+    with torch.inference_mode():
+        for batch in engine.batches(loaded, prompts, range(3), len(path)):
+            engine.next_logits(loaded, batch)
+            further = engine.next_logits(loaded, engine.extend_batch(loaded, batch, path))
+            for row, logits in zip(batch.rows, further, strict=True):
+                differences.append(float((logits - next_logits_alone(loaded, [*prompts[row], *path])).abs().max()))
+    assert len(differences) == 3 and (max(differences) < 1e-3) == window_known
+
+
 COMBINATIONS = [(s, n, a) for s in SHAPES for n, a in [(False, False), (False, True), (True, False), (True, True)]]
 
 
@@ -138,7 +167,7 @@ def test_logits_equal_those_of_each_prompt_alone(shape, nf4, adapter, loaded_mod
     seen = []
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(engine, "TOKENS_AT_ONCE", limit)
-        for batch in engine.batches(loaded, prompts, range(len(prompts))):
+        for batch in engine.batches(loaded, prompts, range(len(prompts)), len(path)):
             first = engine.next_logits(loaded, batch)
             further = engine.next_logits(loaded, engine.extend_batch(loaded, batch, path))
             again = engine.next_logits(loaded, engine.extend_batch(loaded, batch, path))
@@ -164,7 +193,7 @@ def test_text_equals_that_of_one_generate_a_row(shape, nf4, adapter, loaded_mode
     wrong = [[written[0], *data.draw(st.lists(tokens, min_size=1, max_size=3))] for written in alone[:2]]
     likely = data.draw(st.permutations([*expected, *wrong, [3, 4]]))
     with torch.inference_mode():
-        for batch in engine.batches(loaded, prompts, range(len(prompts))):
+        for batch in engine.batches(loaded, prompts, range(len(prompts)), 6):
             for row, text in zip(batch.rows, engine.write(loaded, batch, 6, likely), strict=True):
                 assert text == until_line_end(loaded.tokenizer, alone[row])
 
@@ -177,6 +206,18 @@ def until_line_end(tokenizer, written: list[int]) -> str:
     return tokenizer.decode(written, skip_special_tokens=True)
 
 
+def watch_passes(monkeypatch, loaded, look):
+    """Call `look` with the tokens of each forward pass."""
+    real = type(loaded.model).forward
+
+    @functools.wraps(real)
+    def forward(self, input_ids=None, **how):
+        look(input_ids)
+        return real(self, input_ids, **how)
+
+    monkeypatch.setattr(type(loaded.model), "forward", forward)
+
+
 def test_an_expected_answer_takes_one_pass(loaded_models, monkeypatch):
     loaded = loaded_models("llama", False, False)
     prompt = [5, 6, 7]
@@ -185,16 +226,13 @@ def test_an_expected_answer_takes_one_pass(loaded_models, monkeypatch):
     after = written_alone(loaded, prompt, 4)[3]
     loaded.model.generation_config.eos_token_id = [END, after]
     passes = []
-    real = type(loaded.model).forward
-    monkeypatch.setattr(
-        type(loaded.model), "forward", lambda self, *a, **k: passes.append(1) or real(self, *a, **k), raising=True
-    )
+    watch_passes(monkeypatch, loaded, lambda ids: passes.append(1))
     counts = []
     try:
         for likely in ([], [answer], [[answer[0], 3, 3]]):
             passes.clear()
             with torch.inference_mode():
-                (batch,) = engine.batches(loaded, [prompt], [0])
+                (batch,) = engine.batches(loaded, [prompt], [0], 8)
                 text = engine.write(loaded, batch, 8, likely)
             counts.append(len(passes))
             assert text == [loaded.tokenizer.decode([*answer, after], skip_special_tokens=True)]
@@ -224,7 +262,7 @@ def test_overflow_at_any_token_is_refused(loaded_models, monkeypatch, broken_pas
         return out
 
     with torch.inference_mode():
-        (batch,) = engine.batches(loaded, prompts, range(2))
+        (batch,) = engine.batches(loaded, prompts, range(2), 6)
         monkeypatch.setattr(type(loaded.model), "forward", forward)
         with pytest.raises(CourseError, match="The model's numbers overflow"):
             engine.write(loaded, batch, 6, likely)
@@ -275,13 +313,8 @@ def test_a_shared_beginning_passes_through_the_model_once(loaded_models, monkeyp
     loaded = loaded_models("llama", False, False)
     prompts = [[*range(10, 60), *range(60, 70 + pair), 80 + reply] for pair in range(3) for reply in (1, 2)]
     columns = []
-    real = type(loaded.model).forward
-    monkeypatch.setattr(
-        type(loaded.model),
-        "forward",
-        lambda self, ids, **how: columns.append(ids.numel()) or real(self, ids, **how),
-    )
+    watch_passes(monkeypatch, loaded, lambda ids: columns.append(ids.numel()))
     with torch.inference_mode():
-        for batch in engine.batches(loaded, prompts, range(6)):
+        for batch in engine.batches(loaded, prompts, range(6), 0):
             engine.next_logits(loaded, batch)
     assert sum(columns) < 50 + 3 * 12 + 6 * 3 + 10 < sum(map(len, prompts)) / 3

@@ -53,9 +53,12 @@ def test_an_interrupted_evaluation_asks_only_what_is_missing(way, tiny, tmp_path
     assert 3 <= len(known) < 12 and kept.seconds > 0
     asked = []
     real = engine.batches
-    monkeypatch.setattr(
-        engine, "batches", lambda loaded, prompts, todo: asked.extend(todo) or real(loaded, prompts, todo)
-    )
+
+    def batches(loaded, prompts, rows, new_tokens):
+        asked.extend(rows)
+        return real(loaded, prompts, rows, new_tokens)
+
+    monkeypatch.setattr(engine, "batches", batches)
     resumed = ask(kept)
     assert asked and not known & set(asked)
     assert type(resumed) is type(whole) and resumed.labels == whole.labels
