@@ -128,6 +128,7 @@ def _counted(kind: Any, values: str) -> Shape:
     layers = decoder_layers(model)
     matrices = [linear_modules(layer) for layer in layers]
     linear = sum(math.prod(size) for layer in matrices for size in layer.values())
+    plain: list[Any] = [part for part in layers.modules() if is_plain_linear(part)]
     attending = _attention_configs(config)
     output = model.get_output_embeddings().weight
     return Shape(
@@ -141,7 +142,7 @@ def _counted(kind: Any, values: str) -> Shape:
         tied=output is model.get_input_embeddings().weight,
         matrices=_short_names(matrices),
         linear_parameters=linear,
-        nf4_parameters=sum(part.weight.numel() for part in layers.modules() if is_plain_linear(part)),
+        nf4_parameters=sum(part.weight.numel() for part in plain),
         other_parameters=sum(parameter.numel() for parameter in model.parameters()) - linear,
     )
 

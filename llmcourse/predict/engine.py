@@ -113,9 +113,7 @@ def _common_length(a: Sequence[int], b: Sequence[int]) -> int:
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def batches(
-    loaded: LoadedModel, prompts: Sequence[list[int]], rows: Sequence[int], new_tokens: int
-) -> Iterator[Batch]:
+def batches(loaded: LoadedModel, prompts: Sequence[list[int]], rows: Sequence[int], new_tokens: int) -> Iterator[Batch]:
     """Yield these rows of `prompts` (token ids, at least one each) in batches of similar length.
 
     What rows share is computed once, if the model's rows can share. `new_tokens` is the most that will follow a row,

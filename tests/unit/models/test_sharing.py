@@ -40,8 +40,7 @@ def sort_of(kind: str) -> str:
 
 def test_the_list_of_types_is_true():
     """In both directions for the release that it names; another release may know fewer types, or more."""
-    head, _, after = sharing.__doc__.partition("by their usual settings:\n\n")
-    listed = after.partition("\n\n")[0].split()
+    listed = sharing.__doc__.partition("by their usual settings:\n\n")[2].partition("\n\n")[0].split()
     known = [kind for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if kind not in usable.UNTESTED]
     assert listed == sorted(listed) and len(listed) > 20
     if transformers.__version__.startswith("5.23."):
