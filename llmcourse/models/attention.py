@@ -30,13 +30,17 @@ def choose(machine: hardware.Hardware) -> str:
     return "sdpa" if machine.capability >= hardware.AMPERE else register(NO_GQA, without_gqa)
 
 
-def has_sdpa(config: Any) -> bool:
-    """Return whether a causal language model with this config can use SDPA. Gemma 2 cannot: it caps attention's
-    logits."""
+def supported(config: Any, name: str | None) -> str | None:
+    """Return this attention, or what a causal language model with this config takes in its place.
+
+    Gemma 2 caps attention's logits, which SDPA cannot do. Falcon knows transformers' own functions only.
+    """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     model: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    return model is None or model._supports_sdpa
+    if model is None or (model._supports_sdpa and model._supports_attention_backend):
+        return name
+    return "sdpa" if model._supports_sdpa else "eager"
 
 
 def leave_out_cudnn(machine: hardware.Hardware) -> None:

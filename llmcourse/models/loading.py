@@ -20,10 +20,11 @@ from llmcourse._base import hardware, hub, redact
 from llmcourse._base.errors import CourseError
 from llmcourse.models import attention, catalogue, embedded, sharing, usable
 from llmcourse.models.catalogue import EMBEDDED, Base
+from llmcourse.models.shapes import READ_BY_KERNELS
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SHARE_OF_16_BITS = 1 / 3
 """The largest share of a GPU's memory that weights in 16 bits may take. The rest is for training; larger models are
@@ -120,8 +121,8 @@ def _notes(model: Any, name: str) -> Iterator[str]:
         yield f"{name} {obstacle}, so each row is computed alone, which takes longer."
     if getattr(model, "is_loaded_in_4bit", False) and (share := share_in_4_bits(model)) < 0.9:
         yield (
-            f"Of the weights in {name}'s layers, {share:.0%} are in 4 bits. bitsandbytes leaves the others in 16 bits,"
-            " because they are no plain linear layers."
+            f"Of the weights in {name}'s layers, {share:.0%} are in 4 bits. The others stay in 16 bits, because"
+            " bitsandbytes cannot quantise them."
         )
 
 
@@ -273,11 +274,10 @@ def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTra
     options = options or _machine_options(dtype)
     try:
         config = AutoConfig.from_pretrained(base.repo, revision=base.revision)
-        if not attention.has_sdpa(config):
-            options["attn_implementation"] = "eager"
+        options["attn_implementation"] = attention.supported(config, options["attn_implementation"])
         # passing None would not be the same: it would hide a checkpoint's own quantisation
         if quantise and not hasattr(config, "quantization_config"):
-            options["quantization_config"] = quantization_config(dtype)
+            options["quantization_config"] = quantization_config(config, dtype)
         tokenizer = AutoTokenizer.from_pretrained(base.repo, revision=base.revision)
         model = AutoModelForCausalLM.from_pretrained(
             base.repo,
@@ -316,19 +316,22 @@ def _machine_options(dtype: str | None = None) -> dict[str, Any]:
     }
 
 
-def quantization_config(dtype: str | None = None) -> "BitsAndBytesConfig":
+def quantization_config(config: "PretrainedConfig | None" = None, dtype: str | None = None) -> "BitsAndBytesConfig":
     """Return bitsandbytes' NF4 as in QLoRA: NF4 levels, double quantisation, and products in `dtype` or this machine's.
 
-    The defaults of BitsAndBytesConfig are FP4 levels and float32 products.
+    The defaults of BitsAndBytesConfig are FP4 levels and float32 products. In a model whose `config` has state-space
+    layers, `shapes.READ_BY_KERNELS` and the output matrix are left alone; in others transformers leaves the latter.
     """
     import torch
     from transformers import BitsAndBytesConfig
 
+    left_out = [*READ_BY_KERNELS, "head"] if config and sharing.keeps_state(config) else None
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, dtype or hardware.detect().dtype),
+        llm_int8_skip_modules=left_out,
     )
 
 
@@ -351,11 +354,14 @@ def settle_dtype(model: "PreTrainedModel", target: "torch.dtype") -> "PreTrained
 
 def share_in_4_bits(model: "PreTrainedModel") -> float:
     """Return which share of a model's weights is in 4 bits, of those that are neither embeddings nor vectors."""
-    embeddings = {id(part.weight) for part in (model.get_input_embeddings(), model.get_output_embeddings())}
+    import torch
+
+    embeddings = [part.weight for part in model.modules() if isinstance(part, torch.nn.Embedding)]
+    left_out = {id(weight) for weight in (*embeddings, model.get_output_embeddings().weight)}
     sizes = {True: 0, False: 0}
     for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        if parameter.dim() > 1 and id(parameter) not in embeddings:
+        state: Any = getattr(parameter, "quant_state", None)
+        if parameter.dim() > 1 and id(parameter) not in left_out:
             sizes[state is not None] += math.prod(state.shape) if state else parameter.numel()
     return sizes[True] / max(sum(sizes.values()), 1)
 

@@ -34,8 +34,11 @@ OTHER_NAMES = {
 }
 """Llama's names of a layer's matrices, which recipes use, and what others call them: Phi-3, GPT-NeoX and Falcon, GPT-2
 and StarCoder2, Phi, Granite's hybrids, LFM2. Queries, keys and values are often fused into one matrix, and so are gate
-and up. A layer of Mamba fuses all of them in `in_proj`. Its `out_proj` gets no adapter, because fused kernels read that
-weight past the adapter."""
+and up. A layer of Mamba fuses all of them in `in_proj`."""
+
+READ_BY_KERNELS = ("x_proj", "dt_proj", "out_proj")
+"""Matrices of state-space layers whose weights fused kernels read directly. An adapter around them would be passed by,
+and 4 bits would be taken for numbers, so they get neither."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Shape:
     linear_parameters: int
     """Parameters in the matrices of all layers, which adapters change."""
     nf4_parameters: int
-    """Those of them that bitsandbytes puts in 4 bits: plain linear layers, and not Falcon's own kind."""
+    """Those of them that are put in 4 bits: plain linear layers, not Falcon's own kind, nor `READ_BY_KERNELS`."""
     other_parameters: int
     """Parameters in embeddings, output matrix, norms, biases and experts, which stay in 16 bits."""
 
@@ -128,7 +131,10 @@ def _counted(kind: Any, values: str) -> Shape:
     layers = decoder_layers(model)
     matrices = [linear_modules(layer) for layer in layers]
     linear = sum(math.prod(size) for layer in matrices for size in layer.values())
-    plain: list[Any] = [part for part in layers.modules() if is_plain_linear(part)]
+    kept = READ_BY_KERNELS if sharing.keeps_state(config) else ()
+    plain: list[Any] = [
+        part for path, part in layers.named_modules() if is_plain_linear(part) and not path.endswith(kept)
+    ]
     attending = _attention_configs(config)
     output = model.get_output_embeddings().weight
     return Shape(

@@ -28,18 +28,21 @@ def obstacle(config: "PretrainedConfig") -> str:
 
     The text follows the model's name: "keeps a state that rows cannot share".
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    plain = (DynamicLayer, DynamicSlidingWindowLayer)  # their subclasses keep more than keys and values
-    if model._is_stateful or any(type(layer) not in plain for layer in cache_layers(config)):
+    if keeps_state(config):
         return "keeps a state that rows cannot share"
-    if not {"position_ids", "past_key_values"} <= inspect.signature(model.forward).parameters.keys():
+    if not {"position_ids", "past_key_values"} <= inspect.signature(_class_of(config).forward).parameters.keys():
         return "is not told the positions of its tokens"
     if any(getattr(config, name, None) for name in COLUMN_COUNTERS):
         return "counts padding in its attention"
     return ""
+
+
+def keeps_state(config: "PretrainedConfig") -> bool:
+    """Return whether some layer keeps something else than keys and values, as state-space layers do."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)  # their subclasses keep more
+    return bool(_class_of(config)._is_stateful) or any(type(layer) not in plain for layer in cache_layers(config))
 
 
 def window(config: "PretrainedConfig") -> int | None:
@@ -55,3 +58,10 @@ def cache_layers(config: "PretrainedConfig") -> list[Any]:
     from transformers import DynamicCache
 
     return DynamicCache(config=config).layers
+
+
+def _class_of(config: "PretrainedConfig") -> Any:
+    """Return the class of a causal language model with this config."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]

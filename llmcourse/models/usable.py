@@ -16,7 +16,7 @@ UNTESTED = {
     *("axk2", "deepseek_v32", "deepseek_v4", "dots3_note_text", "glm_moe_dsa", "hy_v4", "qwen4_exp_text"),
     *("blt", "gemma4_assistant", "xlstm"),  # not decoders of one kind of layer, or without common settings
 }
-"""Types among transformers' causal language models whose results depend on more than the tokens before, or that we
+"""Types among transformers' causal language models whose predictions depend on more than the tokens before, or that we
 could not test."""
 
 SPARE = 1.05

@@ -11,7 +11,8 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
-from llmcourse.models.catalogue import BASES, Base, base
+from llmcourse.models import sharing
+from llmcourse.models.catalogue import BASES, Base, base, config_of
 from llmcourse.models.shapes import BYTES
 from llmcourse.predict.engine import POSITIONS_AT_ONCE
 from llmcourse.training.recipes import Recipe
@@ -243,8 +244,10 @@ def micro_batch_tokens(model: Base, recipe: Recipe, gpu_gib: float, **how: Any) 
 def advice(name: str, recipe: Recipe, length: int, gpu_gib: float = T4_GIB) -> str:
     """Return what to change for a run to fit, in the order of least harm, with the plan of one row."""
     model = base(name)
-    one = plan(model, recipe.changed(checkpointing=True), 1, length).table()
     half = max(length // 2, 32)
+    if sharing.obstacle(config_of(model)):
+        return f"The planner knows models of attention only, and {name} is none. Try max_length={half}, or a smaller r."
+    one = plan(model, recipe.changed(checkpointing=True), 1, length).table()
     if recipe.checkpointing and largest_micro_batch(model, recipe, length, gpu_gib):
         busy = "another program may hold the GPU, and nvidia-smi names it"
         return f"By the planner it fits {gpu_gib:.1f} GiB: {busy}. One row needs:\n{one}"

@@ -144,7 +144,7 @@ def make(name: str, tokenizer: Any, **changes: Any) -> LoadedModel:
     """Return one of `CONFIGS` or `ALONE` with random weights and the attention that the course would choose."""
     torch.manual_seed(0)
     config = config_of(name, len(tokenizer), **changes)
-    chosen = attention.choose(hardware.detect()) if attention.has_sdpa(config) else "eager"
+    chosen = attention.supported(config, attention.choose(hardware.detect()))
     model = AutoModelForCausalLM.from_config(config, attn_implementation=chosen)
     identity = {"name": name, "sha256": f"{0:064d}"}
     return LoadedModel(name, identity, project_rows_at_once(model.float()).eval(), tokenizer)

@@ -43,6 +43,7 @@ QUIET = "test_quietly_wrong::"
 REFUSES = QUIET + "test_training_refuses"
 LEARNS = "test_finetuning::test_training_that_learns_nothing_or_breaks_down_is_refused"
 OVERFLOW = QUIET + "test_numbers_that_overflow_are_refused"
+ALONE = "test_rows_alone_are_trained_as_by_one_plain_pass_each"
 FAULTS = "test_faults::"
 CHANGED = " ".join(
     FAULTS + name
@@ -83,6 +84,12 @@ PROTECTIONS = [
     ),
     Protection("predict.asking:check_adapter", QUIET + "test_an_adapter_that_is_not_active_is_refused"),
     Protection("predict.engine:refuse_overflow", OVERFLOW, "lambda logits: logits"),
+    Protection("models.sharing:obstacle", "test_architectures::" + ALONE, 'lambda config: ""'),
+    Protection(
+        "predict.engine:_padding_fills_window",
+        "test_engine::test_padding_takes_no_place_in_a_window_that_a_long_answer_fills",
+        "lambda loaded, longest: False",
+    ),
     Protection(
         "predict.asking:_of_different_lengths",
         QUIET + "test_the_adapter_check_looks_at_rows_of_different_lengths",

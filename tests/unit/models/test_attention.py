@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from llmcourse._base import hardware
 from llmcourse.models import attention
@@ -85,3 +85,20 @@ def test_the_machine_decides(t4, monkeypatch):
     assert attention.choose(t4) == attention.NO_GQA
     monkeypatch.setattr(hardware, "prefer_onednn", lambda: False)
     assert attention.choose(cpu) == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("llama", attention.NO_GQA), ("falcon", "sdpa"), ("gemma2", "eager"), ("mamba", "eager")]
+)
+def test_a_model_gets_an_attention_that_it_knows(kind, expected):
+    assert attention.supported(AutoConfig.for_model(kind), attention.NO_GQA) == expected
+
+
+def test_falcon_is_loaded_on_a_t4(t4):
+    tiny = {"vocab_size": 50, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model("falcon", **tiny)
+    with pytest.raises(KeyError, match=attention.NO_GQA):  # once this raises nothing, `supported` may say less
+        AutoModelForCausalLM.from_config(config, attn_implementation=attention.choose(t4))
+    chosen = attention.supported(config, attention.choose(t4))
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=chosen)
+    assert model(torch.tensor([[5]])).logits.isfinite().all()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import architectures
 import pytest
 import record
+from transformers import AutoConfig
 
 from llmcourse import CourseError
 from llmcourse._base import hardware
@@ -64,6 +65,20 @@ def test_preflight_looks_at_the_model_that_is_asked_for():
     assert needs.minutes == ()  # the gear's are of its own model
     with pytest.raises(CourseError, match="no model named 'gpt-6'"):
         gears.needs(gears.GEARS["t4"], "gpt-6")
+
+
+def test_a_gpu_must_have_memory_for_prompts_too():
+    """Phi-3-mini keeps three times as much for each token as Mistral-7B."""
+    gear, model = gears.GEARS["t4"], catalogue.base("phi-3-mini")
+    training = planner.plan(model, gear.recipe, 1, gears.row_tokens(gear.recipe)).gib
+    assert gears.needs(gear, "phi-3-mini").gpu_gib == round(planner.prompting(model) / planner.GIB, 1) > training + 1
+
+
+def test_a_model_that_cannot_be_planned_for_training_is_planned_for_prompts(tmp_path):
+    AutoConfig.for_model("mamba", num_hidden_layers=2).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    needs = gears.needs(gears.GEARS["t4"], f"{tmp_path}/")
+    assert needs.gpu_gib == round(planner.prompting(catalogue.base(str(tmp_path))) / planner.GIB, 1) == 0.5
 
 
 def test_the_workshop_trains_within_12_minutes_by_the_planners_estimate():

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 from small import on_meta, shrunk
+from transformers import AutoConfig
 
 from llmcourse import CourseError, models
 from llmcourse.models import catalogue
@@ -171,6 +172,16 @@ def test_a_plan_adds_up_and_says_what_fits():
     assert less["activations"] < 0.2 * more["activations"] and less["weights"] == more["weights"]
 
 
+def test_prompting_counts_the_keys_and_values_of_a_full_batch():
+    """Mistral-7B keeps 128 KiB for a token in 16 bits: 32 layers, key and value, 8 heads of 128 numbers."""
+    model = catalogue.base("mistral-7b")
+    assert model.shape.kv_bytes("float16") == 32 * 2 * 8 * 128 * 2 == model.shape.kv_bytes("float32") // 2
+    kept = planner.prompting(model) - planner.weights(model, "float16") - int(planner.CONTEXT_GIB * planner.GIB)
+    assert kept == 6144 * 128 * 1024
+    # gemma-3 has layers with a window, which is not counted
+    assert catalogue.base("gemma-3-1b").shape.kv_bytes("float16") == 26 * 2 * 1 * 256 * 2
+
+
 def test_largest_micro_batch_is_the_largest():
     model, recipe = catalogue.base("mistral-7b"), RECIPE.changed(target_modules=ALL_LINEAR)
     for length in (64, 128, 512, 2048):
@@ -195,7 +206,7 @@ def test_a_larger_gpu_gets_larger_micro_batches():
     assert planner.micro_batch_tokens(model, WORKSHOP, 4.0) == 0
 
 
-def test_advice_is_true():
+def test_advice_is_true(tmp_path):
     model, recipe = catalogue.base("mistral-7b"), RECIPE
     assert "checkpointing=True lets it fit" in planner.advice("mistral-7b", recipe, 2048)
     assert planner.largest_micro_batch(model, recipe.changed(checkpointing=True), 2048, planner.T4_GIB) > 0
@@ -206,5 +217,8 @@ def test_advice_is_true():
     tried = recipe.changed(checkpointing=True)
     assert "max_length=1024 lets it fit 5.5 GiB" in planner.advice("mistral-7b", tried, 2048, gpu_gib=5.5)
     assert "another program may hold the GPU" in planner.advice("mistral-7b", tried, 2048)
+    mamba = tmp_path / "mamba"
+    AutoConfig.for_model("mamba", num_hidden_layers=2).save_pretrained(mamba)
+    assert planner.advice(str(mamba), tried, 512).endswith("Try max_length=256, or a smaller r.")
     with pytest.raises(CourseError, match="no model named 'gpt-4'"):
         planner.advice("gpt-4", recipe, 512)

@@ -123,7 +123,7 @@ def with_transformers_attention(patch):
 def with_default_quantisation(patch):
     from transformers import BitsAndBytesConfig
 
-    patch.setattr(models.loading, "quantization_config", lambda dtype: BitsAndBytesConfig(load_in_4bit=True))
+    patch.setattr(models.loading, "quantization_config", lambda config, dtype: BitsAndBytesConfig(load_in_4bit=True))
 
 
 def without_settling(patch):
