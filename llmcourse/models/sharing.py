@@ -8,7 +8,7 @@ Of the types of transformers 5.23 these are computed alone, by their usual setti
 
     bailing_hybrid bamba bloom falcon_h1 falcon_mamba gemma3n_text gpt_neo granitemoehybrid inkling2_text inkling_text
     jamba kimi_linear lfm2 lfm2_moe lfm3 mamba mamba2 minimax minimax_m3_vl_text mpt nemotron_h olmo_hybrid openai-gpt
-    qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma rwkv trocr zamba zamba2 zaya
+    qwen3_5_moe_text qwen3_5_text qwen3_next recurrent_gemma rwkv trocr
 
 `usable.refuse_architecture` refuses what is no causal language model, and `usable.UNTESTED`. All other types share.
 """
