@@ -81,9 +81,11 @@ def run(options: argparse.Namespace) -> None:
         count = shards.ask_lines(judge, sys.stdin.buffer, options.parent, options.out)
     else:
         before, after = judge.load()([_row(judge.task, options.text, options.parent)])
-        if before is not None:
+        if before is None:
+            print(f"answer: {_describe(judge.task, after)}")
+        else:
             print(f"before finetuning: {_describe(judge.task, before)}")
-        print(f"{'answer:           ' if before is None else 'after finetuning:'}  {_describe(judge.task, after)}")
+            print(f"after finetuning:  {_describe(judge.task, after)}")
         shards.note_counts(judge, shards.counts_of(after), 1)
         return
     if options.out:

@@ -163,9 +163,11 @@ def task_of(options: argparse.Namespace) -> "Task":
         return _own_task(options, own)
     name = options.task or "sarcasm"
     if name not in TASKS:
-        needs = " and ".join(["--data FILE"] * hasattr(options, "data") + ["--labels WORD,WORD"])
-        own_task = f" A task of your own needs {needs}." if hasattr(options, "labels") else ""
-        raise CourseError(f"There is no task {name!r}. Use one of: {', '.join(TASKS)}.{own_task}")
+        own = ""
+        if hasattr(options, "labels"):
+            file = "--data FILE and " if hasattr(options, "data") else ""
+            own = f" A task of your own needs {file}--labels WORD,WORD."
+        raise CourseError(f"There is no task {name!r}. Use one of: {', '.join(TASKS)}.{own}")
     return TASKS[name]
 
 
