@@ -65,11 +65,13 @@ def load(base: Base, prompt: Prompt) -> Callable[[Sequence[Mapping]], Generated]
     # no stop text: a stop at a line break would end an answer that begins with an empty line
     settings = vllm.SamplingParams(temperature=0, max_tokens=longest, stop_token_ids=engine.end_tokens(unloaded))
 
+    generate = llm.generate  # by this name it is not taken for transformers' method of the same name
+
     def write(rows: Sequence[Mapping]) -> Generated:
         start = time.perf_counter()
         prompts, cut = encode_and_cut(unloaded, prompt, rows)
         asked = [{"prompt_token_ids": tokens} for tokens in prompts]
-        texts = [output.outputs[0].text for output in llm.generate(asked, settings, use_tqdm=False)]
+        texts = [output.outputs[0].text for output in generate(asked, settings, use_tqdm=False)]
         labels = [parse_answer(text, prompt.task) for text in texts]
         return Generated(labels, time.perf_counter() - start, texts, cut_rows=len(cut))
 

@@ -220,10 +220,10 @@ PROTECTIONS = [
         "if name not in (*IGNORED, *names) and value and value != defaults.get(name):",
     ),
     Protection(
-        "models.adapters:_check_parts",
+        "models.adapters:_refuse_link",
         "test_strangers_adapters",
         NEVER,
-        "if not (folder / part).resolve().is_relative_to(folder.resolve()):",
+        "if not path.resolve().is_relative_to(path.parent.resolve()):",
     ),
     Protection(
         "predict.shards:_shards",
