@@ -40,8 +40,9 @@ def tiny(make_tiny):
     return make_tiny()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def embedded_model():
+    """The embedded model. It is loaded once, and again only after a test that has loaded another model."""
     return models.load()
 
 

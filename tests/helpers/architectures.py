@@ -1,8 +1,10 @@
 """Tiny random models of the architectures that people bring, with everything in which they differ from Llama."""
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -155,3 +157,13 @@ def save(name: str, tokenizer: Any, folder: Path, **changes: Any) -> Path:
     make(name, tokenizer, **changes).model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+QUICK = ("llama, tied", "mistral, sliding window", "gemma2", "gemma3_text", "phi3", "gpt_neox", "gpt2", "falcon, alibi")
+"""Models that differ most from each other. The others' longer tests run once a week."""
+QUICK_ALONE = ("mamba", "lfm2", "granitemoehybrid")
+
+
+def mostly_slow(names: Iterable[str], quick: Collection[str] = (*QUICK, *QUICK_ALONE)) -> list[Any]:
+    """Return names as parameters of a test: those in `quick` run with `make test`, the others with `make test-slow`."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]

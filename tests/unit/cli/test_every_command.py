@@ -10,10 +10,7 @@ from commands import rows_file, run
 
 from llmcourse import SARCASM, models
 
-CONTRASTING = ("gemma3_text", "gpt2", "qwen3")
-"""These run with `make test`, the others once a week."""
-
-NAMES = [name if name in CONTRASTING else pytest.param(name, marks=pytest.mark.slow) for name in architectures.CONFIGS]
+NAMES = architectures.mostly_slow(architectures.CONFIGS, ("gemma3_text", "gpt2"))
 SETTINGS = [part for value in ("r=2", "epochs=1", "batch_rows=4") for part in ("--set", value)]
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -321,7 +322,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     with open("in.csv", "w", newline="") as file:
         csv.writer(file).writerows([["body", "above"], *([f"=text {i}", "p"] for i in range(25))])
     model = Model(stop_after=2)
-    monkeypatch.setattr(models, "load", lambda name: None)
+    monkeypatch.setattr(models, "load", lambda name: SimpleNamespace(note=""))
     ask = model.load()
     monkeypatch.setattr(judges, "before_and_after", lambda loaded, task, folder, rows, check: ask(rows))
     command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
@@ -341,7 +342,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
 def test_an_adapter_is_checked_once_in_a_run(monkeypatch):
     written("in.csv")
     checks = []
-    monkeypatch.setattr(models, "load", lambda name: None)
+    monkeypatch.setattr(models, "load", lambda name: SimpleNamespace(note=""))
 
     def ask(loaded, task, folder, rows, check):
         checks.append((len(rows), check))
@@ -356,7 +357,7 @@ def test_an_adapter_is_checked_once_in_a_run(monkeypatch):
 
 def test_quotation_marks_of_a_file_mean_what_the_user_says(monkeypatch, capsys):
     Path("in.csv").write_text('text\n"a quote that is never closed\nb\n')
-    monkeypatch.setattr(models, "load", lambda name: None)
+    monkeypatch.setattr(models, "load", lambda name: SimpleNamespace(note=""))
     monkeypatch.setattr(judges, "before_and_after", lambda loaded, task, folder, rows, check: answers(rows))
     adapter = models.shipped_adapter("support")
     with pytest.raises(CourseError, match="line 2 opens a quotation mark that is never closed"):

@@ -55,7 +55,7 @@ def test_prompts_are_scored_and_continued_as_one_row_at_a_time(name, make):
     assert predict.score(loaded, prompt, rows).labels == [int(row.argmax()) for row in logprobs]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", architectures.mostly_slow(NAMES))
 def test_an_adapter_is_trained_saved_loaded_and_merged(name, make, tmp_path):
     loaded = make(name)
     run = finetuning.finetune(loaded, SARCASM, ROWS, RECIPE, tmp_path / "work")
@@ -63,7 +63,7 @@ def test_an_adapter_is_trained_saved_loaded_and_merged(name, make, tmp_path):
     check_saved_loaded_and_merged(loaded, run, tmp_path)
 
 
-@pytest.mark.parametrize("name", architectures.ALONE)
+@pytest.mark.parametrize("name", architectures.mostly_slow(architectures.ALONE))
 def test_rows_alone_are_trained_as_by_one_plain_pass_each(name, make, tmp_path):
     loaded = make(name)
     prompt = configs.training_prompt(SARCASM, RECIPE)
@@ -97,7 +97,7 @@ def check_saved_loaded_and_merged(loaded, run, folder):
     assert torch.allclose(torch.stack([alone.next_logits(loaded, tokens) for tokens in prompts]), trained, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", architectures.mostly_slow(NAMES))
 def test_frozen_layers_change_nothing(name, make, tmp_path, monkeypatch):
     adapters = []
     for freeze in (True, False):

@@ -26,7 +26,10 @@ ROWS = [
     for n in range(6)
 ]
 RECIPE = Recipe("tiny", r=4, epochs=2, learning_rate=1e-2, batch_rows=3, target_modules=ALL_LINEAR)
-NAMES = [*architectures.CONFIGS, *architectures.ALONE]
+NAMES = architectures.mostly_slow(
+    [*architectures.CONFIGS, *architectures.ALONE],
+    ("falcon", "gemma3_text", "gpt2", "phi3", "mamba", "granitemoehybrid"),
+)
 NOT_QUANTISED = [name for name in architectures.CONFIGS if name.startswith("falcon")]
 """Falcon's layers are of a class of their own, which bitsandbytes leaves in 16 bits."""
 PARTLY = {"mamba": 56, "mamba2": 67, "falcon_h1": 85, "granitemoehybrid": 24, "jamba": 44, "qwen3_next": 48}

@@ -35,12 +35,16 @@ WRONG = [
     *((name, (NAN, INF, 1.5, True, "all"), "a whole number (or None, for ") for name in OPTIONAL),
     *((name, (-0.1, -INF, NAN), "must be 0 or more, for instance") for name in ("dropout", "warmup", "weight_decay")),
     *((name, (0, -1, -INF, NAN), "must be more than 0, for instance") for name in ("learning_rate", "beta2", "epochs")),
+    ("lm_weight", (0, -1, -INF, NAN), "must be more than 0, for instance lm_weight=1.0"),
+    ("lm_weight", (1.1, INF), "must be 1 or less, for instance lm_weight=1.0"),
+    ("validation", (-0.1, -INF, NAN), "must be 0 or more, for instance validation=0.0"),
+    ("validation", (0.6, INF), "must be 0.5 or less, for instance validation=0.0"),
     *((name, (1, INF, 10**400), "must be less than 1, for instance") for name in ("dropout", "warmup", "beta2")),
     *((name, (1e9, INF), "must be less than 1,000,000,000, for") for name in ("learning_rate", "weight_decay")),
     ("epochs", (1001, 10**400, INF), "must be 1,000 or less, for instance epochs=3"),
     *(
         (name, (True, *NO_NUMBERS), "a number is needed, for instance")
-        for name in ("dropout", "warmup", "weight_decay", "learning_rate", "beta2", "epochs")
+        for name in ("dropout", "warmup", "weight_decay", "learning_rate", "beta2", "epochs", "lm_weight", "validation")
     ),
     ("seed", NO_COUNTS, "a whole number is needed, for instance seed=42"),
     ("seed", (-1,), "must be 0 or more, for instance seed=42"),
@@ -75,7 +79,7 @@ WRONG = [
 def test_an_absurd_value_gets_a_short_message(name, value, message):
     with pytest.raises(CourseError, match=re.escape(message)) as caught:
         QUICK.changed(**{name: value})
-    assert name in str(caught.value) and len(str(caught.value)) < 300
+    assert name in str(caught.value) and len(str(caught.value)) < 340
 
 
 def test_every_field_is_among_them():

@@ -356,7 +356,7 @@ def test_the_demo_in_the_t4_gear_is_the_demo_of_the_cpu(hub, t4, tmp_path, monke
     assert cli.main(["demo", "--gear", "t4", *short, "--record"]) == 0
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "demo-t4.json").read_text())
-    assert "gear t4, float16" in printed and "Recorded: demo-t4.json" in printed
+    assert "gear t4, nf4" in printed and "Recorded: demo-t4.json" in printed
     assert (
         results["gear"] == "t4"
         and results["machine"]["capability"] == [7, 5]
