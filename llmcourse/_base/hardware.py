@@ -172,6 +172,13 @@ def _without_gpu() -> Hardware:
     )
 
 
+def free_ram_gib() -> float:
+    """Return how much main memory is free now."""
+    import psutil
+
+    return float(psutil.virtual_memory().available / 2**30)
+
+
 def on_colab() -> bool:
     """Return whether this is Google Colab. Its kernels have the module; a shell started from one has the variable."""
     return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ

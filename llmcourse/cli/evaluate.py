@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if options.adapter:
         adapter = shared.adapter_of(options, ("shots", "chat"), shared.OWN_TASK)
         task = shared.course_task(models.task_of(models.read_card(adapter)))
-        model = adapter.model if isinstance(adapter, models.PlainAdapter) else None
+        model = models.base_of(adapter, options.model)
     experiment = shared.experiment_of(options, task, model)
     if processes.is_main():
         print(f"{shared.describe(experiment)}\n", flush=True)

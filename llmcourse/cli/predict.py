@@ -11,7 +11,8 @@ from llmcourse.data.csvfiles import QUOTES
 
 if TYPE_CHECKING:
     from llmcourse.data.tasks import Task
-    from llmcourse.predict import Scored
+    from llmcourse.predict import Predictions
+    from llmcourse.predict.judges import Judge
 
 
 def add_parser(commands: shared.Commands) -> None:
@@ -26,11 +27,24 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument("--file", type=Path, metavar="FILE", help="a CSV, JSON or Parquet file with the task's columns")
     shared.add_column_arguments(parser)
     shared.add_adapter_argument(parser)
-    parser.add_argument("--task", metavar="NAME", help="sarcasm (default) or support, if the adapter does not say")
+    parser.add_argument(
+        "--task",
+        metavar="NAME",
+        help="sarcasm (default), support, or a name for your own, if the adapter does not say it",
+    )
+    shared.add_own_task_arguments(parser)
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="the base model of a PEFT adapter of others (default: the one that its config names)",
+        help="without --adapter, a whole model that writes its answers, such as a folder of `llmcourse export`; with"
+        " --adapter, its base: a folder on this machine, or a name if the adapter has no card",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("transformers", "vllm"),
+        default="transformers",
+        help="what computes the answers of a whole model; vllm is for large files on an NVIDIA GPU, where vLLM is"
+        " installed (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
@@ -44,7 +58,6 @@ def add_parser(commands: shared.Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print two lines for a text, or write a table of predictions for a file or standard input."""
-    from llmcourse import models
     from llmcourse.predict import shards
 
     if options.file and options.text is not None:
@@ -57,15 +70,7 @@ def run(options: argparse.Namespace) -> None:
         raise CourseError("--column and --quotes describe a file, and there is none. Name it with --file FILE.")
     if options.file and options.parent:
         raise CourseError("--parent has no effect with --file, whose rows have texts of their own. Leave it out.")
-    if options.adapter:
-        adapter = shared.adapter_of(options, (), ("model",))
-    elif options.model:
-        raise CourseError("--model names the base model of an adapter, and there is none. Name it: --adapter FOLDER.")
-    else:
-        adapter = models.shipped_adapter(shared.task_of(options).name)
-    judge = shards.judge_of(adapter)
-    for note in shared.notes_on(adapter):
-        print(f"Note: {note}", file=sys.stderr)
+    judge = _judge_of(options)
     if options.file:
         count = shards.ask_file(
             judge, options.file, options.out, shared.columns_of(options.column), quotes=options.quotes
@@ -76,12 +81,46 @@ def run(options: argparse.Namespace) -> None:
         count = shards.ask_lines(judge, sys.stdin.buffer, options.parent, options.out)
     else:
         before, after = judge.load()([_row(judge.task, options.text, options.parent)])
-        print(f"before finetuning: {_describe(judge.task, before)}")
-        print(f"after finetuning:  {_describe(judge.task, after)}")
-        shards.note_cut(judge, after.cut_rows, 1)
+        if before is not None:
+            print(f"before finetuning: {_describe(judge.task, before)}")
+        print(f"{'answer:           ' if before is None else 'after finetuning:'}  {_describe(judge.task, after)}")
+        shards.note_counts(judge, shards.counts_of(after), 1)
         return
     if options.out:
         print(f"{count:,} predictions: {options.out}")
+
+
+def _judge_of(options: argparse.Namespace) -> "Judge":
+    """Return who predicts: an adapter, a whole model, or the course's own adapter. A prompt that no card names is shown
+    on standard error."""
+    from llmcourse import models
+    from llmcourse.predict import judges
+
+    if options.model is not None and options.adapter is None:
+        task = None
+        if models.catalogue.base(options.model).is_merged:
+            why = f"with {options.model}, whose card names its task and prompt. Leave it out."
+            shared.refuse_options(options, ("task", *shared.OWN_TASK), why)
+        else:
+            task = shared.task_of(options)
+            _note(f"{options.model} gets the zero-shot prompt of the task {task.name!r}.")
+        return judges.of_model(options.model, task, options.engine)
+    if options.engine != "transformers":
+        raise CourseError(
+            f"--engine {options.engine} takes a whole model. Merge the adapter, then name the new folder: llmcourse"
+            " export --adapter ADAPTER --out FOLDER && llmcourse predict --model FOLDER"
+        )
+    if options.adapter is None:
+        shared.refuse_options(options, shared.OWN_TASK, "without --adapter FOLDER or --model NAME. Name yours.")
+        return judges.of_adapter(models.shipped_adapter(shared.task_of(options).name))
+    adapter = shared.adapter_of(options, (), shared.OWN_TASK)
+    for note in shared.notes_on(adapter):
+        _note(note)
+    return judges.of_adapter(adapter, options.model)
+
+
+def _note(text: str) -> None:
+    print(f"Note: {text}", file=sys.stderr)
 
 
 def _row(task: "Task", text: str, parent: str) -> dict[str, Any]:
@@ -95,5 +134,11 @@ def _row(task: "Task", text: str, parent: str) -> dict[str, Any]:
     return {task.number_column: 1, **dict.fromkeys(task.columns, parent), task.columns[-1]: text}
 
 
-def _describe(task: "Task", predictions: "Scored") -> str:
-    return f"{task.labels[predictions.labels[0]]} ({predictions.probability(0):.0%})"
+def _describe(task: "Task", predictions: "Predictions") -> str:
+    """Return the first row's answer: its label and probability, or the label that was read from what was written."""
+    from llmcourse.predict import Scored
+
+    label = predictions.labels[0]
+    if label is None:
+        return "invalid"
+    return task.labels[label] + (f" ({predictions.probability(0):.0%})" if isinstance(predictions, Scored) else "")

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
 
     machine = hardware.detect_without_torch()
     print(machine.table())
-    gear = gears.GEARS[machine.gear]
+    gear = gears.gear(machine)
     if options.model in (None, gear.model):
         print(f"\n{gear.describe()}\n")
     else:

@@ -60,6 +60,11 @@ def add_rows_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where results, adapters and reports are kept (default: %(default)s)",
     )
+    add_own_task_arguments(parser)
+
+
+def add_own_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that describe a task of one's own."""
     group = parser.add_argument_group("a task of your own")
     group.add_argument(
         "--labels", metavar="WORD,WORD", help="its label words, separated by commas; --labels=-1,1 if one begins with -"
@@ -158,10 +163,9 @@ def task_of(options: argparse.Namespace) -> "Task":
         return _own_task(options, own)
     name = options.task or "sarcasm"
     if name not in TASKS:
-        raise CourseError(
-            f"There is no task {name!r}. Use one of: {', '.join(TASKS)}. A task of your own needs --data FILE and"
-            " --labels WORD,WORD."
-        )
+        needs = " and ".join(["--data FILE"] * hasattr(options, "data") + ["--labels WORD,WORD"])
+        own_task = f" A task of your own needs {needs}." if hasattr(options, "labels") else ""
+        raise CourseError(f"There is no task {name!r}. Use one of: {', '.join(TASKS)}.{own_task}")
     return TASKS[name]
 
 
@@ -185,34 +189,35 @@ def _own_task(options: argparse.Namespace, given: Sequence[str]) -> "Task":
         raise CourseError(
             f"The task {options.task!r} is the course's, and {option} cannot change it. Give yours another name."
         )
-    if not options.data:
+    if hasattr(options, "data") and not options.data:
         raise CourseError(f"{option} describes a task of your own, which needs rows. Name their file: --data FILE.")
-    columns = options.text_column or ["text"]
     if not options.labels:
-        column = columns_of(options.column).get("label", "label")
-        raise CourseError(f"Which labels do your rows have? {_name_labels(Path(options.data), column)}")
+        raise CourseError(_ask_labels(options))
     words = next(csv.reader([options.labels], skipinitialspace=True), [])
+    rows = getattr(options, "data", None) or getattr(options, "file", None) or ""
     return Task(
-        name=options.task or re.sub(r"\W+", "-", Path(options.data).stem).strip("-_") or "own",
+        name=options.task or re.sub(r"\W+", "-", Path(rows).stem).strip("-_") or "own",
         instruction=options.instruction or "Read the text and sort it into one of these categories:",
-        fields={column: column for column in columns},
+        fields={column: column for column in options.text_column or ["text"]},
         labels=tuple(word.strip() for word in words),
     )
 
 
-def _name_labels(path: Path, column: str) -> str:
-    """Return how to name the labels of a file, with those that it has if they are few."""
+def _ask_labels(options: argparse.Namespace) -> str:
+    """Return how to name the labels, with those that the file of --data has if they are few."""
     from itertools import islice
 
     from llmcourse.data.fileformats import open_table
 
-    table = open_table(path)
+    if not hasattr(options, "data"):  # `predict`, whose rows need no labels
+        return "Which labels can the answers be? Name them: --labels WORD,WORD."
+    table, column = open_table(Path(options.data)), columns_of(options.column).get("label", "label")
     if column in table.names:
         records = islice(table.records([column]), 10_000)
         values = {(record[0] or "").strip() for record in records if isinstance(record, list)} - {""}
         if 1 < len(values) <= 100 and not any("," in value for value in values):
-            return f"Perhaps: --labels={','.join(sorted(values))}"
-    return "Name them: --labels WORD,WORD, and their column with --column label=COLUMN."
+            return f"Which labels do your rows have? Perhaps: --labels={','.join(sorted(values))}"
+    return "Which labels do your rows have? Name them: --labels WORD,WORD, and their column with --column label=COLUMN."
 
 
 def columns_of(pairs: Sequence[str]) -> dict[str, str]:
@@ -261,12 +266,10 @@ def adapter_of(options: argparse.Namespace, decided: Sequence[str], by_card: Seq
     folder = options.adapter
     is_named = any(getattr(options, option, None) for option in ("task", *OWN_TASK))
     if models.is_plain(folder) and is_named:
-        _refuse_decided(options, decided)
-        if options.model is not None:
-            models.catalogue.base(options.model)  # raises for an unknown name
+        refuse_options(options, decided, _DECIDED)
         return models.plain_adapter(folder, task_of(options), options.model)
     task = models.task_of(models.read_card(folder))
-    _refuse_decided(options, (*decided, *by_card))
+    refuse_options(options, (*decided, *by_card), _DECIDED)
     if options.task not in (None, task.name):
         raise CourseError(
             f"--task {options.task} has no effect: the adapter in {folder} was trained for the task {task.name!r}."
@@ -275,14 +278,15 @@ def adapter_of(options: argparse.Namespace, decided: Sequence[str], by_card: Seq
     return folder
 
 
-def _refuse_decided(options: argparse.Namespace, decided: Sequence[str]) -> None:
-    for option in decided:
-        value = getattr(options, option)
+_DECIDED = "with --adapter, which was trained for one task and one prompt on one base model. Leave it out."
+
+
+def refuse_options(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raise CourseError for the first of some options that is given and has no effect, and say `why`."""
+    for name in names:
+        value = getattr(options, name)
         if value is not None and value is not False:
-            raise CourseError(
-                f"--{option.replace('_', '-')} has no effect with --adapter, which was trained for one task and one"
-                " prompt on one base model. Leave it out."
-            )
+            raise CourseError(f"--{name.replace('_', '-')} has no effect {why}")
 
 
 def notes_on(adapter: "Folder") -> list[str]:
@@ -346,7 +350,7 @@ def describe(experiment: "Experiment") -> str:
     lines = [
         experiment.rows.describe(),
         f"Test set {experiment.rows.test_id}; model {experiment.loaded.base['name']};"
-        f" gear {machine.gear}, {machine.dtype}.",
+        f" gear {machine.gear}, {experiment.loaded.base.get('weights', machine.dtype)}.",
     ]
     if experiment.loaded.note:
         lines.append(f"Note: {experiment.loaded.note}")

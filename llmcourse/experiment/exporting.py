@@ -56,8 +56,8 @@ def export(
 
     Both answer `rows`, and the differences are counted. `dtype` and `model` are those of `merging.plan`. With `gguf`
     the folder also holds the model for llama.cpp, and a Modelfile for Ollama. It appears whole or not at all. Raises
-    CourseError, before a weight is read, if `out` exists, the disk is too small, the base is not the adapter's, or its
-    architecture cannot be written as GGUF.
+    CourseError, before a weight is read, if `out` exists, memory or disk are too small, the base is not the adapter's,
+    or its architecture cannot be written as GGUF.
     """
     out = Path(out)
     if out.exists():
@@ -65,6 +65,7 @@ def export(
     plan = merging.plan(adapter, dtype, model)
     if gguf:
         llamacpp.refuse_config(catalogue.config_of(plan.base))
+    merging.refuse_small_memory(plan)
     merging.refuse_small_disk(out, plan.size * (2 if gguf else 1))
     prompt = Prompt.from_card(plan.card)
     loaded = plan.load()

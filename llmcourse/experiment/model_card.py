@@ -6,7 +6,7 @@ from typing import Any
 
 from llmcourse.data.texts import CONTROL_TOKEN, MAX_CHARACTERS
 from llmcourse.models import catalogue, embedded
-from llmcourse.models.adapters import identity
+from llmcourse.models.adapters import identity, is_local
 from llmcourse.models.catalogue import Base
 from llmcourse.predict import SPARE_TOKENS, Prompt, describe_cut
 
@@ -103,6 +103,7 @@ def _base(base: dict[str, str]) -> dict[str, Any]:
     return {
         "base": identity(base),
         "embedded": is_embedded,
+        "local": is_local(base),
         "wheel": embedded.WHEEL,
         "gguf": embedded.GGUF if is_embedded and not nf4 else "",
         "repo": base["name"],

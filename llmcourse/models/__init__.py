@@ -3,7 +3,9 @@
 from llmcourse.models import catalogue
 from llmcourse.models.adapters import (
     PlainAdapter,
+    base_of,
     is_plain,
+    merged_card,
     plain_adapter,
     put_adapter,
     read_card,
@@ -18,6 +20,7 @@ __all__ = [
     "EMBEDDED",
     "LoadedModel",
     "PlainAdapter",
+    "base_of",
     "catalogue",
     "config_of",
     "embedded_in_nf4",
@@ -25,6 +28,7 @@ __all__ = [
     "from_hub",
     "is_plain",
     "load",
+    "merged_card",
     "plain_adapter",
     "put_adapter",
     "quantization_config",

@@ -18,16 +18,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from llmcourse._base import files
 from llmcourse._base.errors import CourseError, CourseWarning
 from llmcourse.data.tasks import Task
-from llmcourse.models import catalogue, embedded
+from llmcourse.models import catalogue, embedded, loading
+from llmcourse.models.catalogue import ADAPTER_MARK
+from llmcourse.models.loading import LoadedModel
 from llmcourse.models.shapes import decoder_layers, is_named, linear_modules
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from llmcourse.models.loading import LoadedModel
-
-ADAPTER_MARK = "llmcourse.json"
-"""The card: the file beside an adapter's weights that says for which base, task and prompt it was trained."""
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PARTS = (CONFIG, WEIGHTS, ADAPTER_MARK)
 """The files that make an adapter. The folder also holds a README."""
@@ -78,6 +76,16 @@ def _limited(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
+class _PromptSettings(BaseModel):
+    """The settings of `predict.Prompt` that a card may name."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    instruction: bool = True
+    fallback: bool = True
+    chat: bool | Literal["turns"] = False
+
+
 class _Card(BaseModel):
     """What the rest of the course relies on in a card. A description completes the message "'base' must be ..."."""
 
@@ -86,8 +94,8 @@ class _Card(BaseModel):
     base: Annotated[dict[str, str], AfterValidator(_named), Field(description="a model's name and hash")]
     task: Annotated[dict[str, Any], Field(description="a task's settings")]
     prompt: Annotated[
-        dict[Literal["instruction", "fallback", "chat"], bool],
-        Field(description="true or false for instruction, fallback and chat"),
+        _PromptSettings,
+        Field(description='true or false for instruction, fallback and chat (or "turns" for chat)'),
     ]
     recipe: Annotated[
         dict[str, Any],
@@ -119,7 +127,7 @@ class PlainAdapter(os.PathLike[str]):
     folder: Path
     task: Task
     model: str
-    """The base model, by a name that `models.load` takes."""
+    """The base model, by its name in the catalogue, its repository or the path of its folder."""
     trained_on: str
     """What PEFT's config calls the base model."""
 
@@ -137,7 +145,7 @@ class PlainAdapter(os.PathLike[str]):
 
 
 def save_adapter(
-    loaded: "LoadedModel", folder: str | Path, card: dict[str, Any], readme: str, dtype: str = "float32"
+    loaded: LoadedModel, folder: str | Path, card: dict[str, Any], readme: str, dtype: str = "float32"
 ) -> Path:
     """Write the adapter on `loaded` as a folder: safetensors weights, PEFT's config, `card` and `readme`.
 
@@ -175,8 +183,8 @@ def plain_adapter(folder: str | Path, task: Task, model: str | None = None) -> P
     """Return a PEFT adapter without a card of the course, for a task. It is asked with the task's training prompt.
 
     `model` is the name of its base model, as `models.load` takes it; by default it is the one that PEFT's config names,
-    if that is an entry of the catalogue. Raises CourseError if it is none, for a folder with a card, and for weights
-    that are a pickle.
+    if that is an entry of the catalogue. Raises CourseError if it is none, for an unknown name, for a folder with a
+    card, and for weights that are a pickle.
     """
     folder = Path(folder)
     if os.path.lexists(folder / ADAPTER_MARK):
@@ -193,7 +201,7 @@ def plain_adapter(folder: str | Path, task: Task, model: str | None = None) -> P
             " `llmcourse models`. If you trust that name, or know the model by another, name it: --model NAME"
             " (model=NAME). NAME can be owner/name of the hub, or a folder."
         )
-    return PlainAdapter(folder, task, model, trained_on)
+    return PlainAdapter(folder, task, catalogue.base(model).name, trained_on)
 
 
 def _model_of(trained_on: str) -> str | None:
@@ -214,6 +222,19 @@ def read_card(folder: Folder) -> dict[str, Any]:
         return folder.card
     folder = Path(folder)
     _check_parts(folder)
+    return _valid_card(folder, "Train the adapter again.")
+
+
+def merged_card(folder: str | Path) -> dict[str, Any]:
+    """Return the card of a model that `llmcourse export` wrote: that of its adapter, and facts about the export.
+
+    Raises CourseError for a card with other content.
+    """
+    _refuse_link(Path(folder) / ADAPTER_MARK)
+    return _valid_card(Path(folder), "Export the model again.")
+
+
+def _valid_card(folder: Path, remedy: str) -> dict[str, Any]:
     try:
         card = _read_json(folder / ADAPTER_MARK)
         try:
@@ -227,9 +248,7 @@ def read_card(folder: Folder) -> dict[str, Any]:
         Task.from_dict(card["task"])
         return card
     except (ValueError, OSError, TypeError, RecursionError, CourseError) as error:
-        raise CourseError(
-            f"{folder / ADAPTER_MARK} cannot be read: {str(error).rstrip('.')}. Train the adapter again."
-        ) from error
+        raise CourseError(f"{folder / ADAPTER_MARK} cannot be read: {str(error).rstrip('.')}. {remedy}") from error
 
 
 def _check_parts(folder: Path, parts: tuple[str, ...] = PARTS) -> None:
@@ -245,17 +264,21 @@ def _check_parts(folder: Path, parts: tuple[str, ...] = PARTS) -> None:
             if part == ADAPTER_MARK:
                 raise CourseError(
                     f"{folder} is a PEFT adapter without a card of this course: {part} is missing. Name the task that"
-                    " it was trained for: --task NAME (models.plain_adapter(FOLDER, task))."
+                    " it was trained for: --task NAME, or --labels WORD,WORD for a task of your own"
+                    " (models.plain_adapter(FOLDER, task))."
                 )
             raise CourseError(f"{folder} is not an adapter: {part} is missing. To make one: llmcourse finetune")
-        if not (folder / part).resolve().is_relative_to(folder.resolve()):
-            raise CourseError(
-                f"{folder / part} is a link to a file outside the folder, and is not followed. Copy the file itself"
-                " there."
-            )
+        _refuse_link(folder / part)
     damage = files.find_damage(folder) if (folder / files.SEAL).is_file() else ""
     if damage:
         raise CourseError(f"The adapter in {folder} is damaged: {damage}. Train it again, or download it again.")
+
+
+def _refuse_link(path: Path) -> None:
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise CourseError(
+            f"{path} is a link to a file outside the folder, and is not followed. Copy the file itself there."
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -288,10 +311,68 @@ def shipped_adapter(task_name: str) -> Path:
     return folder
 
 
+# -- its base model ----------------------------------------------------------------------------------------------------
+
+
+def base_of(adapter: Folder, model: str | None = None) -> str:
+    """Return the name under which `models.load` finds the base model of an adapter.
+
+    A repository is loaded at the commit that the card names. If the adapter was trained on a local folder, `model` says
+    where that folder is on this machine; its hash has to be the card's. Raises CourseError, before a weight is loaded,
+    if that is not said, and if `model` is a folder with another hash.
+    """
+    if isinstance(adapter, PlainAdapter):
+        return adapter.model
+    trained = read_card(adapter)["base"]
+    if model is None:
+        if is_local(trained):
+            raise CourseError(f"The adapter in {adapter} was trained on a local folder. {_name_base(trained)}")
+        return catalogue.of_adapter(trained)
+    base = catalogue.base(model)
+    actual = loading.identity_of(base)
+    if "sha256" in trained or "sha256" in actual:
+        refuse_other_base(adapter, without_type(trained), actual)
+    return catalogue.of_adapter(trained) if base.repo == trained["name"] and base.revision is None else model
+
+
+def is_local(base: dict[str, str]) -> bool:
+    """Return whether the base model that a card names was a folder, which only its hash identifies."""
+    return base.get("sha256", embedded.SHA256) != embedded.SHA256
+
+
+def refuse_other_base(adapter: Folder, trained: dict[str, str], actual: dict[str, str]) -> None:
+    """Raise CourseError unless `actual` is the base that an adapter was trained on. A folder may have another name.
+
+    Weights in another type are the same base; a CourseWarning says that answers can differ.
+    """
+    same = {**actual, "name": trained["name"]} if is_local(trained) else actual
+    if without_type(same) != without_type(trained):
+        raise CourseError(
+            f"The adapter in {os.fspath(adapter)} belongs to another base model: it was trained on {identity(trained)},"
+            f" and this is {identity(actual)}. {_name_base(trained)}"
+        )
+    types = [base.get("weights", "float32") for base in (trained, actual)]
+    if types[0] != types[1]:
+        text = (
+            f"The adapter in {os.fspath(adapter)} was trained on weights in {types[0]}, and here they are in"
+            f" {types[1]}. Its answers can differ a little."
+        )
+        warnings.warn(text, CourseWarning, stacklevel=3)
+
+
+def _name_base(trained: dict[str, str]) -> str:
+    """Return what to type to name the base model of a card."""
+    if is_local(trained):
+        path = f"PATH/{trained['name']}"
+        return f"Say where it is: --model {path} (in Python, model={path!r} or models.load({path!r}))."
+    name = catalogue.of_adapter(trained)
+    return f"Name its own: --model {name} (models.load({name!r}))."
+
+
 # -- putting one on a model --------------------------------------------------------------------------------------------
 
 
-def put_adapter(loaded: "LoadedModel", folder: Folder) -> dict[str, Any]:
+def put_adapter(loaded: LoadedModel, folder: Folder) -> dict[str, Any]:
     """Put a saved adapter on a base model and return its card (of a `PlainAdapter`, what is known of it).
 
     Raises CourseError when the adapter was trained on another base model: its matrices would fit, but its answers would
@@ -305,18 +386,8 @@ def put_adapter(loaded: "LoadedModel", folder: Folder) -> dict[str, Any]:
                 f"The base model of the adapter in {folder.folder} is {folder.model}, and {loaded.name} is loaded. Load"
                 f" its own: models.load({folder.model!r})."
             )
-    elif without_type(card["base"]) != without_type(loaded.base):
-        raise CourseError(
-            f"The adapter in {folder} belongs to another base model: it was trained on {identity(card['base'])}, and"
-            f" {identity(loaded.base)} is loaded."
-        )
-    elif card["base"] != loaded.base:
-        trained, now = (base.get("weights", "float32") for base in (card["base"], loaded.base))
-        text = (
-            f"The adapter in {folder} was trained on weights in {trained}, and here they are in {now}. Its answers can"
-            " differ a little."
-        )
-        warnings.warn(text, CourseWarning, stacklevel=2)
+    else:
+        refuse_other_base(folder, card["base"], loaded.base)
     folder = Path(folder)
     loaded.drop_adapter()
     try:
@@ -330,7 +401,7 @@ def put_adapter(loaded: "LoadedModel", folder: Folder) -> dict[str, Any]:
     return card
 
 
-def _build(loaded: "LoadedModel", folder: Path) -> None:
+def _build(loaded: LoadedModel, folder: Path) -> None:
     """Check config and weights, then wrap the model. Raises ValueError for what does not fit."""
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
     from safetensors.torch import load_file

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 EMBEDDED = "smollm2-135m"
 
+ADAPTER_MARK = "llmcourse.json"
+"""The card: the file beside an adapter's weights that says for which base, task and prompt it was trained. A merged
+model has the card of its adapter."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -51,6 +55,11 @@ class Base:
     def is_folder(self) -> bool:
         """Whether the model is a folder on this machine."""
         return self.repo is not None and Path(self.repo).is_dir()
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the model is a folder that `llmcourse export` wrote."""
+        return self.is_folder and (Path(str(self.repo)) / ADAPTER_MARK).is_file()
 
     def resized(self, **values: Any) -> "Base":
         """Return an entry of the course with another shape, in the names of config.json, for random models."""
@@ -300,10 +309,16 @@ def entry_of(repo: str) -> Base | None:
     return next((base for base in BASES.values() if base.repo == repo), None)
 
 
-def of_adapter(trained_on: str) -> str:
-    """Return the name under which the model that an adapter's card names can be loaded: its repository, or an entry."""
-    known = entry_of(trained_on)
-    return known.name if known else trained_on if _REPOSITORY.fullmatch(trained_on) else EMBEDDED
+def of_adapter(trained: dict[str, str]) -> str:
+    """Return the name under which the base that an adapter's card names can be loaded: an entry, or a repository at its
+    commit."""
+    repo, commit = trained["name"], trained.get("commit", "local")
+    known = entry_of(repo)
+    if known and commit in ("local", known.revision):
+        return known.name
+    if not _REPOSITORY.fullmatch(repo):
+        return EMBEDDED
+    return repo if commit == "local" else f"{repo}@{commit}"
 
 
 def table() -> str:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llmcourse._base import hardware, hub, redact
@@ -198,6 +199,27 @@ def load_whole(base: Base, dtype: str) -> LoadedModel:
     return LoadedModel(base.name, identity_of(base), model, tokenizer)
 
 
+def without_weights(base: Base) -> LoadedModel:
+    """Return a model's tokenizer and settings without its weights: what makes prompts, and says where an answer ends.
+
+    Its name is the folder or repository that has the weights. Raises CourseError for a file that cannot be read.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    place = base.repo or str(embedded.ensure_embedded())
+    try:
+        config = AutoConfig.from_pretrained(place, revision=base.revision)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=base.revision)
+    except (OSError, ValueError) as error:
+        raise CourseError(f"{base.name} cannot be loaded: {redact.reason(error)}") from error
+    try:
+        generation = GenerationConfig.from_pretrained(place, revision=base.revision or "main")
+    except OSError:  # it has no such file
+        generation = GenerationConfig.from_model_config(config)
+    settings = SimpleNamespace(config=config, generation_config=generation)
+    return LoadedModel(place, identity_of(base), settings, tokenizer)
+
+
 def _refusal(base: Base) -> str:
     """Return in a sentence why we cannot have a repository; empty if we can, or if nothing could stand in for it."""
     assert base.repo is not None
@@ -228,7 +250,8 @@ def from_hub(base: Base, options: dict[str, Any] | None = None) -> "tuple[PreTra
     assert base.repo is not None
     machine = hardware.detect()
     dtype = hardware.hub_dtype(machine)
-    quantise = options is None and in_4_bits(base, machine)
+    # rounding a merged model to 4 bits would lose what the adapter learnt (see notebook 04)
+    quantise = options is None and in_4_bits(base, machine) and not base.is_merged
     options = options or _machine_options(dtype)
     try:
         config = AutoConfig.from_pretrained(base.repo, revision=base.revision)

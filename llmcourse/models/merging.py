@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmcourse._base import files
+from llmcourse._base import files, hardware
 from llmcourse._base.errors import CourseError
-from llmcourse.models import catalogue, embedded, loading
-from llmcourse.models.adapters import identity, put_adapter, read_card, without_type
+from llmcourse.models import catalogue, loading
+from llmcourse.models.adapters import base_of, put_adapter, read_card, refuse_other_base, without_type
 from llmcourse.models.catalogue import Base
 from llmcourse.models.loading import LoadedModel
 from llmcourse.models.usable import SPARE
@@ -33,15 +33,17 @@ class Merge:
         """Bytes of the merged weights."""
         return self.base.shape.parameters * BYTES[self.dtype]
 
-    def load(self) -> LoadedModel:
-        """Load the base in the type in which the adapter was trained, with the adapter on it.
+    @property
+    def loaded_in(self) -> str:
+        """The type in which the base is loaded: that of the training, or of the sum if the base was in 4 bits."""
+        trained = str(self.card["base"].get("weights", "float32"))
+        return self.dtype if trained == "nf4" else trained
 
-        A base that was in 4 bits is loaded in the type in which the sum is written.
-        """
-        trained = self.card["base"].get("weights", "float32")
-        loaded = loading.load_whole(self.base, self.dtype if trained == "nf4" else trained)
-        if not self.note and loaded.base != (expected := without_type(self.card["base"])):
-            raise _other_base(self.adapter, expected, loaded.base)
+    def load(self) -> LoadedModel:
+        """Load the base, with the adapter on it."""
+        loaded = loading.load_whole(self.base, self.loaded_in)
+        if not self.note:
+            refuse_other_base(self.adapter, without_type(self.card["base"]), loaded.base)
         loaded.base = self.card["base"]
         put_adapter(loaded, self.adapter)
         return loaded
@@ -58,27 +60,22 @@ def plan(adapter: str | Path, dtype: str | None = None, model: str | None = None
     card = read_card(adapter)
     trained = card["base"]
     base = _base_of(adapter, trained, model)
-    note = ""
-    if without_type(trained) != (actual := loading.identity_of(base)):
-        if trained.get("weights") != "nf4" or "sha256" in trained or base.repo == trained["name"]:
-            raise _other_base(adapter, trained, actual)
+    in_4_bits = trained.get("weights") == "nf4"
+    if in_4_bits and "sha256" not in trained and base.repo != trained["name"]:
         note = (
             f"It was trained on {trained['name']}, a copy in 4 bits. It is merged into {base.repo}, so answers change."
         )
-    elif trained.get("weights") == "nf4":
-        note = "It was trained on the base in 4 bits. It is merged into the base as it was before, so answers change."
+    else:
+        refuse_other_base(adapter, without_type(trained), loading.identity_of(base))
+        after = "It was trained on the base in 4 bits. It is merged into the base as it was before, so answers change."
+        note = after if in_4_bits else ""
     return Merge(adapter, card, base, dtype or _usual_type(base), note)
 
 
 def _base_of(adapter: Path, trained: dict[str, str], model: str | None) -> Base:
     """Return the base of --model, or the one that the card names, at the card's commit. Never one in 4 bits."""
     copies = {catalogue.BASES[known.stand_in].repo: name for name, known in catalogue.BASES.items() if known.stand_in}
-    if model is None and "sha256" in trained and trained["sha256"] != embedded.SHA256:
-        raise CourseError(
-            f"The adapter in {adapter} was trained on the folder {trained['name']}. Name it:"
-            f" --model PATH/{trained['name']}"
-        )
-    base = catalogue.base(model or copies.get(trained["name"]) or catalogue.of_adapter(trained["name"]))
+    base = catalogue.base(model or copies.get(trained["name"]) or base_of(adapter))
     if base.prequantised:
         raise CourseError(
             f"{base.repo} is in 4 bits, and an adapter must be merged into 16 bits. Name the original:"
@@ -86,13 +83,6 @@ def _base_of(adapter: Path, trained: dict[str, str], model: str | None) -> Base:
         )
     commit = trained.get("commit", "local")
     return replace(base, revision=commit) if base.repo == trained["name"] and commit != "local" else base
-
-
-def _other_base(adapter: Path, trained: dict[str, str], actual: dict[str, str]) -> CourseError:
-    return CourseError(
-        f"The adapter in {adapter} belongs to another base model: it was trained on {identity(trained)}, and this is"
-        f" {identity(actual)}. Name its own: --model NAME."
-    )
 
 
 def _usual_type(base: Base) -> str:
@@ -110,6 +100,19 @@ def refuse_small_disk(out: Path, size: int) -> None:
         raise CourseError(
             f"{out} needs {size * SPARE / 2**30:.2f} GiB on the disk, and {place} has {free / 2**30:.2f} GiB free."
             " Free some, or choose another folder: --out FOLDER."
+        )
+
+
+def refuse_small_memory(plan: Merge) -> None:
+    """Raise CourseError unless the main memory that is free now has room for the weights of the base."""
+    needed = plan.base.shape.parameters * BYTES[plan.loaded_in] / 2**30
+    free = hardware.free_ram_gib()
+    if needed > free:
+        half = plan.card["base"].get("weights") == "nf4" and plan.dtype == "float32"
+        raise CourseError(
+            f"The weights of {plan.base.name} need {needed:.2f} GiB of memory in {plan.loaded_in}, and {free:.2f} GiB"
+            f" are free. Close other programs, or use a machine with more memory."
+            f"{' --dtype float16 needs half as much.' if half else ''}"
         )
 
 

@@ -8,8 +8,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -18,19 +18,19 @@ from typing import IO, Any
 from filelock import Timeout
 from tqdm import tqdm
 
-from llmcourse import data, models
+from llmcourse import data
 from llmcourse._base import __version__, files
 from llmcourse._base.errors import CourseError
 from llmcourse._base.spreadsheet import table
 from llmcourse.data.csvfiles import Quotes
 from llmcourse.data.tasks import Task
 from llmcourse.data.texts import is_blank, one_line
-from llmcourse.models.adapters import PARTS, Folder, PlainAdapter
-from llmcourse.predict.asking import before_and_after
+from llmcourse.models.adapters import Folder
+from llmcourse.predict import judges
 from llmcourse.predict.encoding import describe_cut
 from llmcourse.predict.journal import Log
-from llmcourse.predict.predictions import Scored
-from llmcourse.predict.prompts import Prompt
+from llmcourse.predict.judges import Ask, Judge
+from llmcourse.predict.predictions import Predictions, Scored
 
 SHARD_ROWS = 500
 """Rows in a shard. A kill can cost this many answers, ten seconds to a minute on a CPU."""
@@ -39,23 +39,7 @@ STREAMED_ROWS = 100
 LONGEST_LINE = 1 << 20
 """Bytes of a line of standard input that are read. A text that fits a prompt is far shorter."""
 
-Ask = Callable[[list[dict]], tuple[Scored, Scored]]
-"""Rows -> predictions before and after finetuning (`predict.before_and_after`)."""
-
 Write = Callable[[str], Any]
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A model before and after finetuning, which predicts rows of a task."""
-
-    task: Task
-    load: Callable[[], Ask]
-    """Loads the model, and returns the function that predicts rows."""
-    depends_on: Mapping[str, Any]
-    """What the predictions depend on besides the rows, such as the adapter's hashes."""
-    max_length: int | None = None
-    """Tokens to which the adapter's prompts are cut; None if they are not."""
 
 
 def _print(text: str) -> None:
@@ -67,10 +51,18 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def note_cut(judge: Judge, cut: int, count: int) -> None:
-    """Tell the reader how many of `count` rows were cut, if any."""
-    if cut and judge.max_length:
-        _note(f"{describe_cut(cut, count, 'rows', judge.max_length)} Training cuts its rows in the same way.")
+def note_counts(judge: Judge, counts: Mapping[str, int], count: int) -> None:
+    """Tell the reader how many of `count` rows were cut and how many answers are invalid, if any."""
+    if counts["cut_rows"] and judge.max_length:
+        cut = describe_cut(counts["cut_rows"], count, "rows", judge.max_length)
+        _note(f"{cut} Training cuts its rows in the same way.")
+    if counts["invalid_rows"]:
+        _note(f"{counts['invalid_rows']:,} of {count:,} answers name no label of the task. Their cells are empty.")
+
+
+def counts_of(after: Predictions) -> dict[str, int]:
+    """Return what `note_counts` tells of some predictions."""
+    return {"cut_rows": after.cut_rows, "invalid_rows": sum(label is None for label in after.labels)}
 
 
 def table_header(task: Task) -> str:
@@ -78,22 +70,30 @@ def table_header(task: Task) -> str:
     return table([[task.number_column, "before", "before_probability", "after", "after_probability", *task.columns]])
 
 
-def table_lines(task: Task, rows: Sequence[Mapping], before: Scored, after: Scored) -> str:
+def table_lines(task: Task, rows: Sequence[Mapping], before: Scored | None, after: Predictions) -> str:
     """Return one line for each row: its number, label and probability before and after finetuning, and its texts.
 
-    A row without text has no answer, so its cells are empty. The cells are safe in a spreadsheet: a formula in a text
-    stays text.
+    Cells are empty where there is nothing to write: a row without text has no answer, an invalid answer no label, a
+    written answer no probability, and a whole model nothing before finetuning. The cells are safe in a spreadsheet: a
+    formula in a text stays text.
     """
     lines = []
-    places = iter(range(len(before.labels)))
+    places = iter(range(len(after.labels)))
     for row in rows:
         answers: list[Any] = ["", "", "", ""]
         if has_text(task, row):
-            place, answers = next(places), []
-            for scored in (before, after):
-                answers += [task.labels[scored.labels[place]], Decimal(f"{scored.probability(place):.4f}")]
+            place = next(places)
+            answers = [*_cells(task, before, place), *_cells(task, after, place)]
         lines.append([row[task.number_column], *answers, *(row[column] for column in task.columns)])
     return table(lines)
+
+
+def _cells(task: Task, predictions: Predictions | None, place: int) -> list[Any]:
+    """Return a row's label and its probability."""
+    if predictions is None or (label := predictions.labels[place]) is None:
+        return ["", ""]
+    probability = Decimal(f"{predictions.probability(place):.4f}") if isinstance(predictions, Scored) else ""
+    return [task.labels[label], probability]
 
 
 def has_text(task: Task, row: Mapping) -> bool:
@@ -101,11 +101,11 @@ def has_text(task: Task, row: Mapping) -> bool:
     return not is_blank(row[task.columns[-1]])
 
 
-def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> tuple[str, int]:
-    """Return the table's lines for rows, and how many rows were cut. Those without text are not asked."""
+def _ask_shard(task: Task, ask: Ask, rows: list[dict]) -> dict[str, Any]:
+    """Return the table's lines for rows, and the counts of `counts_of`. Rows without text are not asked."""
     asked = [row for row in rows if has_text(task, row)]
-    before, after = ask(asked) if asked else (Scored([], 0.0, []), Scored([], 0.0, []))
-    return table_lines(task, rows, before, after), after.cut_rows
+    before, after = ask(asked) if asked else (None, Predictions([], 0.0))
+    return {"table": table_lines(task, rows, before, after), **counts_of(after)}
 
 
 def predict_file(
@@ -114,37 +114,16 @@ def predict_file(
     out: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     quotes: Quotes = "checked",
+    model: str | None = None,
 ) -> int:
     """Predict every row of a CSV, JSONL or Parquet file before and after finetuning, and return the number of rows.
 
     `adapter` is the folder of a saved adapter, which also names the task and the base model, or a
-    `models.plain_adapter`. The table goes to the CSV file `out`, or to standard output; `columns` maps the task's
-    columns to the file's. `quotes` says what quotation marks in a CSV mean, as in `data.load`. Raises CourseError as
-    `ask_file` and `judge_of` do.
+    `models.plain_adapter`. `model` says where the base is, if it was a local folder (see `models.base_of`). The table
+    goes to the CSV file `out`, or to standard output; `columns` maps the task's columns to the file's. `quotes` says
+    what quotation marks in a CSV mean, as in `data.load`. Raises CourseError as `ask_file` and `judges.of_adapter` do.
     """
-    return ask_file(judge_of(adapter), path, out, columns, quotes=quotes)
-
-
-def judge_of(adapter: Folder) -> Judge:
-    """Return the judge of a saved adapter. Raises CourseError if the folder is not an adapter."""
-    card = models.read_card(adapter)
-    task, parts = models.task_of(card), [Path(adapter) / part for part in PARTS]
-    depends_on: dict[str, Any] = {part.name: files.sha256_of_file(part) for part in parts if part.is_file()}
-    if isinstance(adapter, PlainAdapter):
-        model = adapter.model
-        depends_on["card"] = card
-    else:
-        model = models.catalogue.of_adapter(card["base"]["name"])
-
-    def load() -> Ask:
-        loaded = models.load(model)
-        first = iter([True])  # the adapter is checked on the first rows of a run
-        return lambda rows: before_and_after(loaded, task, adapter, rows, check=next(first, False))
-
-    max_length = Prompt.from_card(card).max_length
-    if max_length is not None:  # versions that cut no row left it out
-        depends_on["max_length"] = max_length
-    return Judge(task, load, depends_on, max_length)
+    return ask_file(judges.of_adapter(adapter, model), path, out, columns, quotes=quotes)
 
 
 def ask_file(
@@ -257,13 +236,14 @@ def ask_rows(
     CourseError if `out` is a folder, or if another command is writing it.
     """
     if out is None:
-        ask, done, cut = judge.load(), 0, 0
+        ask, done, counts = judge.load(), 0, Counter[str]()
         write(table_header(judge.task))
         for shard in _shards(rows, count, STREAMED_ROWS):
-            lines, cut_here = _ask_shard(judge.task, ask, shard)
-            write(lines)
-            done, cut = done + len(shard), cut + cut_here
-        note_cut(judge, cut, done)
+            entry = _ask_shard(judge.task, ask, shard)
+            write(entry.pop("table"))
+            counts.update(entry)
+            done += len(shard)
+        note_counts(judge, counts, done)
         return done
     shards = _shards(rows, count, SHARD_ROWS)
     _check_out(out)
@@ -274,14 +254,14 @@ def ask_rows(
         with files.lock(log.path, timeout_s=0):
             with files.report_full_disk(out), open(folder / "whole.csv", "w", encoding="utf-8", newline="") as whole:
                 whole.write(table_header(judge.task))
-                done, cut = _ask_with_log(judge, shards, log, count, whole.write, write)
+                done, counts = _ask_with_log(judge, shards, log, count, whole.write, write)
                 whole.flush()
                 os.fsync(whole.fileno())
             os.replace(whole.name, out)
             shutil.rmtree(folder, ignore_errors=True)
     except Timeout:
         raise CourseError(f"Another command is writing {out}. Wait for it, or name another file.") from None
-    note_cut(judge, cut, done)
+    note_counts(judge, counts, done)
     return done
 
 
@@ -292,10 +272,11 @@ def _ask_with_log(
     count: int | None,
     write_table: Write,
     write_message: Write,
-) -> tuple[int, int]:
-    """Write the table of every shard, from the log as far as it fits. Return how many rows there were and were cut."""
+) -> tuple[int, Counter[str]]:
+    """Write the table of every shard, from the log as far as it fits. Return how many rows there were, and the counts
+    of `counts_of`."""
     depends_on = {**judge.depends_on, "version": __version__}
-    kept, ask, done, cut = log.entries(), None, 0, 0
+    kept, ask, done, counts = log.entries(), None, 0, Counter[str]()
     for rows in shards:
         key = files.short_hash([depends_on, rows])
         entry = next(kept, None)
@@ -303,20 +284,20 @@ def _ask_with_log(
             if ask is None:
                 if entry is not None:
                     write_message(
-                        f"What {log.path.parent} holds from row {done + 1:,} on belongs to another file, adapter or"
-                        " columns. These rows are predicted again.\n"
+                        f"What {log.path.parent} holds from row {done + 1:,} on belongs to another file, adapter, model"
+                        " or columns. These rows are predicted again.\n"
                     )
                 elif done:
                     total = "" if count is None else f" of {count:,}"
                     write_message(f"Going on after row {done:,}{total}, with what {log.path.parent} holds.\n")
                 ask = judge.load()
             kept = iter(())
-            lines, cut_here = _ask_shard(judge.task, ask, rows)
-            entry = {"key": key, "table": lines, "cut_rows": cut_here}
+            entry = {"key": key, **_ask_shard(judge.task, ask, rows)}
             log.append(entry)
         write_table(entry["table"])
-        done, cut = done + len(rows), cut + entry.get("cut_rows", 0)
-    return done, cut
+        counts.update({name: entry.get(name, 0) for name in ("cut_rows", "invalid_rows")})
+        done += len(rows)
+    return done, counts
 
 
 def _shards(rows: Iterable[dict], count: int | None, size: int) -> Iterator[list[dict]]:

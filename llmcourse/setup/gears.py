@@ -1,17 +1,24 @@
 """The three gears: what each chooses for its kind of machine. The same code runs in all of them.
 
-`Hardware.gear` is the gear of a machine. The environment variable LLMCOURSE_GEAR overrides it.
+`Hardware.gear` is the gear of a machine. The environment variable LLMCOURSE_GEAR overrides it, and LLMCOURSE_MODEL
+names another model than the gear's.
 """
 
 import functools
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from llmcourse._base import hardware
+from llmcourse._base.hardware import Hardware
 from llmcourse.data.tasks import Task
 from llmcourse.models import catalogue, usable
 from llmcourse.setup.facts import Needs
 from llmcourse.training import planner
 from llmcourse.training.recipes import QUICK, THOROUGH, WORKSHOP, Recipe
+
+MODEL_VARIABLE = "LLMCOURSE_MODEL"
+"""The environment variable that names another model than the gear's, by a name that `models.load` takes. Notebooks and
+commands use it."""
 
 ROW_TOKENS = 75
 """Tokens of a SARC row in training, padding included, for estimates. With the embedded model's tokenizer, 67 were
@@ -42,7 +49,12 @@ class Gear:
 
     @functools.cached_property
     def minutes(self) -> tuple[tuple[str, float], ...]:
-        """The steps of a run and the minutes that each should take: measured, or the planner's estimate."""
+        """The steps of a run and the minutes that each should take: measured, or the planner's estimate.
+
+        There are none for a model that is not the gear's own.
+        """
+        if self.model != GEARS[self.name].model:
+            return ()
         return self.measured or _estimated_minutes(self)
 
     def sources_of(self, task: Task) -> tuple[str, ...]:
@@ -53,10 +65,8 @@ class Gear:
         """Return the gear in one line."""
         rows = f"{self.n_train:,} + {self.n_test:,} rows" if self.n_train else "all rows"
         minutes = sum(minutes for _, minutes in self.minutes)
-        return (
-            f"gear {self.name}: {self.model}, {rows} ({self.sources[0]}), recipe {self.recipe.name},"
-            f" about {minutes:.0f} minutes"
-        )
+        about = f", about {minutes:.0f} minutes" if minutes else ""
+        return f"gear {self.name}: {self.model}, {rows} ({self.sources[0]}), recipe {self.recipe.name}{about}"
 
 
 def row_tokens(recipe: Recipe) -> int:
@@ -133,6 +143,11 @@ def needs(gear: Gear, model_name: str | None = None) -> Needs:
     )
 
 
-def gear() -> Gear:
-    """Return the gear of this machine. Raises CourseError if LLMCOURSE_GEAR names no gear."""
-    return GEARS[hardware.detect().gear]
+def gear(machine: Hardware | None = None) -> Gear:
+    """Return the gear of this machine, or of another one, with the model of LLMCOURSE_MODEL if that is set.
+
+    Raises CourseError if LLMCOURSE_GEAR names no gear.
+    """
+    own = GEARS[(machine or hardware.detect()).gear]
+    model = os.environ.get(MODEL_VARIABLE)
+    return replace(own, model=model) if model else own

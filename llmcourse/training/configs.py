@@ -39,22 +39,21 @@ def lora_config(recipe: Recipe, config: "PretrainedConfig | None" = None) -> "Lo
     """Return PEFT's LoraConfig with the recipe's numbers, for a model with this transformers `config`.
 
     The model's config decides the names of its matrices (Phi-3 fuses some, GPT-2 calls them otherwise) and which layers
-    are the upper ones. Raises CourseError for a matrix that the model does not have, for a higher rank, and for more
-    upper layers, than it has.
+    are the upper ones. Raises CourseError for a matrix that the model does not have, and for a higher rank than its
+    vectors have numbers.
     """
     from peft import LoraConfig
 
-    upper = None
     if config and recipe.r > config.hidden_size:
         raise CourseError(
             f"r={recipe.r}, but the model's vectors have {config.hidden_size} numbers, so a higher rank adds nothing."
             " Lower r, for instance r=16."
         )
+    upper = None
     if recipe.upper_layers is not None:
-        layers = config.num_hidden_layers if config else 0
-        if recipe.upper_layers > layers:
-            raise CourseError(f"upper_layers={recipe.upper_layers}, but the model has {layers} layers.")
-        upper = list(range(layers - recipe.upper_layers, layers))
+        if config is None:
+            raise CourseError("upper_layers needs the model's config: lora_config(recipe, model.config).")
+        upper = list(recipe.adapted_layers(config.num_hidden_layers))
     return LoraConfig(
         layers_to_transform=upper,
         r=recipe.r,

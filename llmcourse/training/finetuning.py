@@ -181,7 +181,7 @@ class _Job:
         trainer.remove_callback(transformers.PrinterCallback)
         full_precision_adapter(trainer.adapted)
         if recipe.upper_layers is not None:
-            trainer.freeze_below(self.loaded.model.config.num_hidden_layers - recipe.upper_layers)
+            trainer.freeze_below(recipe.adapted_layers(self.loaded.model.config.num_hidden_layers).start)
         return trainer
 
     def _validate(self, trained: LoadedModel, prompt: Prompt) -> dict[str, float]:

@@ -136,7 +136,7 @@ def adapter_parameters(model: Base, recipe: Recipe) -> int:
 
 def adapter_shapes(model: Base, recipe: Recipe) -> list[tuple[int, int]]:
     """Return the sizes of the two matrices, (A, B), for every adapted matrix of the model."""
-    layers = model.shape.layers if recipe.upper_layers is None else recipe.upper_layers
+    layers = len(recipe.adapted_layers(model.shape.layers))
     sizes = [model.shape.matrices[name] for name in model.shape.targets(recipe.target_modules)]
     return [(recipe.r * inputs, recipe.r * outputs) for outputs, inputs in sizes] * layers
 
@@ -155,7 +155,7 @@ def activations(model: Base, recipe: Recipe, rows: int, length: int, dtype: str 
     """Return the bytes that the forward pass keeps for the backward pass, with an attention kernel that keeps no
     scores."""
     tokens, size = rows * length, BYTES[dtype]
-    layers = model.shape.layers if recipe.upper_layers is None else recipe.upper_layers
+    layers = len(recipe.adapted_layers(model.shape.layers))
     one = tokens * _kept_by_a_layer(model, recipe, size, shared=nf4 or size == 4)
     if recipe.checkpointing:
         # the input of every layer, and one layer in full while it is computed again

@@ -69,8 +69,8 @@ class Recipe:
     target_modules: Annotated[tuple[Matrix, ...], Field(min_length=1)] = ALL_LINEAR
     """Names of the matrices that get an adapter."""
     upper_layers: Count | None = None
-    """Put adapters on the last so many layers only; None is all. The layers below then give the same output in every
-    epoch, so they are computed once."""
+    """Put adapters on the last so many layers only; None is all, and so is more than the model has. The layers below
+    then give the same output in every epoch, so they are computed once."""
     learning_rate: Positive = 2e-4
     scheduler: Literal["linear", "constant", "cosine"] = "linear"
     """How the learning rate changes after warm-up: "linear" falls to zero."""
@@ -120,6 +120,10 @@ class Recipe:
             guess = f" Did you mean {close[0]!r}?" if close else ""
             raise CourseError(f"A recipe has no {unknown[0]!r}.{guess} It has: {', '.join(known)}.")
         return replace(self, **values)
+
+    def adapted_layers(self, layers: int) -> range:
+        """Return the numbers of the layers that get adapters in a model with so many layers."""
+        return range(max(0, layers - (self.upper_layers or layers)), layers)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values as JSON can hold them, for hashes and cards."""

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import architectures
 import nbformat
 import pytest
 import small
@@ -169,3 +170,24 @@ def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
         for number in [*range(len(cells)), len(cells) // 2, len(cells) * 3 // 4]:
             client.execute_cell(cells[number], number)
         assert run("print(len(trained), models.loading._loaded is model)") == "0 True\n"
+
+
+ANY_MODEL = {"02_prompting": "gemma3_text", "05_sarcasm_demo": "gpt2", "06_your_own_task": "qwen3"}
+"""The notebooks that take the gear's model, and an architecture for each that is not the embedded model's."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ANY_MODEL)
+def test_a_notebook_runs_on_another_model(name, tokenizer, tmp_path, monkeypatch):
+    """As it is, on a tiny random model in a folder: every cell runs, whatever the model answers."""
+    from nbclient import NotebookClient
+
+    (tmp_path / "notebooks").mkdir()  # its results are kept in ../runs
+    monkeypatch.setenv("LLMCOURSE_GEAR", "cpu")
+    monkeypatch.setenv("LLMCOURSE_MODEL", str(architectures.save(ANY_MODEL[name], tokenizer, tmp_path / "model")))
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    asks = "print(models.loading._loaded.base['name'])"
+    notebook.cells = [nbformat.v4.new_code_cell(FEW_ROWS), *notebook.cells, nbformat.v4.new_code_cell(asks)]
+    resources = {"metadata": {"path": str(tmp_path / "notebooks")}}
+    NotebookClient(notebook, timeout=300, resources=resources).execute()
+    assert notebook.cells[-1].outputs[-1].text == "model\n"

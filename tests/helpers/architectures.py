@@ -1,5 +1,6 @@
 """Tiny random models of the architectures that people bring, with everything in which they differ from Llama."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,3 +88,10 @@ def make(name: str, tokenizer: Any, **changes: Any) -> LoadedModel:
     model = AutoModelForCausalLM.from_config(config, attn_implementation=chosen)
     identity = {"name": name, "sha256": f"{0:064d}"}
     return LoadedModel(name, identity, project_rows_at_once(model.float()).eval(), tokenizer)
+
+
+def save(name: str, tokenizer: Any, folder: Path, **changes: Any) -> Path:
+    """Write one of `CONFIGS` with random weights as a folder, as its makers would publish it."""
+    make(name, tokenizer, **changes).model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -225,6 +225,7 @@ CARDS = {
         {"prompt": {"chat": "yes"}},
         "'prompt' must be true or false for instruction, fallback and chat",
     ),
+    "another setting of the prompt": ({"prompt": {"shots": True}}, "'prompt' must be true or false"),
     "a recipe in words": ({"recipe": "quick"}, "'recipe' must be a recipe's numbers"),
     "a length in words": ({"recipe": {"max_length": "512"}}, "'recipe' must be .* a whole number for max_length"),
     "a length below nothing": ({"recipe": {"max_length": -1}}, "'recipe' must be"),
@@ -247,6 +248,12 @@ def test_a_card_that_says_what_no_card_says_is_refused(case, stranger):
     changes, message = CARDS[case]
     said(stranger[1], ADAPTER_MARK, **changes)
     refused(*stranger, message)
+
+
+@pytest.mark.parametrize("chat", [True, False, "turns"])
+def test_a_card_names_each_way_of_chatting(chat, stranger):
+    said(stranger[1], ADAPTER_MARK, prompt={"chat": chat})
+    assert Prompt.from_card(models.read_card(stranger[1])).chat == chat
 
 
 @pytest.mark.parametrize("field", ["base", "task", "prompt", "training", "groups", "spec"])
@@ -292,7 +299,8 @@ def test_any_damage_is_laid_on_whole_or_refused(original, tmp_path, part, start,
 
 def test_the_command_says_it_too(stranger, capsys, monkeypatch):
     loaded, folder = stranger
-    monkeypatch.setattr(models, "load", lambda name=models.EMBEDDED: loaded)
+    monkeypatch.setattr(models, "load", lambda name: loaded)
+    monkeypatch.setattr(models, "base_of", lambda adapter, model: "tiny")
     said(folder, rank_pattern={".*": 4096})
     assert cli.main(["predict", "a text", "--adapter", str(folder)]) == 2
     error = capsys.readouterr().err

@@ -25,7 +25,7 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     assert run("finetune", *few, *settings, "--out", "mine") == 0
     assert "Adapter: mine" in capsys.readouterr().out
     card = json.loads((tmp_path / "mine" / "llmcourse.json").read_text())
-    assert card["recipe"]["r"] == 2 and card["base"]["name"] == "tiny"
+    assert card["recipe"]["r"] == 2 and card["base"] == tiny_instead.base
     assert run("evaluate", *few, "--adapter", "mine") == 0
     printed = capsys.readouterr().out
     assert "precision" in printed and "95 % interval" in printed

@@ -11,7 +11,7 @@ from commands import rows_file, run
 
 from llmcourse import cli
 from llmcourse.experiment import Experiment
-from llmcourse.predict import shards
+from llmcourse.predict import judges
 
 PLACE = {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
 BAD = {
@@ -100,7 +100,7 @@ def test_a_stopped_command_says_how_to_resume(capsys, monkeypatch, tiny_instead)
 
     rows_file()
     monkeypatch.setattr(Experiment, "train", stopped)
-    monkeypatch.setattr(shards, "before_and_after", stopped)
+    monkeypatch.setattr(judges, "before_and_after", stopped)
     for arguments, then in (
         (("finetune", "--data", "rows.csv"), "To resume, run the same command again."),
         (("finetune", "--data", "rows.csv", "--no-resume"), "To resume, run the same command without --no-resume."),

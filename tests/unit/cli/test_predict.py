@@ -84,6 +84,5 @@ def test_an_adapter_of_another_base(capsys, monkeypatch, make_tiny):
     rows_file(n=60)
     monkeypatch.setattr(models, "load", lambda name=models.EMBEDDED: make_tiny(1))
     assert run("finetune", "--data", "rows.csv", "--set", "epochs=1", "--set", "upper_layers=1", "--out", "mine") == 0
-    monkeypatch.setattr(models, "load", lambda name=models.EMBEDDED: make_tiny(2))
-    assert run("predict", "x", "--adapter", "mine") == 2
-    assert "belongs to another base model" in capsys.readouterr().err
+    assert run("predict", "x", "--adapter", "mine", "--model", "smollm2-135m") == 2
+    assert "belongs to another base model: it was trained on tiny@sha256:00" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from types import SimpleNamespace
 
 import architectures
 import pytest
@@ -253,6 +254,24 @@ def test_a_small_disk_is_refused(tmp_path, no_loading, monkeypatch):
         export(models.shipped_adapter("sarcasm"), tmp_path / "out")
 
 
+def test_a_small_memory_is_refused(tmp_path, no_loading, monkeypatch):
+    memory = SimpleNamespace(available=2**28)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    for dtype in ("float32", "float16"):  # the adapter was trained in float32
+        with pytest.raises(CourseError, match=r"need 0\.50 GiB of memory in float32, and 0\.25 GiB .* more memory\.$"):
+            export(models.shipped_adapter("sarcasm"), tmp_path / "out", dtype=dtype)
+    memory.available = 2**30
+    with pytest.raises(AssertionError):  # it is large enough
+        export(models.shipped_adapter("sarcasm"), tmp_path / "out")
+    trained = {"name": "mistralai/Mistral-7B-v0.1", "commit": catalogue.base("mistral-7b").revision, "weights": "nf4"}
+    adapter = adapter_on(trained, tmp_path / "adapter")
+    message = r"mistral-7b need 26\.98 GiB of memory in float32, .* --dtype float16 needs half as much\.$"
+    with pytest.raises(CourseError, match=message):
+        export(adapter, tmp_path / "out", dtype="float32")
+    with pytest.raises(CourseError, match=r"need 13\.49 GiB of memory in bfloat16, .* more memory\.$"):
+        export(adapter, tmp_path / "out", dtype="bfloat16")
+
+
 def adapter_on(base, folder):
     """Copy the shipped adapter with another base on its card."""
     shutil.copytree(models.shipped_adapter("sarcasm"), folder)
@@ -271,7 +290,7 @@ def test_another_base_is_refused(tmp_path, no_loading, made):
         CourseError, match=r"belongs to another base model: it was trained on Smol.*this is base@sha256"
     ):
         export(models.shipped_adapter("sarcasm"), tmp_path / "out", model=str(base))
-    with pytest.raises(CourseError, match=r"was trained on the folder base\. Name it: --model PATH/base"):
+    with pytest.raises(CourseError, match=r"trained on a local folder\. Say where it is: --model PATH/base"):
         export(adapter, tmp_path / "out")
 
 
@@ -289,7 +308,8 @@ def test_an_adapter_of_a_copy_in_4_bits_is_merged_into_the_original(tmp_path, mo
     assert plan.base == catalogue.base("mistral-7b") and "a copy in 4 bits. It is merged into mistralai" in plan.note
     with pytest.raises(CourseError, match=r"must be merged into 16 bits. Name the original"):
         merging.plan(adapter, "float16", "mistral-7b-4bit")
-    monkeypatch.setattr(merging, "refuse_small_disk", lambda *_: None)
+    for check in ("refuse_small_disk", "refuse_small_memory"):
+        monkeypatch.setattr(merging, check, lambda *_: None)
     with pytest.raises(
         CourseError, match=r"mistralai/Mistral-7B-v0.1 is not in the cache, and the hub cannot be asked"
     ):

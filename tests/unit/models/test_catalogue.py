@@ -75,6 +75,12 @@ def test_a_folder_that_is_not_there_is_named(name):
 
 
 def test_the_model_of_an_adapter():
-    assert catalogue.of_adapter("mistralai/Mistral-7B-v0.1") == "mistral-7b"
-    assert catalogue.of_adapter("someone/their-model") == "someone/their-model"
-    assert catalogue.of_adapter("SmolLM2-135M-Instruct") == catalogue.EMBEDDED
+    mistral = {"name": "mistralai/Mistral-7B-v0.1", "weights": "nf4"}
+    assert catalogue.of_adapter(mistral) == catalogue.of_adapter({**mistral, "commit": "local"}) == "mistral-7b"
+    assert catalogue.of_adapter({**mistral, "commit": catalogue.base("mistral-7b").revision}) == "mistral-7b"
+    assert catalogue.of_adapter({**mistral, "commit": "a" * 40}) == f"mistralai/Mistral-7B-v0.1@{'a' * 40}"
+    assert catalogue.of_adapter({"name": "someone/their-model"}) == "someone/their-model"
+    assert (
+        catalogue.of_adapter({"name": "someone/their-model", "commit": "b" * 40}) == f"someone/their-model@{'b' * 40}"
+    )
+    assert catalogue.of_adapter({"name": "SmolLM2-135M-Instruct"}) == catalogue.EMBEDDED

@@ -55,7 +55,7 @@ def test_a_gate_gives_way_to_the_stand_in(hub, t4, monkeypatch):
     assert "asks for an account" in loaded.note and catalogue.base("mistral-7b-4bit").repo in loaded.note
     assert loaded.base["name"] == catalogue.base("mistral-7b-4bit").repo and loaded.base["weights"] == "nf4"
     model = loaded.model
-    named_by_adapters = models.catalogue.of_adapter(loaded.base["name"])
+    named_by_adapters = models.catalogue.of_adapter(loaded.base)
     assert named_by_adapters == "mistral-7b-4bit" and models.load(named_by_adapters) is loaded
     assert models.load("mistral-7b") is loaded and loaded.model is model
     models.free()

@@ -161,9 +161,8 @@ def test_a_card_has_the_last_word(capsys):
     with pytest.raises(CourseError, match=r"has a card, llmcourse\.json, which names its task\. Use the folder"):
         models.plain_adapter(folder, SARCASM)
     for options, message in (
-        (("--adapter", folder, "--model", "mistral-7b"), "--model has no effect with --adapter"),
+        (("--adapter", folder, "--labels", "a,b"), "--labels has no effect with --adapter"),
         (("--adapter", folder, "--task", "support"), "was trained for the task 'sarcasm'. Leave it out"),
-        (("--model", "mistral-7b"), "--model names the base model of an adapter, and there is none"),
     ):
         assert run("predict", "a text", *options) == 2
         assert message in capsys.readouterr().err

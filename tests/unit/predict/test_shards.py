@@ -14,7 +14,7 @@ import pytest
 from llmcourse import CourseError, cli, models
 from llmcourse._base import files
 from llmcourse.data.tasks import Task
-from llmcourse.predict import Scored, shards
+from llmcourse.predict import Scored, judges, shards
 from llmcourse.predict.shards import Judge
 
 TASK = Task("plain", "Sort it.", {"text": "text"}, ("no", "yes"))
@@ -256,15 +256,14 @@ def test_memory_is_bounded_whatever_the_length(tmp_path, measured):
     """With 430 MB in place of 43, DuckDB's buffers grow to their limit, but the rows are never all in memory."""
     program = """
 import sys
-from llmcourse.predict import shards
-from llmcourse.predict import Scored
+from llmcourse.predict import Scored, judges, shards
 from llmcourse.data.tasks import Task
 task = Task("plain", "Sort it.", {"text": "text"}, ("no", "yes"))
 shards.SHARD_ROWS = 500
 def ask(rows):
     one = Scored([0] * len(rows), 1.0, logprobs=[[-0.1, -2.4]] * len(rows))
     return one, one
-n = shards.ask_file(shards.Judge(task, lambda: ask, {}), sys.argv[1], sys.argv[2])
+n = shards.ask_file(judges.Judge(task, lambda: ask, {}), sys.argv[1], sys.argv[2])
 status = open("/proc/self/status").read()
 print(n, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
@@ -313,7 +312,7 @@ def test_rows_that_were_cut_before_a_stop_are_counted_too(capsys):
 
 def test_predictions_from_before_rows_were_cut_are_not_used():
     """What the log of a stopped run holds depends on the limit, and older versions cut nothing."""
-    judge = shards.judge_of(models.shipped_adapter("sarcasm"))
+    judge = judges.of_adapter(models.shipped_adapter("sarcasm"))
     assert judge.depends_on["max_length"] == judge.max_length == 512
 
 
@@ -324,7 +323,7 @@ def test_the_command_goes_on(monkeypatch, capsys, tmp_path):
     model = Model(stop_after=2)
     monkeypatch.setattr(models, "load", lambda name: None)
     ask = model.load()
-    monkeypatch.setattr(shards, "before_and_after", lambda loaded, task, folder, rows, check: ask(rows))
+    monkeypatch.setattr(judges, "before_and_after", lambda loaded, task, folder, rows, check: ask(rows))
     command = ["predict", "--file", "in.csv", "--column", "comment=body", "--column", "parent_comment=above"]
     assert cli.main([*command, "--out", "out.csv"]) == 130
     assert "To resume, run the same command again" in capsys.readouterr().err
@@ -348,7 +347,7 @@ def test_an_adapter_is_checked_once_in_a_run(monkeypatch):
         checks.append((len(rows), check))
         return answers(rows)
 
-    monkeypatch.setattr(shards, "before_and_after", ask)
+    monkeypatch.setattr(judges, "before_and_after", ask)
     for _ in range(2):
         checks.clear()
         assert shards.predict_file(models.shipped_adapter("support"), "in.csv", "out.csv", {"message": "text"}) == 35
@@ -358,7 +357,7 @@ def test_an_adapter_is_checked_once_in_a_run(monkeypatch):
 def test_quotation_marks_of_a_file_mean_what_the_user_says(monkeypatch, capsys):
     Path("in.csv").write_text('text\n"a quote that is never closed\nb\n')
     monkeypatch.setattr(models, "load", lambda name: None)
-    monkeypatch.setattr(shards, "before_and_after", lambda loaded, task, folder, rows, check: answers(rows))
+    monkeypatch.setattr(judges, "before_and_after", lambda loaded, task, folder, rows, check: answers(rows))
     adapter = models.shipped_adapter("support")
     with pytest.raises(CourseError, match="line 2 opens a quotation mark that is never closed"):
         shards.predict_file(adapter, "in.csv", columns={"message": "text"})

@@ -1,7 +1,9 @@
 """The three gears: chosen from the hardware, and what each of them needs."""
 
 import json
+from dataclasses import replace
 
+import architectures
 import pytest
 import record
 
@@ -24,6 +26,21 @@ def test_one_variable_overrides_the_gear(monkeypatch):
     monkeypatch.setenv(GEAR_VARIABLE, "turbo")
     with pytest.raises(CourseError, match=r"LLMCOURSE_GEAR=turbo is not a gear\. Use cpu, t4, gpu"):
         _ = CPU.gear
+
+
+def test_one_variable_overrides_the_model(monkeypatch, tokenizer, tmp_path):
+    monkeypatch.setenv(GEAR_VARIABLE, "cpu")
+    folder = str(architectures.save("gpt2", tokenizer, tmp_path / "mine"))
+    for model in ("qwen3-0.6b", folder):
+        monkeypatch.setenv(gears.MODEL_VARIABLE, model)
+        gear = gears.gear()
+        assert (gear.model, gear.recipe, gear.minutes) == (model, gears.GEARS["cpu"].recipe, ())
+        assert gear.describe() == f"gear cpu: {model}, all rows (bundled), recipe quick"
+        assert gears.needs(gear).model == model and gears.needs(gear).minutes == ()
+    monkeypatch.delenv(gears.MODEL_VARIABLE)
+    assert gears.gear() is gears.GEARS["cpu"] and gears.gear(replace(CPU, capability=(8, 0))) is gears.GEARS["cpu"]
+    monkeypatch.delenv(GEAR_VARIABLE)
+    assert gears.gear(replace(CPU, capability=(8, 0))) is gears.GEARS["gpu"]
 
 
 @pytest.mark.parametrize("name", hardware.GEARS)

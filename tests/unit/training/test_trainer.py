@@ -7,11 +7,11 @@ import torch
 from hostile_texts import quick
 from hypothesis import given
 from hypothesis import strategies as st
-from small import TRAINING_ROWS, TWO_EPOCHS, adapter_of, trainer_for
+from small import TRAINING_ROWS, TWO_EPOCHS, adapter_of, shrunk, trainer_for
 
 from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
-from llmcourse.training import configs, finetuning
+from llmcourse.training import configs, finetuning, planner
 from llmcourse.training.trainer import LabelTrainer, answer_logits, choice_losses, lm_losses
 
 pytestmark = pytest.mark.usefixtures("products")  # adapters are compared to rounding
@@ -114,10 +114,23 @@ def test_frozen_layers_are_computed_once_and_change_nothing(make_tiny, tmp_path,
     assert len(adapters[0]) == 2 * 7 * 2 and not any("layers.0." in name for name in adapters[0])
     for name in adapters[0]:
         assert torch.allclose(adapters[0][name], adapters[1][name], atol=1e-5), name
-    with pytest.raises(CourseError, match="upper_layers=4, but the model has 3 layers"):
-        finetuning.finetune(
-            make_tiny(3, num_hidden_layers=3), SARCASM, TRAINING_ROWS, TWO_EPOCHS.changed(upper_layers=4), tmp_path
-        )
+
+
+def test_more_upper_layers_than_the_model_has_are_all(make_tiny, tmp_path):
+    """The quick recipe's 12 upper layers train every layer of a smaller model."""
+    adapters = []
+    for layers in (12, None):
+        loaded = make_tiny(3)
+        recipe = TWO_EPOCHS.changed(upper_layers=layers)
+        finetuning.finetune(loaded, SARCASM, TRAINING_ROWS, recipe, tmp_path / str(layers))
+        adapters.append(adapter_of(loaded))
+    assert adapters[0].keys() == adapters[1].keys() and len(adapters[0]) == 2 * 7 * 2
+    assert all(torch.equal(adapters[0][name], adapters[1][name]) for name in adapters[0])
+    tiny = shrunk("mistral-7b")
+    for recipe in (TWO_EPOCHS.changed(upper_layers=12), TWO_EPOCHS):
+        assert planner.adapter_parameters(tiny, recipe) == sum(map(sum, planner.adapter_shapes(tiny, TWO_EPOCHS)))
+    with pytest.raises(CourseError, match=r"upper_layers needs the model's config"):
+        configs.lora_config(TWO_EPOCHS.changed(upper_layers=1))
 
 
 LETTERS = st.text(alphabet="abcdefgh", min_size=1, max_size=4)
