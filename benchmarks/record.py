@@ -299,9 +299,11 @@ def recipe_table(results: dict) -> str:
         "|---|---:|---|---:|---:|---:|",
     ]
     for name, runs in variants.items():
-        mean = {key: sum(run[key] for run in runs) / len(runs) for key in ("accuracy", "log_probability", "seconds")}
-        each = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
-        means = f"{mean['accuracy']:.3f} | {mean['log_probability']:.3f} | {mean['seconds']:.0f}"
+        last = [run["validation"][-1] for run in runs]
+        mean = {key: sum(entry[key] for entry in last) / len(last) for key in ("accuracy", "loss")}
+        each = ", ".join(f"{entry['accuracy']:.3f}" for entry in last)
+        seconds = sum(run["seconds"] for run in runs) / len(runs)
+        means = f"{mean['accuracy']:.3f} | {-mean['loss']:.3f} | {seconds:.0f}"
         lines.append(f"| {name} | {len(runs)} | {each} | {means} |")
     return "\n".join(lines)
 

@@ -81,7 +81,7 @@ def write(loaded: LoadedModel, path: Path) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     _add_shape(writer, config, loaded.name)
     _add_tokenizer(writer, loaded)
-    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    dtype = loaded.dtype
     kind = {"float32": "ALL_F32", "float16": "MOSTLY_F16", "bfloat16": "MOSTLY_BF16"}[dtype]
     writer.add_file_type(gguf.LlamaFileType[kind])
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers).mapping

@@ -56,6 +56,11 @@ class LoadedModel:
         return hasattr(self.model, "peft_config")
 
     @property
+    def dtype(self) -> str:
+        """The type in which the model computes, such as "float32"."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
     def shares(self) -> bool:
         """Whether rows can share a batch and what is computed for their common beginning. See `models.sharing`."""
         return not sharing.obstacle(self.model.config)

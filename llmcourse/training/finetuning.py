@@ -166,7 +166,7 @@ class _Job:
         try:
             trainer = LabelTrainer(
                 model=self.loaded.model,
-                args=sft_config(recipe, self.folder, str(self.loaded.model.dtype).removeprefix("torch.")),
+                args=sft_config(recipe, self.folder, self.loaded.dtype),
                 train_dataset=Dataset.from_list(self.examples),
                 eval_dataset=Dataset.from_list(self.examples[:1]) if self.held_out else None,  # `validate` scores
                 processing_class=self.loaded.tokenizer,
