@@ -22,12 +22,20 @@ from llmcourse._base.errors import CourseError as CourseError
 
 if TYPE_CHECKING:
     from llmcourse.data.tasks import SARCASM as SARCASM
+    from llmcourse.data.tasks import SENTIMENT as SENTIMENT
     from llmcourse.data.tasks import SUPPORT as SUPPORT
     from llmcourse.data.tasks import Task as Task
     from llmcourse.experiment import Experiment as Experiment
     from llmcourse.predict.prompts import Prompt as Prompt
 
-_HOMES = {"Experiment": "experiment", "Prompt": "predict", "Task": "data", "SARCASM": "data", "SUPPORT": "data"}
+_HOMES = {
+    "Experiment": "experiment",
+    "Prompt": "predict",
+    "Task": "data",
+    "SARCASM": "data",
+    "SENTIMENT": "data",
+    "SUPPORT": "data",
+}
 
 
 def __getattr__(name: str) -> Any:

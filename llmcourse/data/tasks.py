@@ -251,4 +251,15 @@ SUPPORT = Task(
     sources={"bundled": "the course's own corpus, written for teaching (CC BY 4.0)"},
 )
 
-TASKS = {task.name: task for task in (SARCASM, SUPPORT)}
+SENTIMENT = Task(
+    name="sentiment",
+    # the talk's first prompt: "Classify the text into neutral, negative or positive."
+    instruction="Classify the text into one of these categories:",
+    fields={"text": "Text"},
+    labels=("neutral", "negative", "positive"),
+    answer_name="Sentiment",
+    sources={"bundled": "the course's own corpus, written for teaching (CC BY 4.0)"},
+    example={"text": "I think the vacation is okay.", "label": 0},  # quoted from the talk
+)
+
+TASKS = {task.name: task for task in (SARCASM, SENTIMENT, SUPPORT)}

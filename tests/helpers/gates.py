@@ -22,6 +22,7 @@ CONTENT = Path(__file__).parents[1] / "content"
 PASSED = CONTENT / "corpora.json"
 CORPORA = {
     "test_corpus_sarcasm.py": ("sarcasm.csv",),
+    "test_corpus_sentiment.py": ("sentiment.csv",),
     "test_corpus_support.py": ("support.csv",),
     "test_corpus_injections.py": ("injections.csv",),
     "test_corpus_handbook.py": ("handbook.json", "general.json"),

@@ -6,7 +6,7 @@ import pytest
 from csv_files import HEADER, csv_rows, write_csv
 
 from llmcourse import CourseError, data
-from llmcourse.data.tasks import SARCASM, SUPPORT, Task
+from llmcourse.data.tasks import SARCASM, SENTIMENT, SUPPORT, Task
 
 
 def test_cleaning_is_counted(tmp_path):
@@ -202,12 +202,15 @@ def test_the_sarcasm_corpus_comes_in_its_frozen_split(bundled):
     assert bundled.test_id == "f578dbb090cc"
 
 
-def test_the_support_corpus_comes_in_its_frozen_split():
-    rows = data.load(SUPPORT)
-    assert len(rows.train) == 300 and len(rows.test) == 100
-    assert not set(rows.train["message"]) & set(rows.test["message"])
-    # frozen: whoever changes a test row changes this id, and every number that was measured on it
-    assert rows.test_id == "636d78d43085"
+@pytest.mark.parametrize(
+    ("task", "train", "test", "test_id"), [(SUPPORT, 700, 300, "58ca961aa12b"), (SENTIMENT, 300, 300, "9054009f22d4")]
+)
+def test_the_other_corpora_come_in_their_frozen_splits(task, train, test, test_id):
+    rows = data.load(task)
+    assert (len(rows.train), len(rows.test)) == (train, test)
+    column = task.columns[0]
+    assert not set(rows.train[column]) & set(rows.test[column])
+    assert rows.test_id == test_id  # frozen, as above
 
 
 def test_texts_that_differ_in_digits_are_different_rows(tmp_path):
