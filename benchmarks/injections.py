@@ -129,7 +129,7 @@ def summary(task: Task, rows: Sequence[Mapping], kinds: Sequence[str], answers: 
         "accuracy": {name: metrics.evaluate(gold, labels, task.labels).accuracy for name, labels in answers.items()},
         **part(lambda place: True),
         # McNemar: does the order get the ordered label more often than the control does?
-        "p": {name: metrics.mcnemar(wanted, answers["order"], answers[name]) for name in VARIANTS[1:]},
+        "p": {name: metrics.paired_test(wanted, answers["order"], answers[name]) for name in VARIANTS[1:]},
         "by_wanted": {
             word: part(lambda place, label=label: wanted[place] == label) for label, word in enumerate(task.labels)
         },

@@ -34,7 +34,8 @@ class Arm:
         low, high = self.score.accuracy_ci95
         invalid = f", {self.score.invalid} invalid" if self.score.invalid else ""
         macro = f", macro-F1 {self.score.macro_f1:.2f}" if self.score.uneven else ""
-        return f"{self.name:<32} {self.score.accuracy:6.1%}   95 % interval {low:.1%} to {high:.1%}{macro}{invalid}"
+        interval = "one answer for all rows" if low == high else f"95 % interval {low:.1%} to {high:.1%}"
+        return f"{self.name:<32} {self.score.accuracy:6.1%}   {interval}{macro}{invalid}"
 
     @property
     def notes(self) -> list[str]:
@@ -68,7 +69,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two arms on the same rows, and the exact McNemar test between them."""
+    """Two arms on the same rows, and the exact paired test between them."""
 
     arm: Arm
     against: Arm

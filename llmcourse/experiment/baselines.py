@@ -1,16 +1,18 @@
-"""What an LLM has to beat: always the same answer, and a bag of words and characters.
+"""What a finetuned LLM has to beat: always the same answer, a bag of words and characters, and logistic regression on
+sentence embeddings or on the frozen LLM's own vectors.
 
-Both take seconds. A finetuned model that is not clearly better than they are was not worth its training.
+They take seconds. A finetuned model that is not clearly better than they are was not worth its training.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmcourse.data.tasks import Task
-from llmcourse.predict import Predictions
+from llmcourse.models import LoadedModel
+from llmcourse.predict import Predictions, features
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -34,15 +36,41 @@ def majority(task: Task, train: Sequence[Mapping]) -> Answer:
 
 def bag_of_words(task: Task, train: Sequence[Mapping]) -> Answer:
     """Fit `bag_of_words_model` to the training rows."""
-    model = bag_of_words_model(task.columns)
-    model.fit(train, [row["label"] for row in train])
+    return _fitted(bag_of_words_model(task.columns), train, lambda rows: rows)
+
+
+def sentence_embeddings(task: Task, train: Sequence[Mapping]) -> Answer:
+    """Fit logistic regression to the sentence embeddings of the training rows' text columns.
+
+    Raises CourseError if the embedding model is not installed (see `predict.retrieval`).
+    """
+    return _fitted(vector_model(), train, lambda rows: features.embeddings(task, rows))
+
+
+def frozen_features(loaded: LoadedModel, task: Task, train: Sequence[Mapping]) -> Answer:
+    """Fit logistic regression to what the base model makes of the training rows (see `features.hidden_states`)."""
+    return _fitted(vector_model(), train, lambda rows: features.hidden_states(loaded, task, rows))
+
+
+def _fitted(model: "Pipeline", train: Sequence[Mapping], vectors: Callable[[Sequence[Mapping]], Any]) -> Answer:
+    model.fit(vectors(train), [row["label"] for row in train])
 
     def answer(rows: Sequence[Mapping]) -> Predictions:
         start = time.perf_counter()
-        labels = model.predict(rows).tolist()
+        labels = model.predict(vectors(rows)).tolist()
         return Predictions(labels, time.perf_counter() - start)
 
     return answer
+
+
+def vector_model() -> "Pipeline":
+    """Return logistic regression on standardised numbers, with a penalty that suits some hundred rows of as many
+    numbers (chosen with benchmarks/baselines.py)."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
 
 
 def bag_of_words_model(columns: Sequence[str]) -> "Pipeline":

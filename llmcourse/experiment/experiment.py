@@ -6,6 +6,7 @@ finds it, and changing a number adds an arm beside the old one. Nothing is train
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,16 @@ class Experiment:
     def bag_of_words(self) -> Arm:
         """Answer with logistic regression on the TF-IDF of words and characters, fitted to the training rows."""
         return self._baseline("TF-IDF of words and characters", baselines.bag_of_words)
+
+    def sentence_embeddings(self) -> Arm:
+        """Answer with logistic regression on sentence embeddings. Raises CourseError if their model is not
+        installed."""
+        return self._baseline("sentence embeddings", baselines.sentence_embeddings)
+
+    def frozen_features(self) -> Arm:
+        """Answer with logistic regression on the frozen base model's vectors: what pretraining has learned already."""
+        fit = partial(baselines.frozen_features, self.loaded)
+        return self._baseline("frozen features", fit, model=self.loaded.base)
 
     def prompt(self, k: int = 0, chat: Chat = False, fallback: bool = True) -> Prompt:
         """Return the task's prompt with `k` examples, drawn from the training rows by the experiment's seed.
@@ -192,8 +203,8 @@ class Experiment:
                 arm = self.store.find(spec, name) or self.store.keep(answer())
         return self._add(arm)
 
-    def _baseline(self, name: str, fit: baselines.Fit) -> Arm:
-        spec = self._spec(name, train=self._train_id)
+    def _baseline(self, name: str, fit: baselines.Fit, **more: Any) -> Arm:
+        spec = self._spec(name, train=self._train_id, **more)
 
         def answer() -> Arm:
             fitted = fit(self.task, self._train)
@@ -258,9 +269,12 @@ class Experiment:
         return metrics.report(self.gold(), arm.predictions.labels, self.task.labels)
 
     def p_value(self, a: Arm, b: Arm) -> float:
-        """Return the exact McNemar test between two arms. Raises CourseError for an arm that answered other rows."""
+        """Return the exact paired test between two arms (see `metrics.paired_test`): McNemar's, or by whole groups.
+
+        Raises CourseError for an arm that answered other rows.
+        """
         self._refuse_other_rows([a, b])
-        return metrics.mcnemar(self.gold(), a.predictions.labels, b.predictions.labels)
+        return metrics.paired_test(self.gold(), a.predictions.labels, b.predictions.labels, self.store.groups())
 
     def compare(self, arm: Arm, against: Sequence[Arm] | None = None) -> list[PairedTest]:
         """Return the paired tests of one arm against all others, or against those given: `print(*tests, sep="\\n")`."""

@@ -4,7 +4,7 @@ An invalid answer (None) is wrong. It is counted as a class of its own and never
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ class Score:
     accuracy: float
     """Share of correct rows. Invalid answers are not correct."""
     accuracy_ci95: tuple[float, float]
+    """What other test rows of the same kind might give. Both ends are the accuracy if all answers are the same."""
     macro_f1: float
     """Unweighted mean of the labels' F1. Invalid answers are no label of their own, but they lower recall."""
     invalid: int
@@ -31,14 +32,26 @@ class Score:
         return {name: value for name, value in values.items() if name != "uneven"}
 
 
-def evaluate(gold: Sequence[int], predicted: Sequence[int | None], labels: Sequence[str]) -> Score:
-    """Score predictions. Raises ValueError for no rows, unequal lengths, or a number that is no label."""
+def evaluate(
+    gold: Sequence[int],
+    predicted: Sequence[int | None],
+    labels: Sequence[str],
+    groups: Sequence[Hashable] | None = None,
+) -> Score:
+    """Score predictions. `groups` says which rows belong together, such as replies to one comment.
+
+    Raises ValueError for no rows, unequal lengths, or a number that is no label.
+    """
     _check(gold, predicted, labels)
     from sklearn.metrics import f1_score
 
     correct = sum(a == b for a, b in zip(gold, predicted, strict=True))
     f1 = f1_score(gold, _numbered(predicted, labels), labels=range(len(labels)), average="macro", zero_division=0)
-    interval = wilson(correct, len(gold))
+    interval = accuracy_interval([a == b for a, b in zip(gold, predicted, strict=True)], groups)
+    if (
+        len(set(predicted)) == 1
+    ):  # the same answer for every row was not lucky: it is right as often as its label occurs
+        interval = (correct / len(gold), correct / len(gold))
     counts = Counter(gold)
     uneven = are_uneven([counts[label] for label in range(len(labels))])
     invalid = sum(label is None for label in predicted)
@@ -77,19 +90,71 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
     return float(interval.low), float(interval.high)
 
 
-def mcnemar(gold: Sequence[int], a: Sequence[int | None], b: Sequence[int | None]) -> float:
-    """Return p of the exact two-sided McNemar test (McNemar 1947). Null hypothesis: both arms are right equally often.
+def accuracy_interval(right: Sequence[bool], groups: Sequence[Hashable] | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy: Wilson's, or by a cluster bootstrap if rows share a group.
 
-    The test uses the rows on which exactly one arm is right, which are coin tosses under the null hypothesis. If there
-    are none, p is 1. Raises ValueError when the arms did not answer the same number of rows.
+    Rows of one group are right or wrong together more often than others, so they are worth fewer rows. The bootstrap
+    draws whole groups, 9,999 times with a fixed seed, and takes the 2.5th and 97.5th percentile (Efron and Tibshirani
+    1993, chapter 8).
+    """
+    totals = _by_group([int(value) for value in right], groups)
+    if len(totals) == len(right):
+        return wilson(sum(right), len(right))
+    from scipy.stats import bootstrap
+
+    if len(totals) == 1:  # a single group says nothing about others
+        return 0.0, 1.0
+    sums, sizes = zip(*totals.values(), strict=True)
+    drawn = bootstrap(
+        (sums, sizes),
+        lambda right, rows, axis: right.sum(axis=axis) / rows.sum(axis=axis),
+        n_resamples=9999,
+        vectorized=True,
+        paired=True,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    return float(drawn.low), float(drawn.high)
+
+
+def paired_test(
+    gold: Sequence[int],
+    a: Sequence[int | None],
+    b: Sequence[int | None],
+    groups: Sequence[Hashable] | None = None,
+) -> float:
+    """Return p of an exact two-sided test. Null hypothesis: both arms are right equally often.
+
+    If every row is a group of its own, this is the exact McNemar test (McNemar 1947): the rows on which exactly one arm
+    is right are coin tosses under the null hypothesis. Rows of one `group` are one toss together: it turns the sign of
+    how many more of them `a` has right (a permutation test of paired differences, Fisher 1935, section 21). If the arms
+    never differ, p is 1. Raises ValueError when the arms did not answer the same number of rows.
     """
     if not len(gold) == len(a) == len(b):
         raise ValueError(f"arms on different rows: {len(gold)} gold labels, {len(a)} and {len(b)} predictions")
-    from scipy.stats import binomtest
+    import numpy as np
 
-    only_a = sum(x == g != y for g, x, y in zip(gold, a, b, strict=True))
-    only_b = sum(y == g != x for g, x, y in zip(gold, a, b, strict=True))
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    gains = [(x == g) - (y == g) for g, x, y in zip(gold, a, b, strict=True)]
+    sums = [abs(total) for total, _ in _by_group(gains, groups).values() if total]
+    observed = abs(sum(gains))
+    # how likely each sum is when every group's difference is added or subtracted by the toss of a coin
+    chances = np.ones(1)
+    for size in sums:
+        spread = np.zeros(len(chances) + 2 * size)
+        spread[: len(chances)] += chances / 2
+        spread[2 * size :] += chances / 2
+        chances = spread
+    total = sum(sums)
+    return float(min(1.0, chances[np.abs(np.arange(-total, total + 1)) >= observed].sum()))
+
+
+def _by_group(values: Sequence[int], groups: Sequence[Hashable] | None) -> dict[Hashable, tuple[int, int]]:
+    """Return for each group the sum of its rows' values, and how many rows it has."""
+    totals: dict[Hashable, tuple[int, int]] = {}
+    for value, group in zip(values, range(len(values)) if groups is None else groups, strict=True):
+        before, rows = totals.get(group, (0, 0))
+        totals[group] = (before + value, rows + 1)
+    return totals
 
 
 def p_text(p: float) -> str:

@@ -136,7 +136,13 @@ class ArmStore:
 
     def score(self, predictions: Predictions) -> metrics.Score:
         """Return how good predictions for the test rows are."""
-        return metrics.evaluate([row["label"] for row in self.test], predictions.labels, self.task.labels)
+        gold = [row["label"] for row in self.test]
+        return metrics.evaluate(gold, predictions.labels, self.task.labels, self.groups())
+
+    def groups(self) -> list[str] | None:
+        """Return the group of each test row; None if the task has no groups."""
+        column = self.task.group_column
+        return [row[column] for row in self.test] if column else None
 
 
 def predictions_csv(task: Task, rows: Sequence[Mapping], predictions: Predictions) -> str:

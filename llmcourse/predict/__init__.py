@@ -1,6 +1,6 @@
 """Predictions: prompts, scoring and generating, large files, retrieval and short answers."""
 
-from llmcourse.predict import answers, retrieval
+from llmcourse.predict import answers, features, retrieval
 from llmcourse.predict.asking import (
     Way,
     before_and_after,
@@ -29,6 +29,7 @@ __all__ = [
     "describe_cut",
     "encode",
     "encode_text",
+    "features",
     "few_shots",
     "fill_journal",
     "fit",
