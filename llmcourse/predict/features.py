@@ -43,7 +43,7 @@ def hidden_states(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], max_
     tokens = encode_text(loaded.tokenizer, prompt, texts)
     spans = [_last_text(loaded, text, task, row) for text, row in zip(texts, rows, strict=True)]
     count = len(decoder_layers(loaded.model))
-    first, last = (round(share * count) for share in LAYERS)
+    first, last = (min(round(share * count), count - 1) for share in LAYERS)
     means: list[np.ndarray] = [np.empty(0)] * len(rows)
     order = sorted(range(len(rows)), key=lambda row: len(tokens[row]))
     with loaded.without_adapter(), torch.inference_mode():
