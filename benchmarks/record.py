@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict:
 
 
 def p_values(results: dict) -> dict[frozenset[str], str]:
-    """Return McNemar's p of each pair of arms, as text."""
+    """Return the paired test's p of each pair of arms, as text."""
     return {frozenset((test["a"], test["b"])): metrics.p_text(test["p"]) for test in results["tests"]}
 
 
@@ -46,7 +46,7 @@ def demo_block(results: dict) -> str:
     training = f"{finetuned['training_seconds']:.0f} s on {machine['cores']} cores ({machine['name']})"
     return f"""{report.table(results)}
 
-{results["model"]["name"]}, {rows}. Exact McNemar test of the finetuned arm against
+{results["model"]["name"]}, {rows}. Exact paired test of the finetuned model, by pairs of replies, against
 the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}; \
 against {words["name"]}: {p[words["name"]]}. \
 Training took {training}, peak memory {results["peak_memory_gib"]} GiB;
@@ -66,7 +66,7 @@ def sarc_block() -> str:
 {data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; \
 LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
 The finetuned arm reaches {finetuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); \
-against {words["name"]} on the same rows ({words["accuracy"]:.1%}): {p} (exact McNemar). \
+against {words["name"]} on the same rows ({words["accuracy"]:.1%}): {p} (exact paired test). \
 {results["date"]}."""
 
 

@@ -56,7 +56,7 @@ def trial(r: int, alpha: int) -> dict:
 
 
 def p_value(name: str, a: str, b: str) -> float:
-    """Return McNemar's p of two arms of a results file, each given by the start of its name."""
+    """Return the paired test's p of two arms of a results file, each given by the start of its name."""
     pair = {arm(name, a)["name"], arm(name, b)["name"]}
     return next(test["p"] for test in result(name)["tests"] if {test["a"], test["b"]} == pair)
 

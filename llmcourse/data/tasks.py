@@ -262,4 +262,21 @@ SENTIMENT = Task(
     example={"text": "I think the vacation is okay.", "label": 0},  # quoted from the talk
 )
 
+TALK_EXAMPLES = (
+    {
+        "parent_comment": "Most of the Bernie people got what they wanted on the platform, or most of it.",
+        "comment": "dont trigger them with facts!",
+        "label": 1,
+    },
+    {
+        # the slide cuts this comment off
+        "parent_comment": (
+            "The Dallas Morning News: What you need to know about the enemies of the American people the president warned"
+        ),
+        "comment": "What a brilliant and well written article that was.",
+        "label": 0,
+    },
+)
+"""The two examples of the talk's few-shot prompt for sarcasm, word for word."""
+
 TASKS = {task.name: task for task in (SARCASM, SENTIMENT, SUPPORT)}

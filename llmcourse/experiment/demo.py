@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+from llmcourse.data.tasks import SARCASM, TALK_EXAMPLES
 from llmcourse.experiment.arms import Arm
 from llmcourse.experiment.experiment import Experiment
+from llmcourse.predict import retrieval
+from llmcourse.predict.prompts import Prompt
 from llmcourse.training.recipes import Recipe
 
 SHOTS = 4
@@ -15,18 +18,23 @@ def run_demo(
 ) -> list[Arm]:
     """Run the arms of the demo in the order of the waterfall, and return them. `announce(arm)` is called after each.
 
-    The arm in the model's chat format is left out for a model without one.
+    The talk's own two examples are asked on sarcasm only. A prompt in the model's chat format is left out for a model
+    without one, and sentence embeddings where their model is not installed.
     """
     zero_shot, few_shot = experiment.prompt(0), experiment.prompt(SHOTS)
     chat = experiment.prompt(SHOTS, chat=True) if experiment.loaded.tokenizer.chat_template else None
+    talk = Prompt(SARCASM, TALK_EXAMPLES) if experiment.task == SARCASM else None
     steps: list[Callable[[], Arm]] = [
         experiment.majority,
         experiment.bag_of_words,
+        *([experiment.sentence_embeddings] if retrieval.is_installed() else []),
         lambda: experiment.generated(zero_shot),
+        *([lambda: experiment.generated(talk, "the talk's 2 examples, generated")] if talk else []),
         *([lambda: experiment.generated(chat)] if chat else []),
         lambda: experiment.generated(few_shot),
         lambda: experiment.scored(few_shot),
         lambda: experiment.scored(few_shot, calibrate=True),
+        experiment.frozen_features,
         lambda: experiment.finetuned(recipe, resume),
     ]
     arms = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,11 @@ class BM25:
 def recall(ranks: Sequence[Sequence[int]], right: Sequence[int], k: int) -> float:
     """Return recall@k: the share of questions whose right passage is among the first `k` that were ranked."""
     return sum(index in ranked[:k] for ranked, index in zip(ranks, right, strict=True)) / len(right)
+
+
+def is_installed() -> bool:
+    """Return whether the embedding model's wheel is installed. Its files are not checked."""
+    return find_spec(FOLDER.partition("/")[0]) is not None
 
 
 def folder() -> Path:

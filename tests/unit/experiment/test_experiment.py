@@ -15,7 +15,7 @@ from small import ONE_EPOCH, some_rows
 from llmcourse import CourseError, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
-from llmcourse.data.tasks import SARCASM
+from llmcourse.data.tasks import SARCASM, TALK_EXAMPLES
 from llmcourse.experiment import Experiment, questions, report, runner
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.setup import gears
@@ -40,7 +40,8 @@ def no_work(monkeypatch):
 
 def test_the_whole_comparison(study, no_work):
     arms = experiment.run_demo(study, ONE_EPOCH)
-    assert [arm.kind for arm in arms] == ["baseline"] * 2 + ["prompted"] * 5 + ["finetuned"]
+    assert [arm.kind for arm in arms] == ["baseline"] * 3 + ["prompted"] * 6 + ["baseline", "finetuned"]
+    assert all(shot in TALK_EXAMPLES for shot in arms[4].spec["prompt"]["shots"])
     results = study.results(1.5)
     json.dumps(results, allow_nan=False)
     assert set(results["arms"][0]) >= {
@@ -52,7 +53,7 @@ def test_the_whole_comparison(study, no_work):
         "invalid",
         "seconds_per_row",
     }
-    assert len(results["tests"]) == 8 * 7 // 2 and set(results["tests"][0]) == {"a", "b", "p"}
+    assert len(results["tests"]) == 11 * 10 // 2 and set(results["tests"][0]) == {"a", "b", "p"}
     assert {"data", "model", "recipe", "machine", "versions", "seed", "peak_memory_gib"} <= set(results)
     assert results["recipe"]["r"] == 2 and results["arms"][-1]["trained_parameters"] > 0
     assert all(arm.example for arm in arms)
