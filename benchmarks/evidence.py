@@ -6,9 +6,10 @@
     curves      accuracy on the test rows against the number of training rows, with three seeds, which also decide the
                 rows
 
-Predictions are kept in results/crossval.json and results/curves.json row by row, so that any two methods can be
-compared in pairs. Each fit is saved when it is done, so an interrupted script continues. LoRA takes 2 to 5 minutes a
-fit on 2 cores; `--methods` leaves it out.
+Answers are kept in results/crossval.json and results/curves.json row by row, so that any two methods can be compared in
+pairs. Each fit is saved when it is done, so an interrupted script continues. LoRA takes 2 to 6 minutes a fit on 2
+cores; `--methods` leaves it out. At the end the summary that notebooks show is written into the package,
+llmcourse/lessons/recorded/evidence.json; `python benchmarks/evidence.py summary` does only that.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from llmcourse import data, models, predict
 from llmcourse._base import files
 from llmcourse.data.tasks import SARCASM, TASKS, Task
 from llmcourse.experiment import baselines, metrics
+from llmcourse.lessons import recorded
 from llmcourse.models import LoadedModel
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.training import configs, finetuning
@@ -34,6 +36,11 @@ from llmcourse.training.recipes import QUICK, Recipe
 SEEDS = (0, 1, 2)
 FOLDS = 5
 SIZES = (25, 50, 100, 200, 400, 800)
+
+LORA = "LoRA"
+"""The method that the others are tested against."""
+
+LORAS = {"LoRA, TRL's loss": QUICK.changed(lm_weight=1.0), LORA: QUICK}
 
 Labels = list[int | None]
 Method = Callable[[LoadedModel, Task, Sequence[Mapping], Sequence[Mapping], int], Labels]
@@ -72,26 +79,25 @@ METHODS: dict[str, Method] = {
     "frozen features": lambda loaded, task, train, rows, seed: (
         baselines.frozen_features(loaded, task, train)(rows).labels
     ),
-    "LoRA, TRL's loss": _lora(QUICK.changed(lm_weight=1.0)),
-    "LoRA": _lora(QUICK),
+    **{name: _lora(recipe) for name, recipe in LORAS.items()},
 }
 
 
 def crossval(
     loaded: LoadedModel, task: Task, out: Path, methods: Sequence[str], seeds: Sequence[int] = SEEDS
 ) -> list[dict[str, Any]]:
-    """Run what is missing in `out`, and return the runs on these rows: labels by method, seed and fold."""
+    """Run what is missing in `out`, and return the runs on these rows: answers by method, seed and fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     source = data.load(task)
     rows = data.in_order(task, [*source.train, *source.test])
-    subject = {"task": task.name, "rows": data.rows_id(task, rows), "model": loaded.base, "recipe": QUICK.as_dict()}
+    subject = {"task": task.name, "rows": data.rows_id(task, rows), "model": loaded.base}
     groups = groups_of(task, rows)
     for seed in seeds:
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         for fold, (train, test) in enumerate(folds.split(rows, [row["label"] for row in rows], groups)):
             for method in methods:
-                key = {**subject, "method": method, "seed": seed, "fold": fold}
+                key = {**subject, **_method(method), "seed": seed, "fold": fold}
                 _run(out, key, loaded, task, [rows[i] for i in train], [rows[i] for i in test], test.tolist())
     return _known(out, subject)
 
@@ -104,7 +110,7 @@ def curves(
     seeds: Sequence[int] = SEEDS,
     sizes: Sequence[int] = SIZES,
 ) -> list[dict[str, Any]]:
-    """Run what is missing in `out`, and return the runs on these rows: labels by method, seed and training rows."""
+    """Run what is missing in `out`, and return the runs on these rows: answers by method, seed and training rows."""
     source = data.load(task)
     train, test = data.in_order(task, source.train), data.in_order(task, source.test)
     subject = {
@@ -112,13 +118,12 @@ def curves(
         "rows": source.test_id,
         "train": source.train_id,
         "model": loaded.base,
-        "recipe": QUICK.as_dict(),
     }
     for seed in seeds:
         order = random.Random(seed).sample(train, len(train))
         for size in [size for size in sizes if size < len(train)] + [len(train)]:
             for method in methods:
-                key = {**subject, "method": method, "seed": seed, "size": size}
+                key = {**subject, **_method(method), "seed": seed, "size": size}
                 _run(out, key, loaded, task, balanced(task, order, size), test, list(range(len(test))))
     return _known(out, subject)
 
@@ -141,29 +146,96 @@ def groups_of(task: Task, rows: Sequence[Mapping]) -> list[Any]:
     return [row[task.group_column] if task.group_column else place for place, row in enumerate(rows)]
 
 
-def compared(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping], a: str, b: str) -> dict[str, Any]:
-    """Return two methods' accuracies over all seeds of a cross-validation, and p of the paired test by groups.
+def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict[str, Any]]:
+    """Return accuracy, 95 % interval and invalid answers of each method over all seeds, and p of its test against LoRA.
 
-    A group's rows are one toss in all seeds, so three seeds do not count as three times the rows.
+    A group's rows are one toss in all seeds, so three seeds do not count as three times the rows. A method is tested on
+    the rows and seeds that LoRA answered too.
     """
-    answers = {
-        method: {
-            (run["seed"], place): label
-            for run in runs
-            if run["method"] == method
-            for place, label in zip(run["places"], run["labels"], strict=True)
+    groups = groups_of(task, rows)
+    answers: dict[str, dict[tuple[int, int], int | None]] = {}
+    for run in runs:
+        given = zip(run["places"], _labels(run["answers"]), strict=True)
+        answers.setdefault(run["method"], {}).update({(run["seed"], place): label for place, label in given})
+    summary = []
+    for method, labels in answers.items():
+        right = [label == rows[place]["label"] for (_, place), label in labels.items()]
+        entry = {
+            "method": method,
+            "seeds": sorted({seed for seed, _ in labels}),
+            "rows": len({place for _, place in labels}),
+            "accuracy": round(sum(right) / len(right), 4),
+            "accuracy_ci95": _rounded(metrics.accuracy_interval(right, [groups[place] for _, place in labels])),
+            "invalid": sum(label is None for label in labels.values()),
         }
-        for method in (a, b)
-    }
-    keys = sorted(answers[a].keys() & answers[b].keys())
-    gold, groups = [rows[place]["label"] for _, place in keys], groups_of(task, rows)
-    labels = {method: [answers[method][key] for key in keys] for method in (a, b)}
-    return {
-        "rows": len({place for _, place in keys}),
-        "seeds": len({seed for seed, _ in keys}),
-        **{method: sum(x == y for x, y in zip(labels[method], gold, strict=True)) / len(gold) for method in (a, b)},
-        "p": metrics.paired_test(gold, labels[a], labels[b], [groups[place] for _, place in keys]),
-    }
+        both = sorted(labels.keys() & answers.get(LORA, {}).keys()) if method != LORA else []
+        if both:
+            gold, shared = [rows[place]["label"] for _, place in both], [groups[place] for _, place in both]
+            mine, theirs = ([answers[name][key] for key in both] for name in (method, LORA))
+            entry["p_against_lora"] = metrics.paired_test(gold, mine, theirs, shared)
+        summary.append(entry)
+    return summary
+
+
+def curves_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict[str, Any]]:
+    """Return for each method and number of training rows: the accuracy of each seed, their mean, and its 95 % interval
+    over test rows."""
+    groups = groups_of(task, rows)
+    by_point: dict[tuple[str, int], list[Mapping]] = {}
+    for run in runs:
+        by_point.setdefault((run["method"], run["size"]), []).append(run)
+    points = []
+    for (method, size), fits in sorted(by_point.items()):
+        right = [
+            [label == row["label"] for label, row in zip(_labels(run["answers"]), rows, strict=True)] for run in fits
+        ]
+        every = [value for fit in right for value in fit]
+        points.append(
+            {
+                "method": method,
+                "size": size,
+                "seeds": [run["seed"] for run in fits],
+                "accuracies": [round(sum(fit) / len(fit), 4) for fit in right],
+                "mean": round(sum(every) / len(every), 4),
+                "mean_ci95": _rounded(metrics.accuracy_interval(every, groups * len(fits))),
+            }
+        )
+    return points
+
+
+def summarise(out: Path | None = None, folder: Path = RESULTS) -> dict[str, Any]:
+    """Write the summary of both results files, for the tasks' present rows and `QUICK`, and return it."""
+    whole: dict[str, Any] = {**about(), "recipe": QUICK.as_dict(), "folds": FOLDS, "crossval": {}, "curves": {}}
+    for task in TASKS.values():
+        source = data.load(task)
+        test = data.in_order(task, source.test)
+        rows = data.in_order(task, [*source.train, *source.test])
+        sets = {"crossval": (crossval_summary, rows), "curves": (curves_summary, test)}
+        for what, (summary, subjects) in sets.items():
+            key = {"task": task.name, "rows": data.rows_id(task, subjects)}
+            runs = [run for name in METHODS for run in _known(folder / f"{what}.json", {**key, **_method(name)})]
+            if runs:
+                whole[what][task.name] = {"rows": len(subjects), "points": summary(task, subjects, runs)}
+    files.write_json(out or recorded.path("evidence"), whole)
+    return whole
+
+
+def _rounded(interval: Sequence[float]) -> list[float]:
+    return [round(bound, 4) for bound in interval]
+
+
+def _text(labels: Sequence[int | None]) -> str:
+    """Return labels as a text with a character for each: a digit, or "-" for an invalid answer."""
+    return "".join("-" if label is None else str(label) for label in labels)
+
+
+def _labels(text: str) -> Labels:
+    return [None if character == "-" else int(character) for character in text]
+
+
+def _method(name: str) -> dict[str, Any]:
+    """Return what a run says of its method. LoRA's runs depend on their recipe too."""
+    return {"method": name, **({"recipe": LORAS[name].as_dict()} if name in LORAS else {})}
 
 
 def _run(
@@ -189,7 +261,7 @@ def _run(
                 **about(),
                 "runs": [
                     *_known(out, {}),
-                    {**key, "trained_on": len(train), "places": places, "labels": labels, "seconds": seconds},
+                    {**key, "trained_on": len(train), "places": places, "answers": _text(labels), "seconds": seconds},
                 ],
             },
         )
@@ -204,15 +276,15 @@ def _known(out: Path, key: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("crossval", "curves"))
+    parser.add_argument("what", choices=("crossval", "curves", "summary"))
     parser.add_argument("--task", choices=TASKS, default=SARCASM.name)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, metavar="N")
-    parser.add_argument("--out", type=Path, help="the results file")
     chosen = parser.parse_args(arguments)
-    out = chosen.out or RESULTS / f"{chosen.what}.json"
-    work = crossval if chosen.what == "crossval" else curves
-    work(models.load(), TASKS[chosen.task], out, chosen.methods, chosen.seeds)
+    if chosen.what != "summary":
+        work = crossval if chosen.what == "crossval" else curves
+        work(models.load(), TASKS[chosen.task], RESULTS / f"{chosen.what}.json", chosen.methods, chosen.seeds)
+    summarise()
 
 
 if __name__ == "__main__":

@@ -56,6 +56,40 @@ def loss_curve(losses: Sequence[float], window: int = 10) -> "DescribedFigure":
     return figure
 
 
+CURVES = (("finetuned", "-"), ("prompted", "--"), ("baseline", ":"), ("baseline", "-."))
+"""Colour, mark and line of each method of `learning_curves`, in their order."""
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[tuple[int, float, float, float]]], title: str, chance: float = 0.5
+) -> "DescribedFigure":
+    """Draw accuracy on the test rows against the number of training rows, with a line for each method.
+
+    `curves` maps a method to (training rows, accuracy, low, high) for each size; the band is its 95 % interval. The
+    first method is drawn as the finetuned one. Four methods at most.
+    """
+    summary = "; ".join(
+        f"{name} from {points[0][1]:.0%} with {points[0][0]} rows to {points[-1][1]:.0%} with {points[-1][0]:,}"
+        for name, points in curves.items()
+    )
+    figure, axes = axes_of(8, 4.2, f"{title}. {summary}.")
+    axes.axhline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
+    for (name, points), (kind, style) in zip(curves.items(), CURVES, strict=False):
+        sizes, means, lows, highs = zip(*points, strict=True)
+        axes.fill_between(sizes, lows, highs, color=COLOURS[kind], alpha=0.12, linewidth=0)
+        axes.plot(sizes, means, style, color=COLOURS[kind], marker=MARKS[kind], linewidth=2, markersize=6, label=name)
+    ticks = sorted({size for points in curves.values() for size, *_ in points})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("training rows (log scale)", fontsize=11, color=TEXT)
+    axes.set_ylabel("accuracy on the test rows", fontsize=11, color=TEXT)
+    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
+    axes.legend(frameon=False, fontsize=10)
+    return figure
+
+
 def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]) -> "DescribedFigure":
     """Draw gold against predicted labels, one table for each arm, with invalid answers in the last column.
 

@@ -19,6 +19,10 @@ PART = {"n": 60, "probability": 0.25, "accuracy": 0.5, "accuracy_ci95": (0.4, 0.
 MADE = {
     "waterfall": (lambda: figures.waterfall(ARMS), "majority 50%; 4-shot 30%"),
     "loss_curve": (lambda: figures.loss_curve([3.0, 1.0, 0.5]), "3 steps, from 3.00 to 0.50"),
+    "learning_curves": (
+        lambda: figures.learning_curves({"LoRA": [(25, 0.5, 0.4, 0.6), (1000, 0.8, 0.7, 0.9)]}, "More rows help"),
+        "More rows help. LoRA from 50% with 25 rows to 80% with 1,000.",
+    ),
     "confusions": (
         lambda: figures.confusions({"a": [[1, 2, 3], [4, 5, 6]]}, ["no", "yes"]),
         "gold yes: no 4, yes 5, invalid 6",
