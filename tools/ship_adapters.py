@@ -20,7 +20,7 @@ from llmcourse.models import adapters
 from llmcourse.training import configs, recipes, training_rows
 from llmcourse.training.recipes import Recipe
 
-SHIPPED = {"sarcasm": recipes.QUICK, "sentiment": recipes.FEW, "support": recipes.QUICK}
+SHIPPED = dict.fromkeys(tasks.TASKS, recipes.QUICK)
 """The recipe of each task's adapter: the one that its notebook uses on a CPU."""
 
 FOLDER = Path(llmcourse.__file__).parent / "models" / "shipped"

@@ -1,8 +1,7 @@
 """Every number of a finetuning run, with its unit and its reason. A recipe is plain data: it is hashed, printed and
 kept.
 
-Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK` holds the talk's own numbers,
-`THOROUGH` and `WORKSHOP` are for a free T4.
+Presets: `QUICK` is for a laptop, `TALK` holds the talk's own numbers, `THOROUGH` and `WORKSHOP` are for a free T4.
 """
 
 import difflib
@@ -184,9 +183,6 @@ QUICK = Recipe(
 )
 """What did best on held-out training rows, within the minutes of a demo on 2 cores (benchmarks/README.md)."""
 
-FEW = QUICK.changed(name="few", epochs=12)
-"""`QUICK` for a few hundred rows: each is seen twice as often."""
-
 TALK = Recipe(
     name="talk",
     r=8,
@@ -244,4 +240,4 @@ WORKSHOP = THOROUGH.changed(
 """A T4 in a workshop: each row once, and a short prompt. By the planner's estimate, 12 minutes at most for 1,000
 rows."""
 
-RECIPES = {recipe.name: recipe for recipe in (QUICK, FEW, TALK, THOROUGH, WORKSHOP)}
+RECIPES = {recipe.name: recipe for recipe in (QUICK, TALK, THOROUGH, WORKSHOP)}
