@@ -45,9 +45,9 @@ def designs() -> Iterator[tuple[str, str, Design]]:
         for draw in range(DRAWS if shots else 1):
             yield "number of examples", str(shots), Design(shots=shots, draw=draw)
     for draw in range(1, CHOICES):
-        yield "choice of examples", f"draw {draw}", Design(draw=draw)
+        yield "choice of examples", "another draw", Design(draw=draw)
     for order in range(1, ORDERS):
-        yield "order of examples", f"order {order}", Design(order=order)
+        yield "order of examples", "another order", Design(order=order)
     yield "labels of examples", "wrong", Design(wrong_labels=True)
     for words in ("capitalised", "everyday words", "numbers"):
         yield "label words", words, Design(words=words)

@@ -34,7 +34,7 @@ def prompt_levers(
         for name, group in zip(names, groups, strict=True)
     ]
     figure, axes = axes_of(
-        9, 0.42 * len(names) + 1.5, f"{title}. Accuracy on {results['rows']} rows. {'; '.join(said)}."
+        9, 0.48 * len(names) + 1.5, f"{title}. Accuracy on {results['rows']} rows. {'; '.join(said)}."
     )
     gold = results["gold"]["test"]
     axes.axvline(max(map(gold.count, set(gold))) / len(gold), color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
@@ -59,7 +59,7 @@ def prompt_levers(
         color=TEXT,
     )
     axes.set_title(title, fontsize=12, color=TEXT, loc="left")
-    axes.legend(frameon=False, fontsize=11, loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=TEXT)
+    axes.legend(frameon=False, fontsize=11, loc="upper right", labelcolor=TEXT)
     return figure
 
 
