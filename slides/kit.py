@@ -72,7 +72,7 @@ On Linux this installs gigabytes of CUDA, unless you install a torch for the CPU
 def page(html: str) -> str:
     """Return one of nbconvert's pages with local links and without scripts, except MathJax where there are formulas."""
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
-    html = re.sub(r'(href="(?:\d\d_\w+))\.ipynb', r"\1.html", html)
+    html = re.sub(r'(href="(?:\w\d_\w+))\.ipynb', r"\1.html", html)
     if re.search(r"\$\$.+?\$\$", html, flags=re.DOTALL):
         math = "<script>MathJax={options:{enableMenu:false}}</script><script src='mathjax.js'></script>"
         html = html.replace("</head>", f"{math}</head>", 1)

@@ -10,12 +10,11 @@ from llmcourse.figures.domain import answer_rates, forgetting
 from llmcourse.figures.export import svg
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
 from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
-from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
+from llmcourse.figures.prompting import prompt_levers
 from llmcourse.figures.speed import cost_of_shots, times_slower
 from llmcourse.figures.tokens import loss_mask
 
 __all__ = [
-    "ablation",
     "ai_map",
     "answer_rates",
     "attention_heads",
@@ -30,10 +29,9 @@ __all__ = [
     "loss_mask",
     "memory",
     "networks",
-    "order_effect",
+    "prompt_levers",
     "ranks",
     "reduced_parameters",
-    "shots_and_draws",
     "sizes",
     "spectra",
     "svg",

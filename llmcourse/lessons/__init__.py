@@ -6,6 +6,7 @@
     next_token_explorer, rank_explorer, nf4_explorer, fit_explorer
                        figures with controls, of notebooks 01 and 04
     adaptation         continued pretraining and finetuning as a plain PyTorch loop, of notebook 03
+    prompting          prompts that differ from a reference prompt in one thing, of notebook 02
     fromscratch        sampling, attention, LoRA, NF4 and the bottleneck adapter, written to be read
     recorded           results files that the notebooks show
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmcourse.lessons import adaptation as adaptation
     from llmcourse.lessons import fromscratch as fromscratch
+    from llmcourse.lessons import prompting as prompting
     from llmcourse.lessons import recorded as recorded
     from llmcourse.lessons.exercises import check as check
     from llmcourse.lessons.widgets.errors import error_browser as error_browser
@@ -36,7 +38,7 @@ _HOMES = {
     "playground": "widgets.own_text",
     "rank_explorer": "widgets.explorers",
 }
-_MODULES = ("adaptation", "fromscratch", "recorded")
+_MODULES = ("adaptation", "fromscratch", "prompting", "recorded")
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from llmcourse._base.errors import CourseError
 
 MODULES = ("start", "background", "prompting", "domain", "lora_math", "demo", "own_task")
-"""The exercises of notebooks 00 to 06, one module for each."""
+"""The exercises of notebooks 00 to 06, one module for each. Those of an appendix are beside its notebook's."""
 
 Examiner: TypeAlias = Callable[[Callable[..., Any]], str | None]
 """Examines a learner's function: None if it is right, or a hint."""

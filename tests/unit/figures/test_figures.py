@@ -15,7 +15,6 @@ ARMS = [
     {"name": "majority", "kind": "baseline", "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6), "invalid": 0, "n": 100},
     {"name": "4-shot", "kind": "prompted", "accuracy": 0.3, "accuracy_ci95": (0.2, 0.4), "invalid": 40, "n": 100},
 ]
-PART = {"n": 60, "probability": 0.25, "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6)}
 MADE = {
     "waterfall": (lambda: figures.waterfall(ARMS), "majority 50%; 4-shot 30%"),
     "loss_curve": (lambda: figures.loss_curve([3.0, 1.0, 0.5]), "3 steps, from 3.00 to 0.50"),
@@ -51,9 +50,10 @@ MADE = {
         lambda: figures.answer_rates([{"name": "no passage", "right": 3, "n": 60, "ci95": (0.02, 0.14)}]),
         "no passage 3 of 60",
     ),
-    "ablation": (lambda: figures.ablation({"whole": PART, "less": PART}, "Sarcasm"), "probability of Sarcasm 25%"),
-    "shots_and_draws": (lambda: figures.shots_and_draws(recorded.read("prompting")), "100 rows"),
-    "order_effect": (lambda: figures.order_effect(recorded.read("prompting")), "100 rows"),
+    "prompt_levers": (
+        lambda: figures.prompt_levers(recorded.read("prompting"), ("number of examples",), "More examples"),
+        "Accuracy on 300 rows. reference: scored",
+    ),
 }
 
 
