@@ -6,7 +6,7 @@ Each figure has one message and a text alternative. Colour-blind readers can tel
 """
 
 from llmcourse.figures.comparison import confusions, learning_curves, loss_curve, verdicts, waterfall, wrong_rows
-from llmcourse.figures.domain import answer_rates, forgetting
+from llmcourse.figures.domain import answer_rates, forgetting, rag_picture
 from llmcourse.figures.export import svg
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
 from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
@@ -30,6 +30,7 @@ __all__ = [
     "memory",
     "networks",
     "prompt_levers",
+    "rag_picture",
     "ranks",
     "reduced_parameters",
     "sizes",

@@ -42,6 +42,7 @@ MADE = {
     "attention_heads": (lambda: figures.attention_heads(["a", "b"], {"head": [[1, 0], [0.3, 0.7]]}), "70%"),
     "reduced_parameters": (lambda: figures.reduced_parameters({"m": (1000, {"LoRA": 10})}), "m, LoRA: 10"),
     "lora_picture": (lambda: figures.lora_picture((6, 4), 2), "6"),
+    "rag_picture": (figures.rag_picture, "the question goes to the retriever"),
     "forgetting": (
         lambda: figures.forgetting({"full": [(50.0, 0.0), (40.0, 0.1)], "lora": [(50.0, 0.0), (45.0, 0.2)]}),
         "full: perplexity on unseen passages 50.0 and 0.000 nats, then",
