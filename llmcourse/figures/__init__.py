@@ -8,8 +8,17 @@ Each figure has one message and a text alternative. Colour-blind readers can tel
 from llmcourse.figures.comparison import confusions, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.domain import answer_rates, forgetting
 from llmcourse.figures.export import svg
-from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
-from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
+from llmcourse.figures.language import ai_map, attention_heads, head_maps, sizes, token_bars, transformer
+from llmcourse.figures.low_rank import (
+    levels,
+    lora_flow,
+    lora_picture,
+    memory,
+    ranks,
+    reduced_parameters,
+    spectra,
+    training_runs,
+)
 from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
 from llmcourse.figures.speed import cost_of_shots, times_slower
 from llmcourse.figures.tokens import loss_mask
@@ -24,11 +33,11 @@ __all__ = [
     "forgetting",
     "head_maps",
     "levels",
+    "lora_flow",
     "lora_picture",
     "loss_curve",
     "loss_mask",
     "memory",
-    "networks",
     "order_effect",
     "ranks",
     "reduced_parameters",
@@ -38,6 +47,8 @@ __all__ = [
     "svg",
     "times_slower",
     "token_bars",
+    "training_runs",
+    "transformer",
     "verdicts",
     "waterfall",
     "wrong_rows",
