@@ -8,8 +8,17 @@ Each figure has one message and a text alternative. Colour-blind readers can tel
 from llmcourse.figures.comparison import confusions, learning_curves, loss_curve, verdicts, waterfall, wrong_rows
 from llmcourse.figures.domain import answer_rates, forgetting, rag_picture
 from llmcourse.figures.export import svg
-from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
-from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
+from llmcourse.figures.language import ai_map, attention_heads, head_maps, sizes, token_bars, transformer
+from llmcourse.figures.low_rank import (
+    levels,
+    lora_flow,
+    lora_picture,
+    memory,
+    ranks,
+    reduced_parameters,
+    spectra,
+    training_runs,
+)
 from llmcourse.figures.prompting import prompt_levers
 from llmcourse.figures.speed import cost_of_shots, times_slower
 from llmcourse.figures.tokens import loss_mask
@@ -24,11 +33,11 @@ __all__ = [
     "head_maps",
     "learning_curves",
     "levels",
+    "lora_flow",
     "lora_picture",
     "loss_curve",
     "loss_mask",
     "memory",
-    "networks",
     "prompt_levers",
     "rag_picture",
     "ranks",
@@ -38,6 +47,8 @@ __all__ = [
     "svg",
     "times_slower",
     "token_bars",
+    "training_runs",
+    "transformer",
     "verdicts",
     "waterfall",
     "wrong_rows",

@@ -1,6 +1,7 @@
 """Only for the notebooks: exercises, code written from scratch, widgets, and the results of long runs.
 
     check              examines a learner's solution of an exercise
+    working            the learner's solution if it is right, else the given one
     error_browser      shows the rows that a method got wrong
     playground         lets a prompt and an adapter judge your own text
     next_token_explorer, rank_explorer, nf4_explorer, fit_explorer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from llmcourse.lessons import prompting as prompting
     from llmcourse.lessons import recorded as recorded
     from llmcourse.lessons.exercises import check as check
+    from llmcourse.lessons.exercises import working as working
     from llmcourse.lessons.widgets.errors import error_browser as error_browser
     from llmcourse.lessons.widgets.explorers import fit_explorer as fit_explorer
     from llmcourse.lessons.widgets.explorers import next_token_explorer as next_token_explorer
@@ -37,6 +39,7 @@ _HOMES = {
     "nf4_explorer": "widgets.explorers",
     "playground": "widgets.own_text",
     "rank_explorer": "widgets.explorers",
+    "working": "exercises",
 }
 _MODULES = ("adaptation", "fromscratch", "prompting", "recorded")
 

@@ -33,7 +33,7 @@ MADE = {
         "a: 3 wrong. “costs $5 &",
     ),
     "ai_map": (figures.ai_map, "artificial intelligence contains machine learning"),
-    "networks": (figures.networks, "one with 1 hidden layer, a deep one with 4"),
+    "transformer": (lambda: figures.transformer(2, ["a", " b"]), "the tokens a, b; a table"),
     "token_bars": (
         lambda: figures.token_bars(["a", "b"], {"p": [0.75, 0.25]}, "x"),
         "Probability of the next token after",
@@ -41,6 +41,8 @@ MADE = {
     "head_maps": (lambda: figures.head_maps({"looks back": np.array([[0.25, 0.75]])}), "on average 50%, at most 75%"),
     "attention_heads": (lambda: figures.attention_heads(["a", "b"], {"head": [[1, 0], [0.3, 0.7]]}), "70%"),
     "reduced_parameters": (lambda: figures.reduced_parameters({"m": (1000, {"LoRA": 10})}), "m, LoRA: 10"),
+    "lora_flow": (figures.lora_flow, "W, which is frozen"),
+    "training_runs": (lambda: figures.training_runs({"a": [2.0, 1.0]}, "It learns"), "It learns. Loss over 2 steps. a"),
     "lora_picture": (lambda: figures.lora_picture((6, 4), 2), "6"),
     "rag_picture": (figures.rag_picture, "the question goes to the retriever"),
     "forgetting": (
