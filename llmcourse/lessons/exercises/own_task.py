@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: a task described, the label that a model finds least often, and a leak between two files."""
+"""Exercises of notebook 06: describe a task, find the weakest label, and find a leak between two files."""
 
 import tempfile
 from numbers import Integral, Real

@@ -37,7 +37,9 @@ class Labelling:
         that begins no label or several.
         """
         if len(words) != len(self.rows):
-            raise CourseError(f"There are {len(self.rows)} rows and {len(words)} answers. Give one answer for each row.")
+            raise CourseError(
+                f"There are {len(self.rows)} rows and {len(words)} answers. Give one answer for each row."
+            )
         self._typed = [self._label_of(number, word) for number, word in enumerate(words, 1)]
 
     def _label_of(self, number: int, word: str) -> int | None:

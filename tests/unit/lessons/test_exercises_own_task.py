@@ -9,7 +9,7 @@ from llmcourse.lessons.exercises import load_all
 
 
 def complaints(columns, fields=None, labels=("low", "high")):
-    return Task(name="c", instruction="How urgent is it?", fields=fields or {"complaint": "text"}, labels=labels), columns
+    return Task(name="c", instruction="Urgent?", fields=fields or {"complaint": "text"}, labels=labels), columns
 
 
 COMPLAINTS = [
@@ -24,9 +24,7 @@ COMPLAINTS = [
         "has no column 'kind'",
     ),
     (
-        lambda: complaints(
-            {"label": "priority", "again": "complaint"}, fields={"complaint": "text", "again": "again"}
-        ),
+        lambda: complaints({"label": "priority", "again": "complaint"}, fields={"complaint": "text", "again": "again"}),
         "Name only that one",
     ),
 ]
