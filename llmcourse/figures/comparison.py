@@ -9,14 +9,16 @@ if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
 
 
-def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5) -> "DescribedFigure":
+def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5, title: str = "") -> "DescribedFigure":
     """Draw the accuracy of each arm with its 95 % interval, in the order in which they were run.
 
-    `arms` are the entries of results.json. A dashed line marks `chance`, the accuracy of guessing.
+    `arms` are the entries of results.json. A dashed line marks `chance`, the accuracy of guessing. Slides have titles
+    of their own, so `title` may be empty.
     """
     summary = "; ".join(f"{arm['name']} {arm['accuracy']:.0%}" for arm in arms)
     alt = f"Accuracy of each arm on {arms[0]['n']} test rows with its 95 % interval: {summary}."
-    figure, axes = axes_of(9, 0.52 * len(arms) + 1.3, alt)
+    figure, axes = axes_of(9, 0.52 * len(arms) + 1.3, f"{title}. {alt}" if title else alt)
+    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
     axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
     for place, arm in enumerate(arms):
         low, high = arm["accuracy_ci95"]
