@@ -286,9 +286,9 @@ class Experiment:
         prompted = [arm for arm in self.arms if arm.kind == "prompted"]
         return max(prompted, key=lambda arm: arm.score.accuracy, default=None)
 
-    def waterfall(self) -> "DescribedFigure":
+    def waterfall(self, title: str = "") -> "DescribedFigure":
         """Draw the accuracy of every arm with its interval, in the order in which they were run."""
-        return figures.waterfall([arm.as_dict() for arm in self.arms], 1 / len(self.task.labels))
+        return figures.waterfall([arm.as_dict() for arm in self.arms], 1 / len(self.task.labels), title)
 
     def confusions(self, *arms: Arm) -> "DescribedFigure":
         """Draw gold against predicted labels, one table for each arm."""

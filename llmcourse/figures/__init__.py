@@ -5,7 +5,15 @@ Each figure has one message and a text alternative. Colour-blind readers can tel
 `loss_mask` returns HTML and `svg` text.
 """
 
-from llmcourse.figures.comparison import confusions, learning_curves, loss_curve, verdicts, waterfall, wrong_rows
+from llmcourse.figures.comparison import (
+    confusions,
+    learning_curves,
+    loss_curve,
+    validation_curve,
+    verdicts,
+    waterfall,
+    wrong_rows,
+)
 from llmcourse.figures.domain import answer_rates, forgetting
 from llmcourse.figures.export import svg
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
@@ -39,6 +47,7 @@ __all__ = [
     "svg",
     "times_slower",
     "token_bars",
+    "validation_curve",
     "verdicts",
     "waterfall",
     "wrong_rows",
