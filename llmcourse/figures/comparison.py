@@ -91,7 +91,7 @@ def validation_curve(
         f" loss on held-out rows from {held_out[0]:.2f} to {held_out[-1]:.2f}. It is smallest after epoch {best:g}."
     )
     figure, axes = axes_of(8, 3.6, alt)
-    axes.plot(epochs, trained, "-", color=FAINT, marker="o", linewidth=2.2, label="training rows")
+    axes.plot(epochs, trained, "-", color=COLOURS["baseline"], marker="o", linewidth=2.2, label="training rows")
     axes.plot(epochs, held_out, "-", color=COLOURS["finetuned"], marker="D", linewidth=2.2, label="held-out rows")
     axes.axhline(guess, color=TEXT, linewidth=1.2, linestyle="--", label=f"guessing: {guess:.2f}")
     axes.axvline(best, color=COLOURS["finetuned"], linewidth=1.2, linestyle=":", label=f"best epoch: {best:g}")
