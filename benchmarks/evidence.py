@@ -29,6 +29,7 @@ from llmcourse.data.tasks import SARCASM, TASKS, Task
 from llmcourse.experiment import baselines, metrics
 from llmcourse.lessons import recorded
 from llmcourse.models import LoadedModel
+from llmcourse.predict import features
 from llmcourse.predict.prompts import Prompt, few_shots
 from llmcourse.training import configs, finetuning
 from llmcourse.training.recipes import QUICK, Recipe
@@ -64,6 +65,21 @@ def _fitted(fit: baselines.Fit) -> Method:
     return lambda loaded, task, train, rows, seed: fit(task, train)(rows).labels
 
 
+def _on_vectors(vectors: Callable[[LoadedModel, Task, Sequence[Mapping]], Any]) -> Method:
+    """Return what `baselines` does with these vectors. A row's vector is computed once, not in every fit."""
+    known: dict[tuple[str, ...], Any] = {}
+
+    def answer(loaded: LoadedModel, task: Task, train: Sequence[Mapping], rows: Sequence[Mapping], seed: int) -> Labels:
+        keys = [[tuple(row[column] for column in task.columns) for row in side] for side in (train, rows)]
+        missing = {key: row for key, row in zip(keys[0] + keys[1], [*train, *rows], strict=True) if key not in known}
+        if missing:
+            known.update(zip(missing, vectors(loaded, task, list(missing.values())), strict=True))
+        model = baselines.vector_model().fit([known[key] for key in keys[0]], [row["label"] for row in train])
+        return model.predict([known[key] for key in keys[1]]).tolist()
+
+    return answer
+
+
 def _prompt(shots: int, calibrate: bool) -> Method:
     def answer(loaded: LoadedModel, task: Task, train: Sequence[Mapping], rows: Sequence[Mapping], seed: int) -> Labels:
         return predict.score(loaded, Prompt(task, few_shots(task, train, shots, seed)), rows, calibrate).labels
@@ -75,18 +91,24 @@ METHODS: dict[str, Method] = {
     "zero-shot, scored": _prompt(0, calibrate=False),
     "8-shot, calibrated": _prompt(8, calibrate=True),
     "bag of words": _fitted(baselines.bag_of_words),
-    "sentence embeddings": _fitted(baselines.sentence_embeddings),
-    "frozen features": lambda loaded, task, train, rows, seed: (
-        baselines.frozen_features(loaded, task, train)(rows).labels
-    ),
+    "sentence embeddings": _on_vectors(lambda loaded, task, rows: features.embeddings(task, rows)),
+    "frozen features": _on_vectors(features.hidden_states),
     **{name: _lora(recipe) for name, recipe in LORAS.items()},
 }
 
 
 def crossval(
-    loaded: LoadedModel, task: Task, out: Path, methods: Sequence[str], seeds: Sequence[int] = SEEDS
+    loaded: LoadedModel,
+    task: Task,
+    out: Path,
+    methods: Sequence[str],
+    seeds: Sequence[int] = SEEDS,
+    folds: Sequence[int] = tuple(range(FOLDS)),
 ) -> list[dict[str, Any]]:
-    """Run what is missing in `out`, and return the runs on these rows: answers by method, seed and fold."""
+    """Run what is missing in `out`, and return the runs on these rows: answers by method, seed and fold.
+
+    Several processes may share the work, each with other `folds`.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     source = data.load(task)
@@ -94,8 +116,10 @@ def crossval(
     subject = {"task": task.name, "rows": data.rows_id(task, rows), "model": loaded.base}
     groups = groups_of(task, rows)
     for seed in seeds:
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-        for fold, (train, test) in enumerate(folds.split(rows, [row["label"] for row in rows], groups)):
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        parts = list(splitter.split(rows, [row["label"] for row in rows], groups))
+        for fold in folds:
+            train, test = parts[fold]
             for method in methods:
                 key = {**subject, **_method(method), "seed": seed, "fold": fold}
                 _run(out, key, loaded, task, [rows[i] for i in train], [rows[i] for i in test], test.tolist())
@@ -280,10 +304,11 @@ def main(arguments=None) -> None:
     parser.add_argument("--task", choices=TASKS, default=SARCASM.name)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, metavar="N")
+    parser.add_argument("--folds", nargs="+", type=int, choices=range(FOLDS), default=range(FOLDS), metavar="N")
     chosen = parser.parse_args(arguments)
     if chosen.what != "summary":
-        work = crossval if chosen.what == "crossval" else curves
-        work(models.load(), TASKS[chosen.task], RESULTS / f"{chosen.what}.json", chosen.methods, chosen.seeds)
+        common = models.load(), TASKS[chosen.task], RESULTS / f"{chosen.what}.json", chosen.methods, chosen.seeds
+        crossval(*common, chosen.folds) if chosen.what == "crossval" else curves(*common)
     summarise()
 
 

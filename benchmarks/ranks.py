@@ -1,8 +1,8 @@
 """Measure what rank a finetuning needs, for notebook 04: `python benchmarks/ranks.py`.
 
-The embedded model is finetuned on support messages (the task of notebook 06), on training rows only: 240 to learn from
-and 60 to validate. First in full: the singular values of the change are saved, beside those of noise of the same size.
-Then with LoRA, at several ranks and alphas, and at one rank on weights in NF4. One seed each.
+The embedded model is finetuned on 300 support messages (the task of notebook 06), of the training rows only: 240 to
+learn from and 60 to validate. First in full: the singular values of the change are saved, beside those of noise of the
+same size. Then with LoRA, at several ranks and alphas, and at one rank on weights in NF4. One seed each.
 
 Each run is saved in the package, llmcourse/lessons/recorded/lora.json, so an interrupted script continues. About 20
 minutes on 2 cores.
@@ -25,9 +25,9 @@ from llmcourse.models import LoadedModel
 from llmcourse.predict.prompts import few_shots
 from llmcourse.training import finetuning
 from llmcourse.training.examples import training_rows
-from llmcourse.training.recipes import FEW, Recipe
+from llmcourse.training.recipes import QUICK, Recipe
 
-VALIDATION = 60
+ROWS, VALIDATION = 300, 60
 SEED = 0
 FULL_RATE = 5e-5
 """Learning rate of full finetuning. LoRA's rate would destroy the model."""
@@ -42,8 +42,11 @@ SHOWN = ("q_proj", "v_proj", "down_proj")
 
 
 def split(task: Task, rows: Sequence[Mapping]) -> tuple[list[Mapping], list[Mapping]]:
-    """Split rows into training and validation rows, with equally many of each label, chosen by the seed."""
+    """Split ROWS of the rows (or all, if they are fewer) into training and validation rows, with equally many of each
+    label, chosen by the seed."""
     rows = data.in_order(task, rows)
+    if len(rows) > ROWS:
+        rows = data.in_order(task, few_shots(task, rows, ROWS, SEED))
     validation = list(few_shots(task, rows, VALIDATION, SEED))
     chosen = {row[task.columns[-1]] for row in validation}
     return [row for row in rows if row[task.columns[-1]] not in chosen], validation
@@ -195,7 +198,7 @@ def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=recorded.path("lora"), help="the results file")
     options = parser.parse_args(arguments)
-    measure(models.load(), data.load(SUPPORT), FEW, options.out)
+    measure(models.load(), data.load(SUPPORT), QUICK, options.out)
 
 
 if __name__ == "__main__":

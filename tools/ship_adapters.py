@@ -20,8 +20,8 @@ from llmcourse.models import adapters
 from llmcourse.training import configs, recipes, training_rows
 from llmcourse.training.recipes import Recipe
 
-SHIPPED = {"sarcasm": recipes.QUICK, "support": recipes.FEW}
-"""The recipe of each task's adapter: the one that its notebook (05, 06) uses on a CPU."""
+SHIPPED = dict.fromkeys(tasks.TASKS, recipes.QUICK)
+"""The recipe of each task's adapter: the one that its notebook uses on a CPU."""
 
 FOLDER = Path(llmcourse.__file__).parent / "models" / "shipped"
 

@@ -271,7 +271,8 @@ TALK_EXAMPLES = (
     {
         # the slide cuts this comment off
         "parent_comment": (
-            "The Dallas Morning News: What you need to know about the enemies of the American people the president warned"
+            "The Dallas Morning News: What you need to know about the enemies of the American people the president"
+            " warned"
         ),
         "comment": "What a brilliant and well written article that was.",
         "label": 0,

@@ -50,6 +50,8 @@ class Embeddings:
         """Return the mean of the last layer's states over each text's tokens, scaled to length 1: (texts, 384)."""
         import torch
 
+        if not texts:
+            return torch.empty(0, self.model.config.hidden_size)
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         with torch.inference_mode():
             states = self.model(**tokens).last_hidden_state

@@ -1,8 +1,7 @@
 """Every number of a finetuning run, with its unit and its reason. A recipe is plain data: it is hashed, printed and
 kept.
 
-Presets: `QUICK` is for a laptop, `FEW` is `QUICK` for a few hundred rows, `TALK` holds the talk's own numbers,
-`THOROUGH` and `WORKSHOP` are for a free T4.
+Presets: `QUICK` is for a laptop, `TALK` holds the talk's own numbers, `THOROUGH` and `WORKSHOP` are for a free T4.
 """
 
 import difflib
@@ -178,13 +177,11 @@ QUICK = Recipe(
     upper_layers=12,
     learning_rate=1e-3,
     beta2=0.95,
-    epochs=3,
+    epochs=6,
+    lm_weight=0.1,
     micro_batch_tokens=1200,
 )
-"""What did best on a split of the bundled training rows, within the minutes that a demo may take on 2 cores."""
-
-FEW = QUICK.changed(name="few", epochs=6)
-"""`QUICK` for a few hundred rows: each is seen twice as often. How it was found: benchmarks/README.md."""
+"""What did best on held-out training rows, within the minutes of a demo on 2 cores (benchmarks/README.md)."""
 
 TALK = Recipe(
     name="talk",
@@ -225,10 +222,17 @@ TALK_NOTES = {
 tests/unit/training/test_recipes.py)."""
 
 THOROUGH = TALK.changed(
-    name="thorough", learning_rate=1e-4, scheduler="linear", warmup=0.05, dropout=0.0, optimizer="adamw_torch"
+    name="thorough",
+    learning_rate=1e-4,
+    scheduler="linear",
+    warmup=0.05,
+    dropout=0.0,
+    optimizer="adamw_torch",
+    lm_weight=0.1,
 )
-"""The talk's rank, alpha, batch and epochs with a learning rate that suits LoRA, for a T4 with time. Adam's moments are
-in float32 on the GPU: for these adapters they take 168 MB, so 8 bits and paging would gain nothing."""
+"""The talk's rank, alpha, batch and epochs with a learning rate that suits LoRA and the loss of `QUICK`, for a T4 with
+time. Adam's moments are in float32 on the GPU: for these adapters they take 168 MB, so 8 bits and paging would gain
+nothing."""
 
 WORKSHOP = THOROUGH.changed(
     name="workshop", learning_rate=2e-4, epochs=1, instruction=False, max_length=256, save_steps=10
@@ -236,4 +240,4 @@ WORKSHOP = THOROUGH.changed(
 """A T4 in a workshop: each row once, and a short prompt. By the planner's estimate, 12 minutes at most for 1,000
 rows."""
 
-RECIPES = {recipe.name: recipe for recipe in (QUICK, FEW, TALK, THOROUGH, WORKSHOP)}
+RECIPES = {recipe.name: recipe for recipe in (QUICK, TALK, THOROUGH, WORKSHOP)}

@@ -1,6 +1,7 @@
 """Results files that notebooks show. They travel with the package, and a script in benchmarks/ writes each.
 
 adaptation.json     benchmarks/adaptation.py    retrieval, continued pretraining and finetuning on a handbook
+evidence.json       benchmarks/evidence.py      cross-validation and learning curves of all methods
 injections.json     benchmarks/injections.py    how often an injected order, or a harmless text, changes an answer
 lora.json           benchmarks/ranks.py         what rank a finetuning needs: ranks, alphas, NF4, singular values
 prompting.json      benchmarks/prompting.py     accuracy against the number of examples, and against their order

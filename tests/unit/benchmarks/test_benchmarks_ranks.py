@@ -10,7 +10,7 @@ import torch
 from llmcourse import data
 from llmcourse.data.tasks import SUPPORT
 from llmcourse.lessons import recorded
-from llmcourse.training.recipes import FEW
+from llmcourse.training.recipes import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_validation_rows_are_training_rows_kept_aside(rows):
 
 def test_rows_are_labelled_as_the_recipe_trains_them(tiny, rows):
     few = list(rows.train)[:3]
-    for (ids, labels), row in zip(script.labelled(tiny, SUPPORT, few, FEW), few, strict=True):
+    for (ids, labels), row in zip(script.labelled(tiny, SUPPORT, few, QUICK), few, strict=True):
         learned = [token for token in labels if token != -100]
         assert tiny.tokenizer.decode(learned[:-1]) == " " + SUPPORT.labels[row["label"]]
         assert learned[-1] == tiny.tokenizer.eos_token_id and ids[-len(learned) :] == learned
@@ -52,7 +52,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, make_tiny, rows):
     monkeypatch.setattr(script, "VALIDATION", 8)
     few = data.Rows(SUPPORT, "few", rows.train.select(range(24)), rows.test, {})
     monkeypatch.setattr(script.models, "embedded_in_nf4", lambda: make_tiny(seed=1))
-    recipe = FEW.changed(epochs=1, upper_layers=1, r=2, batch_rows=4)
+    recipe = QUICK.changed(epochs=1, upper_layers=1, r=2, batch_rows=4)
 
     def measure(ranks):
         return script.measure(loaded, few, recipe, out, ranks=ranks, alphas=(1,), say=lambda *a, **k: said.append(a))
@@ -72,6 +72,6 @@ def test_what_the_notebook_reads_is_about_these_rows_and_this_recipe(rows):
     train, validation = script.split(SUPPORT, rows.train)
     assert kept["train_id"] == data.rows_id(SUPPORT, train)
     assert kept["validation_id"] == data.rows_id(SUPPORT, validation)
-    assert kept["recipe"] == FEW.as_dict()
+    assert kept["recipe"] == QUICK.as_dict()
     tried = {(run["r"], run["alpha"], run["weights"]) for run in kept["runs"]}
     assert tried >= {(r, 2 * r, "float32") for r in script.RANKS} | {(script.NF4_RANK, 2 * script.NF4_RANK, "nf4")}

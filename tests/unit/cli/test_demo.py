@@ -16,7 +16,7 @@ def test_a_task_with_four_labels(capsys, tmp_path, tiny_instead):
     with open("test.csv", "w", newline="") as file:
         csv.writer(file).writerows([["kind", "body"], *([words[i % 4], f"TEXT {i}"] for i in range(56, 68))])
     mine = ("--task", "support", "--data", "mine.csv", "--column", "message=body", "--column", "label=kind")
-    mine += ("--test", "test.csv", "--recipe", "few")
+    mine += ("--test", "test.csv", "--recipe", "quick")
     small = [part for value in ("r=2", "epochs=1", "upper_layers=1") for part in ("--set", value)]
     assert run("demo", *mine, *small) == 0
     printed = capsys.readouterr().out

@@ -16,8 +16,8 @@ def recipe_of(*changes, recipe=None):
 def test_a_recipe_with_changes(monkeypatch):
     monkeypatch.setenv("LLMCOURSE_GEAR", "cpu")
     assert recipe_of() == recipes.QUICK and recipe_of(recipe="talk") == recipes.TALK
-    changed = recipe_of("r=8", "upper_layers=None", "learning_rate=1e-4", "scheduler=cosine", recipe="few")
-    assert changed == recipes.FEW.changed(r=8, upper_layers=None, learning_rate=1e-4, scheduler="cosine")
+    changed = recipe_of("r=8", "upper_layers=None", "learning_rate=1e-4", "scheduler=cosine", recipe="quick")
+    assert changed == recipes.QUICK.changed(r=8, upper_layers=None, learning_rate=1e-4, scheduler="cosine")
 
 
 def test_columns():

@@ -82,3 +82,12 @@ def test_scores_are_not_touched(tiny):
     before = predict.score(tiny, prompt, ROWS).logprobs
     features.hidden_states(tiny, SARCASM, ROWS)
     assert predict.score(tiny, prompt, ROWS).logprobs == before
+
+
+def test_sentence_embeddings_stand_side_by_side():
+    found = features.embeddings(SARCASM, ROWS)
+    assert found.shape == (7, 2 * 384)
+    for column, part in zip(SARCASM.columns, np.split(found, 2, axis=1), strict=True):
+        alone = predict.retrieval.Embeddings([row[column] for row in ROWS]).vectors.numpy()
+        assert part == pytest.approx(alone, abs=1e-5)
+        assert np.linalg.norm(part, axis=1) == pytest.approx(1, abs=1e-5)
