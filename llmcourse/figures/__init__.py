@@ -5,7 +5,15 @@ Each figure has one message and a text alternative. Colour-blind readers can tel
 `loss_mask` returns HTML and `svg` text.
 """
 
-from llmcourse.figures.comparison import confusions, learning_curves, loss_curve, verdicts, waterfall, wrong_rows
+from llmcourse.figures.comparison import (
+    confusions,
+    learning_curves,
+    loss_curve,
+    validation_curve,
+    verdicts,
+    waterfall,
+    wrong_rows,
+)
 from llmcourse.figures.domain import answer_rates, forgetting, rag_picture
 from llmcourse.figures.export import svg
 from llmcourse.figures.language import ai_map, attention_heads, head_maps, sizes, token_bars, transformer
@@ -49,6 +57,7 @@ __all__ = [
     "token_bars",
     "training_runs",
     "transformer",
+    "validation_curve",
     "verdicts",
     "waterfall",
     "wrong_rows",

@@ -1,6 +1,8 @@
-"""Figures of an experiment: accuracy of the arms, training loss, confusions, verdicts on one text, errors."""
+"""Figures of an experiment: accuracy of the arms, training and validation loss, confusions, verdicts on one text,
+errors."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of, wrap
@@ -37,23 +39,68 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5, title: str
     return figure
 
 
-def loss_curve(losses: Sequence[float], window: int = 10) -> "DescribedFigure":
-    """Draw the training loss of each step, in nats per token, and its running mean over `window` steps."""
+def loss_curve(
+    losses: Sequence[float], window: int = 10, title: str = "", guess: float | None = None
+) -> "DescribedFigure":
+    """Draw the training loss of each step, in nats, and its running mean over `window` steps.
+
+    A dashed line marks `guess`, the loss of a model that knows the answer's format and tosses a coin for the label.
+    """
+    from matplotlib.ticker import LogLocator
+
     alt = (
         f"Training loss over {len(losses)} steps, from {losses[0]:.2f} to {losses[-1]:.2f}."
         if losses
         else "No loss yet."
     )
-    figure, axes = axes_of(8, 3.4, alt)
+    if guess is not None:
+        alt += f" A dashed line at {guess:.2f} marks guessing."
+    figure, axes = axes_of(8, 3.6, f"{title}. {alt}" if title else alt)
     steps = range(1, len(losses) + 1)
     axes.plot(steps, losses, color=FAINT, linewidth=1, label="one step")
     means = [sum(losses[max(0, i - window) : i]) / len(losses[max(0, i - window) : i]) for i in steps]
     axes.plot(steps, means, color=COLOURS["finetuned"], linewidth=2.2, label=f"mean of the last {window}")
+    if guess is not None:
+        axes.axhline(guess, color=TEXT, linewidth=1.2, linestyle="--", label=f"guessing the label: {guess:.2f}")
+    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
     axes.set_xlabel("optimiser step", fontsize=11, color=TEXT)
     # a log scale, because the fall of the first steps would flatten everything after it
-    axes.set_yscale("log")
+    axes.set_yscale("log", subs=[])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylabel("loss (nats a token, log scale)", fontsize=11, color=TEXT)
+    axes.set_ylabel("loss (nats, log scale)", fontsize=11, color=TEXT)
+    axes.legend(frameon=False, fontsize=10)
+    return figure
+
+
+def validation_curve(
+    losses: Sequence[float], validation: Sequence[Mapping[str, float]], title: str, guess: float
+) -> "DescribedFigure":
+    """Draw the loss on held-out rows after each epoch, and the mean training loss of the steps of that epoch, in nats.
+
+    `losses` are those of each step, and `validation` the entries of a training's card. A dashed line marks `guess`, the
+    loss of guessing the label, and a dotted one the epoch with the smallest loss on held-out rows.
+    """
+    epochs, held_out = zip(*((entry["epoch"], entry["loss"]) for entry in validation), strict=True)
+    ends = [round(len(losses) * epoch / epochs[-1]) for epoch in (0, *epochs)]
+    parts = [losses[start:end] for start, end in pairwise(ends)]
+    trained = [sum(part) / len(part) for part in parts]
+    best = min(validation, key=lambda entry: entry["loss"])["epoch"]
+    alt = (
+        f"{title}. Over {len(epochs)} epochs the training loss goes from {trained[0]:.2f} to {trained[-1]:.2f}, and the"
+        f" loss on held-out rows from {held_out[0]:.2f} to {held_out[-1]:.2f}. It is smallest after epoch {best:g}."
+    )
+    figure, axes = axes_of(8, 3.6, alt)
+    axes.plot(epochs, trained, "-", color=COLOURS["baseline"], marker="o", linewidth=2.2, label="training rows")
+    axes.plot(epochs, held_out, "-", color=COLOURS["finetuned"], marker="D", linewidth=2.2, label="held-out rows")
+    axes.axhline(guess, color=TEXT, linewidth=1.2, linestyle="--", label=f"guessing: {guess:.2f}")
+    axes.axvline(best, color=COLOURS["finetuned"], linewidth=1.2, linestyle=":", label=f"best epoch: {best:g}")
+    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(epochs)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("epoch", fontsize=11, color=TEXT)
+    axes.set_ylabel("loss (nats)", fontsize=11, color=TEXT)
     axes.legend(frameon=False, fontsize=10)
     return figure
 

@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset
 from small import ONE_EPOCH, some_rows
 
-from llmcourse import CourseError, experiment, figures, models
+from llmcourse import CourseError, data, experiment, figures, models
 from llmcourse._base import files
 from llmcourse.data import Rows
 from llmcourse.data.tasks import SARCASM, TALK_EXAMPLES
@@ -98,14 +98,14 @@ def test_a_changed_value_in_notebook_05_adds_an_arm_beside_the_old_one(tiny, tmp
         return found
 
     names = {"experiment": study, "SARCASM": SARCASM, "model": study.loaded, "rows": study.rows, "recipe": ONE_EPOCH}
-    names |= {"gear": gears.GEARS["cpu"], "models": models}
+    names |= {"gear": gears.GEARS["cpu"], "models": models, "data": data, "Prompt": Prompt}
 
     def run(*cells):
         for source in cells:
             exec(source, names)
         return [arm.name for arm in study.arms]
 
-    ask = cell("experiment.prompt(k=4)"), cell("experiment.generated(prompt)")
+    ask = cell("experiment.prompt(k=4)"), cell("experiment.generated(prompt")
     train = cell("experiment.finetuned(recipe)\n")
     before = run(*ask, train)
     assert before[-1] == "LoRA r=2 (test)" and "4-shot, generated" in before

@@ -15,9 +15,23 @@ ARMS = [
     {"name": "majority", "kind": "baseline", "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6), "invalid": 0, "n": 100},
     {"name": "4-shot", "kind": "prompted", "accuracy": 0.3, "accuracy_ci95": (0.2, 0.4), "invalid": 40, "n": 100},
 ]
+HELD_OUT = [{"epoch": 1.0, "loss": 0.6, "accuracy": 0.7}, {"epoch": 2.0, "loss": 0.9, "accuracy": 0.8}]
 MADE = {
     "waterfall": (lambda: figures.waterfall(ARMS), "majority 50%; 4-shot 30%"),
+    "waterfall, title": (
+        lambda: figures.waterfall(ARMS, title="No prompt wins"),
+        "No prompt wins. Accuracy of each arm on 100",
+    ),
     "loss_curve": (lambda: figures.loss_curve([3.0, 1.0, 0.5]), "3 steps, from 3.00 to 0.50"),
+    "loss_curve, guessing": (
+        lambda: figures.loss_curve([3.0, 1.0], title="A plateau", guess=0.69),
+        "A plateau. Training loss over 2 steps, from 3.00 to 1.00. A dashed line at 0.69 marks guessing.",
+    ),
+    "validation_curve": (
+        lambda: figures.validation_curve([3.0, 1.0, 0.5, 0.3], HELD_OUT, "It overfits", guess=0.69),
+        "It overfits. Over 2 epochs the training loss goes from 2.00 to 0.40, and the loss on held-out rows from 0.60"
+        " to 0.90. It is smallest after epoch 1.",
+    ),
     "learning_curves": (
         lambda: figures.learning_curves({"LoRA": [(25, 0.5, 0.4, 0.6), (1000, 0.8, 0.7, 0.9)]}, "More rows help"),
         "More rows help. LoRA from 50% with 25 rows to 80% with 1,000.",
