@@ -56,9 +56,15 @@ def normalise(notebook: "NotebookNode") -> None:
         count += 1
         cell.execution_count = count
         # Libraries write progress bars and warnings to stderr. Neither belongs to the lesson.
-        cell.outputs = _join_stdout(output for output in cell.outputs if output.get("name") != "stderr")
+        cell.outputs = _join_stdout(output for output in cell.outputs if not _is_noise(output))
         for output in cell.outputs:
             _normalise_output(output, count)
+
+
+def _is_noise(output: "NotebookNode") -> bool:
+    """Return whether an output was written to stderr, or is a progress bar drawn as a widget."""
+    bar = re.search(r"\d+%\|", output.get("data", {}).get("text/plain", ""))
+    return output.get("name") == "stderr" or bar is not None
 
 
 def _normalise_output(output: "NotebookNode", count: int) -> None:
