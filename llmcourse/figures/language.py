@@ -122,26 +122,26 @@ def token_bars(
     `panels` maps a title to as many probabilities as there are `tokens`. A token with probability 0 is "cut off".
     """
     summary = "; ".join(
-        f"{title}: " + ", ".join(f"{t!r} {p:.1%}" for t, p in zip(tokens, values, strict=True))
-        for title, values in panels.items()
+        f"{name}: " + ", ".join(f"{t!r} {p:.1%}" for t, p in zip(tokens, values, strict=True))
+        for name, values in panels.items()
     )
     start = f"Probability of the next token after {context!r}. " if context else "Probability of the next token. "
     figure = figure_of(3.3 + 2.5 * len(panels), 0.36 * len(tokens) + 1.5, start + summary)
     largest = max(max(values) for values in panels.values())
-    for place, (title, values) in enumerate(panels.items()):
+    for place, (name, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
         axes.barh(range(len(tokens)), values, color=BLUE, height=0.7)
         for y, value in enumerate(values):
             text = f"{value:.1%}" if value > 0 else "cut off"
             axes.text(value + largest * 0.03, y, text, va="center", fontsize=11, color=TEXT if value > 0 else "#6b6b6b")
-        names = [repr(token) for token in tokens] if place == 0 else [""] * len(tokens)
-        axes.set_yticks(range(len(tokens)), names, fontsize=12)
+        labels = [repr(token) for token in tokens] if place == 0 else [""] * len(tokens)
+        axes.set_yticks(range(len(tokens)), labels, fontsize=12)
         axes.set_xlim(0, largest * 1.4)
         axes.set_xticks([])
         axes.set_ylim(len(tokens) - 0.4, -0.6)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.tick_params(length=0, colors=TEXT)
-        axes.set_title(title, fontsize=12, color=TEXT)
+        axes.set_title(name, fontsize=12, color=TEXT)
     if context and title:
         figure.supxlabel(f"after: {context} …", fontsize=12, color=TEXT, x=0.01, ha="left")
     elif context:

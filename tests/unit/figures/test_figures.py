@@ -91,6 +91,25 @@ def test_svg_is_the_same_each_time_and_described(name):
     assert not re.search(r"<metadata|xlink:href=\"http", first)
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda title: figures.ai_map(title=title),
+        lambda title: figures.token_bars(["a"], {"p": [0.5], "q": [0.25]}, "x", title),
+        lambda title: figures.head_maps({"h": np.array([[0.25]])}, title),
+        lambda title: figures.attention_heads(["a"], {"h": [[1]]}, title),
+        lambda title: figures.reduced_parameters({"m": (1000, {"LoRA": 10})}, title),
+        lambda title: figures.lora_picture((6, 4), 2, "W", title),
+        lambda title: figures.training_runs({"a": [2.0, 1.0]}, title),
+        lambda title: figures.spectra(recorded.read("lora")["full"], title=title),
+        lambda title: figures.ranks(recorded.read("lora"), title=title),
+        lambda title: figures.levels([0.5], {"int4": [0, 1]}, {"int4": 0.1}, title),
+    ],
+)
+def test_the_message_is_above_the_figure(draw):
+    assert draw("The message").get_suptitle() == "The message" and draw("").get_suptitle() != "The message"
+
+
 LABELS = ["退款问题与投诉", "🤣 funny", "नमस्ते"]
 STRANGE = {
     "confusions": lambda: figures.confusions({"零样本": [[1, 2, 0, 0]] * 3}, LABELS),
