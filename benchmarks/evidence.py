@@ -179,7 +179,7 @@ def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping
     groups = groups_of(task, rows)
     answers: dict[str, dict[tuple[int, int], int | None]] = {}
     for run in runs:
-        given = zip(run["places"], _labels(run["answers"]), strict=True)
+        given = zip(map(int, run["places"].split()), _labels(run["answers"]), strict=True)
         answers.setdefault(run["method"], {}).update({(run["seed"], place): label for place, label in given})
     summary = []
     for method, labels in answers.items():
@@ -285,7 +285,13 @@ def _run(
                 **about(),
                 "runs": [
                     *_known(out, {}),
-                    {**key, "trained_on": len(train), "places": places, "answers": _text(labels), "seconds": seconds},
+                    {
+                        **key,
+                        "trained_on": len(train),
+                        "places": " ".join(map(str, places)),
+                        "answers": _text(labels),
+                        "seconds": seconds,
+                    },
                 ],
             },
         )

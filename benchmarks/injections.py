@@ -1,6 +1,6 @@
-"""Measure whether a classifier obeys what a comment orders, for notebook 02: `python benchmarks/injections.py`.
+"""Measure whether a classifier obeys what a comment orders, for notebook A1: `python benchmarks/injections.py`.
 
-Each arm labels the 100 test rows of prompting.json as they are, and again with the i-th of the course's 100 injections
+Each arm labels 100 test rows, chosen by a seed, as they are, and again with the i-th of the course's 100 injections
 at the end of the i-th reply. The injection orders the label that the arm did not give (for an invalid answer: the last
 one). Two controls separate obedience from disturbance: a harmless text of about the same length instead of the
 injection ("harmless"), and the same injection ordering the label that the arm gave anyway ("echo"). An arm that obeys
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from measure import about
-from prompting import SEED, frozen
 
 from llmcourse import data, models
 from llmcourse._base import files
@@ -33,6 +32,8 @@ from llmcourse.models import LoadedModel, put_adapter
 from llmcourse.predict import generate, score
 from llmcourse.predict.prompts import Prompt, few_shots
 
+SEED = 0
+"""Chooses the test rows."""
 SHOTS = 4
 VARIANTS = ("order", "harmless", "echo")
 LETTERS = "01234567-"
@@ -41,6 +42,11 @@ LETTERS = "01234567-"
 Labels = Sequence[int | None]
 Arm = Callable[[Sequence[Mapping]], Labels]
 """Rows -> labels."""
+
+
+def frozen(task: Task, test: Sequence[Mapping], n: int) -> list[dict]:
+    """Return `n` test rows, equally many of each label, chosen by the seed."""
+    return list(few_shots(task, data.in_order(task, test), n, SEED))
 
 
 def arms(loaded: LoadedModel, source: data.Rows, adapter: str | Path) -> dict[str, Arm]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from llmcourse import figures
 from llmcourse._base import files
 from llmcourse.experiment import metrics, report
-from llmcourse.lessons import recorded
 from llmcourse.setup import gears
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +43,7 @@ def demo_block(results: dict) -> str:
     }
     data, machine, versions = results["data"], results["machine"], results["versions"]
     rows = f"{data['test']} test rows of the bundled corpus (id `{data['test_id']}`)"
-    training = f"{finetuned['training_seconds']:.0f} s on {machine['cores']} cores ({machine['name']})"
+    training = f"{finetuned['training_seconds']:.0f} s ({machine['name']}, {machine['cores']} used)"
     return f"""{report.table(results)}
 
 {results["model"]["name"]}, {rows}. Exact paired test of the finetuned model, by pairs of replies, against
@@ -52,27 +51,6 @@ the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]};
 against {words["name"]}: {p[words["name"]]}. \
 Training took {training}, peak memory {results["peak_memory_gib"]} GiB;
 {results["date"]}, torch {versions["torch"]}, transformers {versions["transformers"]}, trl {versions["trl"]}."""
-
-
-def crossval_block() -> str:
-    """Return the README's part about the cross-validation, in Markdown."""
-    evidence = recorded.read("evidence")
-    whole = evidence["crossval"]["sarcasm"]
-    lines = ["| method | accuracy | 95 % interval | against LoRA | repetitions |", "|---|---:|:---:|---:|---:|"]
-    for point in sorted(whole["points"], key=lambda point: point["accuracy"]):
-        low, high = point["accuracy_ci95"]
-        p = metrics.p_text(point["p_against_lora"]) if "p_against_lora" in point else ""
-        lines.append(
-            f"| {point['method']} | {point['accuracy']:.1%} | {low:.1%} to {high:.1%} | {p} | {len(point['seeds'])} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{evidence['folds']}-fold cross-validation over all {whole['rows']:,} rows, both replies to a comment in"
-            f" the same fold. Every row is a test row once in each repetition. {evidence['date']}.",
-        ]
-    )
 
 
 def sarc_block() -> str:
@@ -314,14 +292,14 @@ def startup_table(results: dict) -> str:
 def recipe_table(results: dict) -> str:
     """Return the variants of the `quick` recipe on held-out rows, in Markdown."""
     lines = [
-        "| changed in `quick` | seed | accuracy after each epoch | log-probability at the end | seconds of training |",
-        "|---|---:|---|---:|---:|",
+        "| task | changed in `quick` | seed | accuracy after each epoch | log-probability at the end |",
+        "|---|---|---:|---|---:|",
     ]
     for run in results["recipes"]["runs"]:
         curve = " ".join(f"{entry['accuracy']:.3f}" for entry in run["validation"])
         changed = f"`{run['variant']}`" if run["variant"] else "nothing"
-        end = f"{-run['validation'][-1]['loss']:.3f} | {run['seconds']:.0f}"
-        lines.append(f"| {changed} | {run['seed']} | {curve} | {end} |")
+        end = f"{-run['validation'][-1]['loss']:.3f}"
+        lines.append(f"| {run['task']} | {changed} | {run['seed']} | {curve} | {end} |")
     return "\n".join(lines)
 
 
@@ -379,7 +357,6 @@ def pages(results: dict) -> dict[Path, dict[str, str]]:
     return {
         ROOT / "README.md": {
             "demo": demo_block(results),
-            "crossval": crossval_block(),
             "gears": gear_table(),
             "sarc": sarc_block(),
             "speed": speed_block(measured),

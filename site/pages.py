@@ -28,6 +28,7 @@ COURSE = "## The course"
 """The section of README that goes on the landing page, after what comes before the first section."""
 
 TEXTS = {
+    "notebooks/INDEX.md": ("terms", "Index of terms"),
     "benchmarks/README.md": ("measurements", "Measurements"),
     "llmcourse/data/corpora/README.md": ("data-cards", "Data cards"),
     "CONTRIBUTING.md": ("contributing", "How it is built"),

@@ -224,7 +224,9 @@ FIGURES: dict[str, Callable] = {
     "ai_map": lambda: figures.ai_map(described=False),
     "next_token": _next_token,
     "sizes": _sizes,
-    "shots": lambda: figures.shots_and_draws(result("prompting")),
+    "shots": lambda: figures.prompt_levers(
+        result("prompting"), ("number of examples", "order of examples"), "Sentiment, one change at a time"
+    ),
     "retrieval": _retrieval,
     "trained": _trained,
     "forgotten": _forgotten,

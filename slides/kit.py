@@ -72,7 +72,8 @@ On Linux this installs gigabytes of CUDA, unless you install a torch for the CPU
 def page(html: str) -> str:
     """Return one of nbconvert's pages with local links and without scripts, except MathJax where there are formulas."""
     html = re.sub(r"<script\b.*?</script>", "", html, flags=re.DOTALL)
-    html = re.sub(r'(href="(?:\d\d_\w+))\.ipynb', r"\1.html", html)
+    html = re.sub(r'(href="(?:\w\d_\w+))\.ipynb', r"\1.html", html)
+    html = html.replace('href="INDEX.md"', 'href="../notebooks/INDEX.md"')
     if re.search(r"\$\$.+?\$\$", html, flags=re.DOTALL):
         math = "<script>MathJax={options:{enableMenu:false}}</script><script src='mathjax.js'></script>"
         html = html.replace("</head>", f"{math}</head>", 1)
@@ -144,8 +145,9 @@ def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
     for path in make.build():
         shutil.copy(path, folder / "slides")
     pages(converter, folder / "pages")
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        shutil.copy(path, folder / "notebooks")
+    for path in sorted((ROOT / "notebooks").glob("*")):
+        if path.suffix in (".ipynb", ".md"):
+            shutil.copy(path, folder / "notebooks")
     course_wheel(folder / "wheels")
     for path in (folder / "wheels").glob("llmcourse-*.whl"):
         shutil.copy(path, folder / "notebooks")

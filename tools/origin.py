@@ -23,27 +23,24 @@ from llmcourse import CourseError  # nothing else at the top: the site has no de
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-MARK = "# Run this first:"
+MARK = "# Run this first"
 CELL = f"""\
-{MARK} it installs the course where that is missing, as on Colab, and does nothing where it is there.
+{MARK}. On Colab it installs the course. Where the course is installed, it changes nothing.
 from glob import glob
 from importlib.util import find_spec
 
 if find_spec("llmcourse") is None:
-    wheels = sorted(glob("llmcourse-*.whl"))  # a wheel beside this notebook goes before the network
 SOURCE
-    get_ipython().run_line_magic("pip", f"install --no-deps {{course}}")
+    %pip install --no-deps {{course[0]}}
+
 from llmcourse import setup
 
-for step in setup.steps():  # what is missing or too old; away with Colab's torchao, on which PEFT raises
-    get_ipython().run_line_magic("pip", step)
-setup.check()"""
+setup.install()"""
 WHEEL = """\
-    if not wheels:
-        raise RuntimeError("Put the course's wheel, llmcourse-*.whl, beside this notebook; or see README.md, Set-up.")
-    course = wheels[-1]"""
+    course = glob("llmcourse-*.whl")
+    assert course, "Put the course's wheel, llmcourse-*.whl, beside this notebook. See README.md, Set-up.\""""
 WHEEL_OR_REPOSITORY = """\
-    course = wheels[-1] if wheels else "git+https://github.com/REPOSITORY\""""
+    course = glob("llmcourse-*.whl") or ["git+https://github.com/REPOSITORY"]"""
 
 COLAB = "https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}"
 BADGE = f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({COLAB})"

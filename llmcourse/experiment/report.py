@@ -80,8 +80,9 @@ def table(results: dict[str, Any]) -> str:
     ]
     for arm in results["arms"]:
         low, high = arm["accuracy_ci95"]
+        interval = "one answer for all" if low == high else f"{low:.1%} to {high:.1%}"
         lines.append(
-            f"| {arm['name']} | {arm['accuracy']:.1%} | {low:.1%} to {high:.1%} | {arm['macro_f1']:.2f}"
+            f"| {arm['name']} | {arm['accuracy']:.1%} | {interval} | {arm['macro_f1']:.2f}"
             f" | {arm['invalid']} | {arm['seconds_per_row']:.3f} |"
         )
     return "\n".join(lines)

@@ -14,16 +14,24 @@ from llmcourse.figures.comparison import (
     waterfall,
     wrong_rows,
 )
-from llmcourse.figures.domain import answer_rates, forgetting
+from llmcourse.figures.domain import answer_rates, forgetting, rag_picture
 from llmcourse.figures.export import svg
-from llmcourse.figures.language import ai_map, attention_heads, head_maps, networks, sizes, token_bars
-from llmcourse.figures.low_rank import levels, lora_picture, memory, ranks, reduced_parameters, spectra
-from llmcourse.figures.prompting import ablation, order_effect, shots_and_draws
+from llmcourse.figures.language import ai_map, attention_heads, head_maps, sizes, token_bars, transformer
+from llmcourse.figures.low_rank import (
+    levels,
+    lora_flow,
+    lora_picture,
+    memory,
+    ranks,
+    reduced_parameters,
+    spectra,
+    training_runs,
+)
+from llmcourse.figures.prompting import prompt_levers
 from llmcourse.figures.speed import cost_of_shots, times_slower
 from llmcourse.figures.tokens import loss_mask
 
 __all__ = [
-    "ablation",
     "ai_map",
     "answer_rates",
     "attention_heads",
@@ -33,20 +41,22 @@ __all__ = [
     "head_maps",
     "learning_curves",
     "levels",
+    "lora_flow",
     "lora_picture",
     "loss_curve",
     "loss_mask",
     "memory",
-    "networks",
-    "order_effect",
+    "prompt_levers",
+    "rag_picture",
     "ranks",
     "reduced_parameters",
-    "shots_and_draws",
     "sizes",
     "spectra",
     "svg",
     "times_slower",
     "token_bars",
+    "training_runs",
+    "transformer",
     "validation_curve",
     "verdicts",
     "waterfall",

@@ -1,10 +1,10 @@
-"""Figures of notebook 01: the fields of AI, networks, the next token, attention heads, and how sizes grew."""
+"""Figures of notebook 01: the fields of AI, a transformer, the next token, attention heads, and how sizes grew."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.figures.style import FAINT, TEXT, axes_of, figure_of
+from llmcourse.figures.style import TEXT, axes_of, entitle, figure_of
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ BOXES = (  # title, description, x, y, width, height, colour
 """The place of each field. Generative AI reaches beyond deep learning: Shannon let Markov chains write in 1948."""
 
 
-def ai_map(described: bool = True) -> "DescribedFigure":
+def ai_map(described: bool = True, title: str = "") -> "DescribedFigure":
     """Draw the fields of AI as boxes in boxes, down to large language models.
 
     Without descriptions, as slides need it, the boxes have titles only.
@@ -39,14 +39,15 @@ def ai_map(described: bool = True) -> "DescribedFigure":
         " models are where it overlaps deep learning. AGI is a dashed, empty box in artificial intelligence: an aim."
     )
     figure, axes = axes_of(10.5, 6.2, alt)
-    for title, description, x, y, width, height, colour in BOXES:
-        border = ORANGE if title in ("Generative AI", "Large language models") else BLUE
+    entitle(figure, title)
+    for name, description, x, y, width, height, colour in BOXES:
+        border = ORANGE if name in ("Generative AI", "Large language models") else BLUE
         shape = FancyBboxPatch(
             (x, y), width, height, "round,pad=0,rounding_size=1.5", facecolor=colour, edgecolor=border, linewidth=1.8
         )
-        shape.set_linestyle("--" if title == "AGI" else "-")
+        shape.set_linestyle("--" if name == "AGI" else "-")
         axes.add_patch(shape)
-        axes.text(x + 1.6, y + height - 1.5, title, fontsize=13, fontweight="bold", va="top", color=TEXT)
+        axes.text(x + 1.6, y + height - 1.5, name, fontsize=13, fontweight="bold", va="top", color=TEXT)
         if described:
             axes.text(x + 1.6, y + height - 4.8, description, fontsize=11, va="top", color=TEXT)
     axes.set_xlim(-0.5, 100.5)
@@ -55,36 +56,67 @@ def ai_map(described: bool = True) -> "DescribedFigure":
     return figure
 
 
-def networks(shallow: Sequence[int] = (3, 5, 2), deep: Sequence[int] = (3, 5, 5, 5, 5, 2)) -> "DescribedFigure":
-    """Draw two neural networks with these numbers of neurons per layer, input on the left."""
+def transformer(
+    layers: int = 30, tokens: Sequence[str] = ("The", " capital", " of", " France", " is")
+) -> "DescribedFigure":
+    """Draw how a transformer with this many layers reads tokens and predicts the next one, from the bottom up."""
+    from matplotlib.patches import FancyBboxPatch
+
+    title = "A transformer is a stack of equal layers that ends in a probability for every token"
+    words = ", ".join(token.strip() for token in tokens)
     alt = (
-        f"Two networks, input on the left, output on the right: one with {len(shallow) - 2} hidden layer,"
-        f" a deep one with {len(deep) - 2}. Every neuron is connected to every neuron of the next layer."
+        f"{title}. From the bottom up: the tokens {words}; a table that turns each token into a vector; {layers}"
+        " layers, of which one is drawn open; an output matrix that gives every token of the vocabulary a probability."
+        " In a layer, self-attention lets each token read the tokens before it. Then a feed-forward network changes"
+        " each token by itself. A line past each of the two shows that its result is added to its input."
     )
-    figure = figure_of(9, 2.6, alt)
-    grid = figure.add_gridspec(1, 2, width_ratios=[len(shallow), len(deep)])
-    for place, layers in enumerate((shallow, deep)):
-        axes = figure.add_subplot(grid[0, place])
-        spots = [[(x, y - (size - 1) / 2) for y in range(size)] for x, size in enumerate(layers)]
-        for left, right in pairwise(spots):
-            for start in left:
-                for end in right:
-                    axes.plot(*zip(start, end, strict=True), color=FAINT, linewidth=0.6, zorder=0)
-        for x, layer in enumerate(spots):
-            colour = GREEN if x == 0 else ORANGE if x == len(layers) - 1 else BLUE
-            axes.scatter([x] * len(layer), [y for _, y in layer], s=130, color=colour, edgecolor="white", zorder=1)
-            name = "input" if x == 0 else "output" if x == len(layers) - 1 else "hidden"
-            axes.text(x, -max(layers) / 2 - 0.5, name, ha="center", fontsize=11, color=TEXT)
-        axes.set_title(
-            "one hidden layer" if len(layers) == 3 else "deep: several hidden layers", fontsize=12, color=TEXT
-        )
-        axes.set_xlim(-0.5, len(layers) - 0.5)
-        axes.set_ylim(-max(layers) / 2 - 1, max(layers) / 2)
-        axes.axis("off")
+    figure, axes = axes_of(10, 6.4, alt)
+    entitle(figure, title)
+    text: dict[str, Any] = {"ha": "center", "va": "center", "color": TEXT}
+
+    def box(x: float, y: float, width: float, height: float, words: str, colour: str, border: str = BLUE) -> None:
+        shape = "round,pad=0,rounding_size=0.12"
+        axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=colour, edgecolor=border, linewidth=1.8))
+        axes.text(x + width / 2, y + height / 2, words, fontsize=12, **text)
+
+    def arrow(*points: tuple[float, float]) -> None:
+        for start, end in pairwise(points[:-1]):
+            axes.plot(*zip(start, end, strict=True), color=TEXT, linewidth=1.4)
+        style = {"arrowstyle": "-|>", "linewidth": 1.4, "color": TEXT, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", points[-1], points[-2], arrowprops=style)
+
+    spots = [1.1 + 4.8 * (place + 0.5) / len(tokens) for place in range(len(tokens))]
+    for spot, token in zip(spots, tokens, strict=True):
+        axes.text(spot, 0.3, repr(token), fontsize=12, family="monospace", **text)
+        arrow((spot, 0.5), (spot, 0.85))
+        arrow((spot, 1.5), (spot, 2.0))
+    box(1, 0.87, 5, 0.62, "table: one vector for each token", "#e3eef6")
+    for shift in (0.36, 0.18):  # the layers above the one that is drawn open
+        box(1 + shift, 2.02 + shift, 5, 3.5, "", "#f4f4f4")
+    box(1, 2.02, 5, 3.5, "", "#f4f4f4")
+    for y, words in (
+        (2.5, "self-attention:\neach token reads those before it"),
+        (4.2, "feed-forward network:\neach token by itself"),
+    ):
+        box(1.7, y, 3.6, 0.8, words, "#9fcbe8" if y < 3 else "#fbd9c0", BLUE if y < 3 else ORANGE)
+        arrow((3.5, y - 0.4 if y < 3 else y - 0.43), (3.5, y))
+        arrow((3.5, y + 0.8), (3.5, y + 1.02))
+        axes.text(3.5, y + 1.12, "+", fontsize=15, **text)
+        arrow((3.5, y - 0.25), (1.35, y - 0.25), (1.35, y + 1.12), (3.35, y + 1.12))
+    arrow((3.5, 5.47), (3.5, 6.28))
+    axes.text(6.6, 3.8, f"{layers} layers,\none above\nthe other", fontsize=13, color=TEXT, va="center")
+    box(1, 6.3, 5, 0.62, "output matrix and softmax", "#e3eef6")
+    arrow((3.5, 6.92), (3.5, 7.3))
+    axes.text(3.5, 7.5, "a probability for every token of the vocabulary", fontsize=12, **text)
+    axes.set_xlim(0.6, 9)
+    axes.set_ylim(0, 7.7)
+    axes.axis("off")
     return figure
 
 
-def token_bars(tokens: Sequence[str], panels: Mapping[str, Sequence[float]], context: str = "") -> "DescribedFigure":
+def token_bars(
+    tokens: Sequence[str], panels: Mapping[str, Sequence[float]], context: str = "", title: str = ""
+) -> "DescribedFigure":
     """Draw how probable each token is as the next one, with a panel for each setting.
 
     `panels` maps a title to as many probabilities as there are `tokens`. A token with probability 0 is "cut off".
@@ -110,32 +142,38 @@ def token_bars(tokens: Sequence[str], panels: Mapping[str, Sequence[float]], con
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         axes.tick_params(length=0, colors=TEXT)
         axes.set_title(title, fontsize=12, color=TEXT)
-    if context:
+    if context and title:
+        figure.supxlabel(f"after: {context} …", fontsize=12, color=TEXT, x=0.01, ha="left")
+    elif context:
         figure.suptitle(f"{context} …", fontsize=13, color=TEXT, x=0.01, ha="left")
+    entitle(figure, title)
     return figure
 
 
-def attention_heads(tokens: Sequence[str], panels: Mapping[str, Sequence[Sequence[float]]]) -> "DescribedFigure":
+def attention_heads(
+    tokens: Sequence[str], panels: Mapping[str, Sequence[Sequence[float]]], title: str = ""
+) -> "DescribedFigure":
     """Draw attention weights of some heads: from each token (row) to the tokens that it may see (columns).
 
     `panels` maps a title to weights (length, length).
     """
     summaries = []
-    for title, weights in panels.items():
+    for name, weights in panels.items():
         row = [float(value) for value in weights[-1]]
         best = max(range(len(row)), key=row.__getitem__)
-        summaries.append(f"{title}: the last token looks most at {tokens[best].strip()!r}, {row[best]:.0%}")
+        summaries.append(f"{name}: the last token looks most at {tokens[best].strip()!r}, {row[best]:.0%}")
     figure = figure_of(
         3.9 * len(panels) + 1.2, 4.9, "Attention of heads, from each token to those before it. " + "; ".join(summaries)
     )
+    entitle(figure, title)
     names = [token.strip() or repr(token) for token in tokens]
-    for place, (title, weights) in enumerate(panels.items()):
+    for place, (name, weights) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
         image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=10)
         axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), fontsize=10)
         axes.tick_params(length=0, colors=TEXT)
-        axes.set_title(title, fontsize=11, color=TEXT)
+        axes.set_title(name, fontsize=11, color=TEXT)
         axes.set_xlabel("looks at", fontsize=11, color=TEXT)
         if place == 0:
             axes.set_ylabel("token", fontsize=11, color=TEXT)
@@ -143,19 +181,20 @@ def attention_heads(tokens: Sequence[str], panels: Mapping[str, Sequence[Sequenc
     return figure
 
 
-def head_maps(panels: "Mapping[str, torch.Tensor]") -> "DescribedFigure":
+def head_maps(panels: "Mapping[str, torch.Tensor]", title: str = "") -> "DescribedFigure":
     """Draw one number for each head, to show where in the model a habit is found.
 
     `panels` maps a title to numbers (layers, heads) from 0 to 1.
     """
     summary = "; ".join(
-        f"{title}: on average {float(v.mean()):.0%}, at most {float(v.max()):.0%}" for title, v in panels.items()
+        f"{name}: on average {float(v.mean()):.0%}, at most {float(v.max()):.0%}" for name, v in panels.items()
     )
     figure = figure_of(3.2 * len(panels) + 1, 5.2, f"Share of attention of every head, by layer. {summary}")
-    for place, (title, values) in enumerate(panels.items()):
+    entitle(figure, title)
+    for place, (name, values) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), place + 1)
         image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_title(title, fontsize=11, color=TEXT)
+        axes.set_title(name, fontsize=11, color=TEXT)
         axes.set_xlabel("head", fontsize=11, color=TEXT)
         axes.set_ylabel("layer" if place == 0 else "", fontsize=11, color=TEXT)
         axes.tick_params(colors=TEXT)
@@ -184,6 +223,7 @@ def sizes(
     models: Sequence[Mapping[str, Any]],
     band: tuple[float, float] = (7, 8),
     named: Mapping[str, tuple[float, float]] = NAMED,
+    title: str = "",
 ) -> "DescribedFigure":
     """Draw the parameters of language models over time, on a log axis.
 
@@ -200,6 +240,7 @@ def sizes(
         f" lower edge. A band at {band[0]:g} to {band[1]:g} billion."
     )
     figure, axes = axes_of(10.5, 5.6, alt)
+    entitle(figure, title)
     axes.axhspan(*band, color=GREEN, alpha=0.3, linewidth=0)
     axes.text(2017.9, band[1] * 1.08, f"{band[0]:g} to {band[1]:g} B", fontsize=11, color="#00634a", va="bottom")
     for sparse, mark, colour, label in (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llmcourse.figures.style import FAINT, TEXT, axes_of, beside, figure_of
+from llmcourse.figures.style import FAINT, TEXT, axes_of, beside, entitle, figure_of
 
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
@@ -13,7 +13,73 @@ THINNEST = 0.004
 """The least thickness of a matrix in a picture, as a share of the longest side."""
 
 
-def lora_picture(shape: tuple[int, int], r: int, name: str = "W") -> "DescribedFigure":
+def lora_flow() -> "DescribedFigure":
+    """Draw how an input goes through a frozen matrix and through LoRA's two matrices, and how the results are added."""
+    from matplotlib.patches import FancyBboxPatch
+
+    title = "LoRA adds a narrow path that learns beside a matrix that is frozen"
+    alt = (
+        f"{title}. The input x goes two ways. Above it goes through the large matrix W, which is frozen. Below it goes"
+        " through A, which makes r numbers of it, then through B, and is scaled by alpha / r. Both results are added to"
+        " give the output y."
+    )
+    figure, axes = axes_of(9.5, 3.5, alt)
+    entitle(figure, title)
+    boxes = (  # text, x, y, width, height, colour, border
+        ("W\nfrozen", 3.2, 1.9, 3.6, 1.9, "#e6e6e6", FROZEN),
+        ("A\nlearns", 2.4, 0.15, 1.5, 1.0, "#fbd9c0", LEARNS),
+        ("B\nlearns", 5.6, 0.15, 1.5, 1.0, "#fbd9c0", LEARNS),
+    )
+    for text, x, y, width, height, colour, border in boxes:
+        shape = "round,pad=0,rounding_size=0.12"
+        axes.add_patch(FancyBboxPatch((x, y), width, height, shape, facecolor=colour, edgecolor=border, linewidth=1.8))
+        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=13, color=TEXT)
+    arrows = (  # from, to, line width
+        ((0.75, 1.75), (3.15, 2.85), 5), ((6.85, 2.85), (8.6, 2.0), 5), ((0.75, 1.55), (2.35, 0.65), 5),
+        ((3.95, 0.65), (5.55, 0.65), 1.2), ((7.15, 0.65), (8.6, 1.55), 5), ((9.15, 1.77), (9.9, 1.77), 5),
+    )  # fmt: skip
+    for start, end, width in arrows:
+        style = {"arrowstyle": "-|>", "linewidth": width, "color": FROZEN, "mutation_scale": 14 + 2 * width}
+        axes.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
+    for text, x, y, size in (("x", 0.5, 1.65, 17), ("+", 8.87, 1.77, 22), ("y", 10.15, 1.77, 17)):
+        axes.text(x, y, text, ha="center", va="center", fontsize=size, color=TEXT)
+    axes.text(4.75, 0.78, "only r numbers", ha="center", va="bottom", fontsize=11, color=TEXT)
+    axes.text(8.0, 0.62, "times α / r", ha="left", va="center", fontsize=12, color=TEXT)
+    axes.set_xlim(0.2, 10.4)
+    axes.set_ylim(0, 3.9)
+    axes.axis("off")
+    return figure
+
+
+def training_runs(runs: Mapping[str, Sequence[float]], title: str = "") -> "DescribedFigure":
+    """Draw the losses of several short runs, step by step. `runs` maps a name to its losses in nats per token."""
+    summary = "; ".join(f"{name}: from {losses[0]:.2f} to {losses[-1]:.2f}" for name, losses in runs.items())
+    steps = max(map(len, runs.values()))
+    figure, axes = axes_of(8, 3.4, f"{title}. Loss over {steps} steps. {summary}.".removeprefix(". "))
+    entitle(figure, title)
+    looks = (("s", FROZEN, "-"), ("o", LEARNS, "-"), ("x", SCALES, ":"))
+    for (name, losses), (mark, colour, line) in zip(runs.items(), looks, strict=False):
+        size = 12 if mark == "x" else 7  # a cross shows on top of another mark
+        steps_of = range(1, len(losses) + 1)
+        axes.plot(
+            steps_of,
+            losses,
+            line,
+            marker=mark,
+            color=colour,
+            markersize=size,
+            markeredgewidth=1.8,
+            label=name,
+            alpha=0.9,
+        )
+    axes.set_ylim(0)
+    axes.set_xlabel("step", fontsize=11, color=TEXT)
+    axes.set_ylabel("loss, nats per token", fontsize=11, color=TEXT)
+    axes.legend(frameon=False, fontsize=11)
+    return figure
+
+
+def lora_picture(shape: tuple[int, int], r: int, name: str = "W", title: str = "") -> "DescribedFigure":
     """Draw a frozen matrix of `shape` (out, in) and the two that learn beside it, to scale where that is visible."""
     from matplotlib.patches import Rectangle
 
@@ -28,6 +94,7 @@ def lora_picture(shape: tuple[int, int], r: int, name: str = "W") -> "DescribedF
         f" and A, {r} times {columns}, together {lora:,} numbers that learn, {lora / full:.2%} of {name}."
     )
     figure, axes = axes_of(10, 4.6, alt)
+    entitle(figure, title)
     height, width, thin = rows * unit, columns * unit, max(r * unit, THINNEST)
     axes.add_patch(
         Rectangle((0, -height), width, height, facecolor="#e6e6e6", edgecolor=FROZEN, hatch="//", linewidth=1.5)
@@ -59,7 +126,7 @@ def lora_picture(shape: tuple[int, int], r: int, name: str = "W") -> "DescribedF
     return figure
 
 
-def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]) -> "DescribedFigure":
+def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]], title: str = "") -> "DescribedFigure":
     """Draw the parameters of full finetuning against those that LoRA trains, on a log axis, as the talk's figure does.
 
     `counts` maps a model's name to its parameters, and to how many of them each method trains.
@@ -71,6 +138,7 @@ def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]) -> "
     ]
     summary = "; ".join(f"{name}: {n:,}" for name, n, _ in bars)
     figure, axes = axes_of(9.5, 0.42 * len(bars) + 1.2, f"Parameters that are trained. {summary}.")
+    entitle(figure, title)
     for place, (_, n, total) in enumerate(bars):
         in_full = n == total
         # marks instead of bars, because the length of a bar means nothing on a log axis
@@ -87,7 +155,7 @@ def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]]) -> "
     return figure
 
 
-def spectra(full: Mapping[str, Any], share: float = 0.9) -> "DescribedFigure":
+def spectra(full: Mapping[str, Any], share: float = 0.9, title: str = "") -> "DescribedFigure":
     """Draw the singular values of what full finetuning changed, and of noise of the same size: one panel per matrix.
 
     `full` is the entry of that name in what benchmarks/ranks.py wrote. A mark shows how many of the largest values add
@@ -100,7 +168,8 @@ def spectra(full: Mapping[str, Any], share: float = 0.9) -> "DescribedFigure":
         f" {entries[name]['noise_' + key]} of the noise"
         for name in full["spectra"]
     )
-    figure = figure_of(11, 3.9, f"Singular values in layer {full['layer']}. {summary}.")
+    figure = figure_of(11, 4.1, f"Singular values in layer {full['layer']}. {summary}.")
+    entitle(figure, title)
     panels = figure.subplots(1, len(full["spectra"]), sharey=True)
     for axes, (name, values) in zip(panels, full["spectra"].items(), strict=True):
         for kind, colour, line in (("change", LEARNS, "-"), ("noise", FROZEN, "--")):
@@ -133,7 +202,7 @@ def spectra(full: Mapping[str, Any], share: float = 0.9) -> "DescribedFigure":
     return figure
 
 
-def ranks(results: Mapping[str, Any], labels: int = 4) -> "DescribedFigure":
+def ranks(results: Mapping[str, Any], labels: int = 4, title: str = "") -> "DescribedFigure":
     """Draw how well LoRA does on validation rows, against its rank (with alpha = 2r) and against alpha / r.
 
     `results` is what benchmarks/ranks.py wrote. The y axis is the mean log-probability of the right label, and the
@@ -154,6 +223,7 @@ def ranks(results: Mapping[str, Any], labels: int = 4) -> "DescribedFigure":
         4.2,
         f"Mean log-probability of the right label on {results['validation']} validation rows, and accuracy. {summary}.",
     )
+    entitle(figure, title)
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, runs, place in (
         (left, by_rank, lambda run: run["r"]),
@@ -187,7 +257,7 @@ def ranks(results: Mapping[str, Any], labels: int = 4) -> "DescribedFigure":
 
 
 def levels(
-    scaled: Sequence[float], tables: Mapping[str, Sequence[float]], errors: Mapping[str, float]
+    scaled: Sequence[float], tables: Mapping[str, Sequence[float]], errors: Mapping[str, float], title: str = ""
 ) -> "DescribedFigure":
     """Draw weights divided by the largest of their block, with the levels of several 4-bit types: one panel per type.
 
@@ -199,6 +269,7 @@ def levels(
         2.2 * len(tables) + 0.4,
         f"Weights of all blocks, each divided by its block's largest, and the levels. {summary}.",
     )
+    entitle(figure, title)
     panels = figure.subplots(len(tables), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(panels, tables.items(), strict=True):
         axes.hist(scaled, bins=161, range=(-1, 1), density=True, color="#bcd7ea")
@@ -239,7 +310,7 @@ class Plan(Protocol):
     def fits(self, gpu_gib: float, /) -> bool: ...
 
 
-def memory(plans: Mapping[str, Plan], gpu_gib: float, gpu: str = "T4") -> "DescribedFigure":
+def memory(plans: Mapping[str, Plan], gpu_gib: float, gpu: str = "T4", title: str = "") -> "DescribedFigure":
     """Draw what several methods of finetuning need, part by part, against a GPU's memory.
 
     `plans` maps a method's name to its plan, and `gpu_gib` is the GPU's memory.
@@ -254,6 +325,7 @@ def memory(plans: Mapping[str, Plan], gpu_gib: float, gpu: str = "T4") -> "Descr
     figure, axes = axes_of(
         10, 0.75 * len(plans) + 1.9, f"Memory of a training step against {gpu_gib:g} GiB of a {gpu}. {summary}."
     )
+    entitle(figure, title)
     largest = max(plan.gib for plan in plans.values())
     for place, plan in enumerate(plans.values()):
         sizes = dict.fromkeys(PARTS, 0.0)

@@ -42,6 +42,12 @@ def tidy(axes: "Axes") -> None:
     axes.tick_params(colors=TEXT, labelsize=11)
 
 
+def entitle(figure: "DescribedFigure", title: str) -> None:
+    """Write the figure's message above it, on the left. An empty title writes nothing: a slide has its own."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=TEXT)
+
+
 def beside(axes: "Axes", text: str, point: tuple[float, float], gap: float = 8) -> None:
     """Write a text to the right of a point in data coordinates, `gap` typographic points away."""
     axes.annotate(text, point, xytext=(gap, 0), textcoords="offset points", va="center", fontsize=11, color=TEXT)

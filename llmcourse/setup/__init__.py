@@ -1,7 +1,7 @@
 """Will the course run here? Hardware, gears, the check before a download, and what the notebooks' first cell installs.
 
-The first cell imports this package before the dependencies are installed. So only `steps` and `check` are imported at
-once; the other names are imported when they are first used (PEP 562).
+The first cell imports this package before the dependencies are installed. So only `install` is imported at once;
+the other names are imported when they are first used (PEP 562).
 """
 
 import importlib
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse._base import hardware
-from llmcourse.setup.firstcell import check, steps
+from llmcourse.setup.firstcell import install
 
 if TYPE_CHECKING:
     from llmcourse.setup.gears import GEARS, Gear, gear, needs
@@ -24,7 +24,7 @@ _HOMES = {
     "needs": "gears",
 }
 
-__all__ = ["GEARS", "Finding", "Gear", "check", "check_machine", "gear", "machine", "needs", "runs_folder", "steps"]
+__all__ = ["GEARS", "Finding", "Gear", "check_machine", "gear", "install", "machine", "needs", "runs_folder"]
 
 
 def machine() -> hardware.Hardware:

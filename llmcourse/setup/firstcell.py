@@ -15,6 +15,18 @@ from llmcourse._base.errors import CourseError
 from llmcourse.setup import installed
 
 
+def install() -> None:
+    """Install what is missing or too old, with pip's output in the notebook. Raises CourseError if that did not work.
+
+    Colab shows its restart button when it reads in pip's output that a loaded package was replaced.
+    """
+    from IPython.core.getipython import get_ipython
+
+    for step in steps():
+        get_ipython().run_line_magic("pip", step)
+    check()
+
+
 def steps() -> Iterator[str]:
     """Yield the pip commands that this environment needs, one after the other; none if nothing is missing.
 

@@ -19,8 +19,8 @@ SAVED = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def is_marked(cell):
-    """Whether nbval compares a code cell's output: by the cell's tag or by a comment at its top."""
-    return "nbval-check-output" in cell.metadata.get("tags", []) or cell.source.startswith("# NBVAL_CHECK_OUTPUT")
+    """Whether nbval compares this cell's output: it has the tag, or the comment that does the same."""
+    return "nbval-check-output" in cell.metadata.get("tags", ()) or cell.source.startswith("# NBVAL_CHECK_OUTPUT")
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
@@ -150,7 +150,7 @@ def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
     """The whole notebook twice in one kernel, then single later cells: no error, nothing is loaded or trained a second
     time.
 
-    Few test rows are asked: 40, because notebook 02 draws 20 of each label. The training rows stay, so that the shipped
+    Few test rows are asked: 40, because notebook A1 draws 20 of each label. The training rows stay, so that the shipped
     adapter is found for them.
     """
     from nbclient import NotebookClient

@@ -59,7 +59,7 @@ def small(tmp_path):
 def test_every_notebook_and_text_is_in_the_contents(tmp_path):
     names = pages.Site(tmp_path / "source").write()
     index = (tmp_path / "source" / "index.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\d\d .+ <(\w+)>$", index, flags=re.MULTILINE)
+    listed = re.findall(r"^\w\d .+ <(\w+)>$", index, flags=re.MULTILINE)
     assert listed == [path.stem for path in NOTEBOOKS] and len(listed) >= 7
     beside = [page for path, (page, _) in pages.TEXTS.items() if (ROOT / path).is_file()]
     assert {"measurements", "data-cards", "contributing"} <= set(beside)

@@ -22,10 +22,13 @@ from typing import Any, TypeAlias
 from llmcourse._base.errors import CourseError
 
 MODULES = ("start", "background", "prompting", "domain", "lora_math", "demo", "own_task")
-"""The exercises of notebooks 00 to 06, one module for each."""
+"""The exercises of notebooks 00 to 06, one module for each. Those of an appendix are beside its notebook's."""
+
+UNTOUCHED = "not attempted yet"
+"""What an examiner returns for a stub with given lines, while the missing ones are still missing."""
 
 Examiner: TypeAlias = Callable[[Callable[..., Any]], str | None]
-"""Examines a learner's function: None if it is right, or a hint."""
+"""Examines a learner's function: None if it is right, or a hint, or `UNTOUCHED`."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class Exercise:
             hint = self.examine(watched)
         except Exception as error:
             hint = f"it raises {type(error).__name__}: {error}"
-        if attempted and not any(attempted):  # a stub returns None
-            return "not attempted yet"
+        if hint == UNTOUCHED or (attempted and not any(attempted)):  # a stub without given lines returns None
+            return UNTOUCHED
         return "right" if hint is None else f"not yet: {hint}"
 
 
@@ -104,7 +107,21 @@ def check(name: str, attempt: Callable[..., Any]) -> None:
     Errors in the learner's function become part of the hint, so that no attempt stops the notebook. Raises CourseError
     only for an unknown exercise.
     """
+    print(f"{name}: {_find(name).verdict(attempt)}")
+
+
+def working(name: str, attempt: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the learner's function if it is right, else the solution, so that later cells can use it.
+
+    Raises CourseError for an unknown exercise.
+    """
+    exercise = _find(name)
+    return attempt if exercise.verdict(attempt) == "right" else exercise.solution
+
+
+def _find(name: str) -> Exercise:
+    """Return the exercise of this name. Raises CourseError if there is none."""
     exercises = load_all()
     if name not in exercises:
         raise CourseError(f"There is no exercise {name!r}. Choose one of: {', '.join(exercises)}.")
-    print(f"{name}: {exercises[name].verdict(attempt)}")
+    return exercises[name]

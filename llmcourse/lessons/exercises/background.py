@@ -1,4 +1,4 @@
-"""Exercises of notebook 01: how a token is chosen, and how one head attends."""
+"""Exercises of notebook 01: how a token is chosen, how one head attends, and what weights take in memory."""
 
 from llmcourse.lessons.exercises import exercise
 
@@ -33,7 +33,7 @@ def _examine_top_k(attempt) -> str | None:
     return None
 
 
-@exercise("01_llm_background", "Keep the k likeliest", difficulty="easy", minutes=4, examine=_examine_top_k)
+@exercise("01_llm_background", "Keep the k likeliest tokens", difficulty="easy", minutes=4, examine=_examine_top_k)
 def top_k(probabilities, k):
     """The k likeliest tokens' probabilities, brought to a sum of 1; 0 for all others. Same shape: (vocabulary,)."""
     import torch
@@ -104,3 +104,28 @@ def head_weights(query, key):
     scores = query @ key.T / head_dim**0.5
     future = torch.ones(length, length).triu(1).bool()  # 1 above the diagonal: what comes later
     return scores.masked_fill(future, float("-inf")).softmax(-1)
+
+
+def _examine_weights(attempt) -> str | None:
+    answer = attempt(2**33, 16)
+    if not isinstance(answer, int | float):
+        return "return one number, the GiB."
+    usual = (
+        (128, "those are gibibits: a byte has 8 bits."),
+        (2**34, "those are bytes. A GiB has 2**30 of them."),
+        (2**34 / 1e9, "those are GB, of 10**9 bytes. A GiB has 2**30 bytes."),
+        (2**34 / 2**20, "those are MiB. A GiB has 2**30 bytes."),
+    )
+    for wrong, hint in usual:
+        if abs(answer - wrong) < 1e-6 * wrong:
+            return hint
+    if abs(answer - 16) > 1e-6:
+        return f"2**33 weights of 16 bits take 16 GiB. It gives {answer}."
+    half = attempt(2**30 + 2**29, 4)
+    return None if abs(half - 0.75) < 1e-9 else "it is right for 16 bits. For 4 bits a weight takes half a byte."
+
+
+@exercise("01_llm_background", "Memory of the weights", difficulty="easy", minutes=3, examine=_examine_weights)
+def weights_gib(parameters, bits):
+    """The GiB of memory that this many weights take, of so many bits each. A GiB has 2**30 bytes."""
+    return parameters * bits / 8 / 2**30

@@ -1,4 +1,4 @@
-"""Exercises of notebook 02: reading an answer, and taking a prompt's preference off."""
+"""Exercises of notebook 02 (reading an answer, calibrating it, letting prompts vote) and of its appendix, A1."""
 
 from llmcourse.lessons.exercises import exercise
 
@@ -30,9 +30,9 @@ def _examine_calibrate(attempt) -> str | None:
     return None
 
 
-@exercise("02_prompting", "Take the preference off", difficulty="easy", minutes=4, examine=_examine_calibrate)
+@exercise("02_prompting", "Calibrate by hand", difficulty="easy", minutes=4, examine=_examine_calibrate)
 def calibrate(probs, free):
-    """Label probabilities of a row, with what the prompt gives a row without content divided out."""
+    """Divide the label probabilities of a row by those of an empty row, and make them add up to 1 again."""
     ratios = [p / f for p, f in zip(probs, free)]
     return [ratio / sum(ratios) for ratio in ratios]
 
@@ -64,7 +64,7 @@ def _examine_parse(attempt) -> str | None:
     return None
 
 
-@exercise("02_prompting", "Read an answer", difficulty="medium", minutes=8, examine=_examine_parse)
+@exercise("02_prompting", "Read an answer", difficulty="medium", minutes=6, examine=_examine_parse)
 def parse_first_label(text, labels):
     """The place in `labels` of the label that an answer begins with, or None."""
     answer = text.strip().lower()
@@ -73,3 +73,73 @@ def parse_first_label(text, labels):
         if rest != answer and not rest[:1].isalpha():
             return labels.index(label)
     return None
+
+
+def _examine_vote(attempt) -> str | None:
+    answer = attempt([1, 2, 2, 0, 2])
+    if answer == 3:
+        return "that is how many prompts agree. Return the label that they agree on."
+    if answer != 2:
+        return f"of the answers 1, 2, 2, 0, 2 most are 2; it gives {answer!r}."
+    if attempt([0, 0, 1]) != 0:
+        return "of the answers 0, 0, 1 most are 0. Is a label of 0 taken for no label?"
+    if attempt([None, None, 1]) != 1:
+        return "None is an invalid answer. Leave invalid answers out before you count."
+    if attempt([2, 1, 1, 2]) != 2:
+        return "of the answers 2, 1, 1, 2 none has more votes; then take the label that comes first, 2."
+    if attempt([None, None]) is not None:
+        return "without a valid answer there is nothing to vote for. Return None."
+    return None
+
+
+@exercise("02_prompting", "Let several prompts vote", difficulty="easy", minutes=4, examine=_examine_vote)
+def vote(answers):
+    """The label that most prompts gave to a row, without invalid answers (None). The first one in a tie."""
+    valid = [answer for answer in answers if answer is not None]
+    return max(valid, key=valid.count, default=None)
+
+
+def _examine_flips(attempt) -> str | None:
+    before, after = [0, 0, 1, 1, 1], [1, 0, 1, 0, 0]
+    answer = attempt(before, after, 1)
+    if answer == 3:
+        return "that counts every changed answer. Count only those that become the wanted label."
+    if answer == 2 and attempt(before, after, 0) == 3:
+        return "an answer that was the wanted label before is no flip. Look at `before` too."
+    if answer != 1:
+        return f"of 0, 0, 1, 1, 1 that become 1, 0, 1, 0, 0, one answer turns into 1; it gives {answer!r}."
+    if attempt(before, after, 0) != 2:
+        return f"two answers turn into 0 there; it gives {attempt(before, after, 0)!r}. Use `wanted`."
+    return None
+
+
+@exercise("A1_prompting_appendix", "Count the flips", difficulty="easy", minutes=3, examine=_examine_flips)
+def flips_to(before, after, wanted):
+    """How many answers were another label before and are the wanted label after."""
+    return sum(a != wanted and b == wanted for a, b in zip(before, after))
+
+
+def _examine_prefix(attempt) -> str | None:
+    answer = attempt([[1, 2, 3, 4], [1, 2, 9, 4], [1, 2, 3]])
+    if answer == 3:
+        return (
+            "that compares two of the prompts only, or counts equal tokens after a difference. Stop at the first one."
+        )
+    if answer != 2:
+        return f"[1, 2, 3, 4], [1, 2, 9, 4] and [1, 2, 3] all begin with the two tokens 1, 2; it gives {answer!r}."
+    if attempt([[5, 6], [5, 6, 7]]) != 2:
+        return "a prompt may be the beginning of another: [5, 6] and [5, 6, 7] share two tokens. zip() stops in time."
+    if attempt([[1, 2], [3, 2]]) != 0:
+        return "[1, 2] and [3, 2] begin differently, so they share nothing that can be kept."
+    return None
+
+
+@exercise("A1_prompting_appendix", "The shared beginning", difficulty="easy", minutes=4, examine=_examine_prefix)
+def shared_tokens(prompts):
+    """How many tokens all prompts (lists of token ids) have in common at their beginning."""
+    count = 0
+    for tokens in zip(*prompts):
+        if len(set(tokens)) > 1:
+            break
+        count += 1
+    return count

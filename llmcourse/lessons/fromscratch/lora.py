@@ -24,7 +24,7 @@ class LoRALinear(nn.Module):
     """A linear layer with LoRA: x (..., in) -> (..., out).
 
     `base` is frozen; its weights may have 32, 16 or 4 bits. A starts random and B at zero, so that the layer starts as
-    `base` (section 4.1). α/r keeps the size of the update when r changes.
+    `base` (section 4.1). The update is scaled by α/r, as in the paper.
 
     Raises CourseError for a rank that is not positive.
     """
@@ -33,7 +33,8 @@ class LoRALinear(nn.Module):
         super().__init__()
         if r < 1:
             raise CourseError(f"The rank of LoRA is {r}, and has to be 1 or more. Try r=8.")
-        self.base, self.scale, self.dropout = base.requires_grad_(False), alpha / r, nn.Dropout(dropout)
+        self.base, self.dropout = base.requires_grad_(False), nn.Dropout(dropout)
+        self.alpha, self.scale = alpha, alpha / r
         device = next((tensor.device for tensor in (*base.parameters(), *base.buffers())), None)
         self.A = nn.Parameter(torch.empty(r, base.in_features, device=device))
         self.B = nn.Parameter(torch.zeros(base.out_features, r, device=device))

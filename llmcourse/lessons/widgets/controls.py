@@ -22,6 +22,13 @@ def show(figure: "DescribedFigure", box: "ipywidgets.Widget", instead: str) -> N
     from IPython.display import display
 
     display(figure)
+    show_widget(box, instead)
+
+
+def show_widget(box: "ipywidgets.Widget", instead: str) -> None:
+    """Display a widget. Pages without a kernel show the sentence `instead`."""
+    from IPython.display import display
+
     reference = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     display({WIDGET: reference, "text/plain": instead}, raw=True)
 

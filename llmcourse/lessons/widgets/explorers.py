@@ -1,5 +1,6 @@
 """Figures with controls: the next token (notebook 01), and LoRA's rank, 4-bit levels and GPU memory (notebook 04)."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import figures
@@ -111,31 +112,35 @@ def _models() -> list[str]:
 def rank_explorer(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) -> None:
     """Show a matrix with LoRA beside it, with controls for the model, the matrix and the rank."""
     options = {"model": _models(), "matrix": [*ALL_LINEAR, "qkv_proj", "gate_up_proj"], "r": RANKS}
-    choices(rank_picture, options, {"model": model, "matrix": matrix, "r": r})
+    choices(partial(rank_picture, titled=True), options, {"model": model, "matrix": matrix, "r": r})
 
 
-def rank_picture(model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8) -> "DescribedFigure":
-    """Draw one matrix of a model in the catalogue with LoRA of rank `r` beside it.
+def rank_picture(
+    model: str = "mistral-7b", matrix: str = "q_proj", r: int = 8, titled: bool = False
+) -> "DescribedFigure":
+    """Draw one matrix of a model in the catalogue with LoRA of rank `r` beside it. `titled` writes the message above.
 
     Raises CourseError for a matrix that the model does not have (Phi-3 keeps query, key and value in one).
     """
     shapes = catalogue.base(model).shape.matrices
     if matrix not in shapes:
         raise CourseError(f"{model} has no matrix {matrix!r}. Choose one of: {', '.join(shapes)}.")
-    return figures.lora_picture(shapes[matrix], r, f"{matrix} of {model}")
+    rows, columns = shapes[matrix]
+    title = f"At rank {r}, LoRA trains {r * (rows + columns) / (rows * columns):.2%} as many numbers as the matrix has"
+    return figures.lora_picture(shapes[matrix], r, f"{matrix} of {model}", title if titled else "")
 
 
 def nf4_explorer(block: int = nf4.BLOCK, outlier: float = 0.0) -> None:
     """Show the levels and errors of NF4 and int4 on Gaussian weights, with controls for the block and for outliers."""
     options = {"block": (32, 64, 128, 256, 1024, 4096), "outlier": (0.0, 5.0, 10.0, 20.0, 50.0)}
-    choices(levels_picture, options, {"block": block, "outlier": outlier})
+    choices(partial(levels_picture, titled=True), options, {"block": block, "outlier": outlier})
 
 
-def levels_picture(block: int = nf4.BLOCK, outlier: float = 0.0) -> "DescribedFigure":
+def levels_picture(block: int = nf4.BLOCK, outlier: float = 0.0, titled: bool = False) -> "DescribedFigure":
     """Draw Gaussian weights in 4 bits, with the levels and the error of each type.
 
     `block` weights share a scale, and every 1,000th weight is set to `outlier` (none for 0). The error is given in
-    standard deviations of the weights without the outliers.
+    standard deviations of the weights without the outliers. `titled` writes the message above the figure.
     """
     weights = nf4.gaussian_weights(outlier)
     scales = nf4.quantise(weights, block=block).scales.repeat_interleave(block)[: weights.numel()]
@@ -145,7 +150,8 @@ def levels_picture(block: int = nf4.BLOCK, outlier: float = 0.0) -> "DescribedFi
         for name, table in tables.items()
     }
     levels = {name: table.tolist() for name, table in tables.items()}
-    return figures.levels((weights / scales).tolist(), levels, errors)
+    title = f"{min(errors, key=errors.__getitem__)} rounds these weights with the smaller error"
+    return figures.levels((weights / scales).tolist(), levels, errors, title if titled else "")
 
 
 def fit_explorer(model: str = "mistral-7b", gpu: str = "T4") -> None:
@@ -159,15 +165,21 @@ def fit_explorer(model: str = "mistral-7b", gpu: str = "T4") -> None:
         "checkpointing": ("no", "yes"),
     }
     start = {"model": model, "gpu": gpu, "rows": 4, "tokens": 256, "r": 8, "checkpointing": "no"}
-    choices(fit_picture, options, start)
+    choices(partial(fit_picture, titled=True), options, start)
 
 
 def fit_picture(
-    model: str = "mistral-7b", gpu: str = "T4", rows: int = 4, tokens: int = 256, r: int = 8, checkpointing: str = "no"
+    model: str = "mistral-7b",
+    gpu: str = "T4",
+    rows: int = 4,
+    tokens: int = 256,
+    r: int = 8,
+    checkpointing: str = "no",
+    titled: bool = False,
 ) -> "DescribedFigure":
     """Draw the memory of full finetuning, LoRA on 16 bits and QLoRA against a GPU's, as the planner estimates it.
 
-    A step has `rows` rows of `tokens` tokens each.
+    A step has `rows` rows of `tokens` tokens each. `titled` writes the message above the figure.
     """
     base, recompute = catalogue.base(model), checkpointing == "yes"
     recipe = THOROUGH.changed(r=r, alpha=2 * r, checkpointing=recompute)
@@ -176,4 +188,7 @@ def fit_picture(
         "LoRA, 16 bits": planner.plan(base, recipe, rows, tokens, nf4=False),
         "QLoRA": planner.plan(base, recipe, rows, tokens),
     }
-    return figures.memory(plans, GPUS[gpu], gpu)
+    fitting = [name for name, plan in plans.items() if plan.fits(GPUS[gpu])]
+    which = {0: "None of the three methods fits", 1: f"Only {' '.join(fitting)} fits", 3: "All three methods fit"}
+    title = f"{which.get(len(fitting), ' and '.join(fitting) + ' fit')} {model} into a {gpu}"
+    return figures.memory(plans, GPUS[gpu], gpu, title if titled else "")

@@ -39,9 +39,12 @@ def test_a_cross_validation_tests_every_row_once_a_seed(tiny, methods, corpus, t
     assert len(runs) == 2 * 5 * 2
     for seed in (0, 1):
         places = [
-            place for run in runs if run["seed"] == seed and run["method"] == "constant" for place in run["places"]
+            place
+            for run in runs
+            if run["seed"] == seed and run["method"] == "constant"
+            for place in run["places"].split()
         ]
-        assert sorted(places) == list(range(len(corpus)))
+        assert sorted(map(int, places)) == list(range(len(corpus)))
     for train, rows in methods:
         assert not {row["parent_comment"] for row in train} & {row["parent_comment"] for row in rows}
         assert len(train) + len(rows) == len(corpus)

@@ -125,7 +125,6 @@ def test_the_real_arms_on_a_tiny_model(tiny, bundled, tmp_path, monkeypatch):
 
 def test_the_results_file_is_about_these_rows_and_texts(results, rows, bundled):
     assert results["rows"] == 100 and results["test_id"] == data.rows_id(SARCASM, rows)
-    assert results["test_id"] == recorded.read("prompting")["test_id"]  # "the 100 test rows of section 6"
     assert Counter(row["label"] for row in rows) == {0: 50, 1: 50}
     assert results["injections_id"] == files.short_hash([[one.kind, one.text, one.harmless] for one in TEXTS])
     weights = models.shipped_adapter(SARCASM.name) / "adapter_model.safetensors"

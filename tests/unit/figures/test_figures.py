@@ -16,7 +16,6 @@ ARMS = [
     {"name": "4-shot", "kind": "prompted", "accuracy": 0.3, "accuracy_ci95": (0.2, 0.4), "invalid": 40, "n": 100},
 ]
 HELD_OUT = [{"epoch": 1.0, "loss": 0.6, "accuracy": 0.7}, {"epoch": 2.0, "loss": 0.9, "accuracy": 0.8}]
-PART = {"n": 60, "probability": 0.25, "accuracy": 0.5, "accuracy_ci95": (0.4, 0.6)}
 MADE = {
     "waterfall": (lambda: figures.waterfall(ARMS), "majority 50%; 4-shot 30%"),
     "waterfall, title": (
@@ -48,7 +47,7 @@ MADE = {
         "a: 3 wrong. “costs $5 &",
     ),
     "ai_map": (figures.ai_map, "artificial intelligence contains machine learning"),
-    "networks": (figures.networks, "one with 1 hidden layer, a deep one with 4"),
+    "transformer": (lambda: figures.transformer(2, ["a", " b"]), "the tokens a, b; a table"),
     "token_bars": (
         lambda: figures.token_bars(["a", "b"], {"p": [0.75, 0.25]}, "x"),
         "Probability of the next token after",
@@ -56,7 +55,10 @@ MADE = {
     "head_maps": (lambda: figures.head_maps({"looks back": np.array([[0.25, 0.75]])}), "on average 50%, at most 75%"),
     "attention_heads": (lambda: figures.attention_heads(["a", "b"], {"head": [[1, 0], [0.3, 0.7]]}), "70%"),
     "reduced_parameters": (lambda: figures.reduced_parameters({"m": (1000, {"LoRA": 10})}), "m, LoRA: 10"),
+    "lora_flow": (figures.lora_flow, "W, which is frozen"),
+    "training_runs": (lambda: figures.training_runs({"a": [2.0, 1.0]}, "It learns"), "It learns. Loss over 2 steps. a"),
     "lora_picture": (lambda: figures.lora_picture((6, 4), 2), "6"),
+    "rag_picture": (figures.rag_picture, "the question goes to the retriever"),
     "forgetting": (
         lambda: figures.forgetting({"full": [(50.0, 0.0), (40.0, 0.1)], "lora": [(50.0, 0.0), (45.0, 0.2)]}),
         "full: perplexity on unseen passages 50.0 and 0.000 nats, then",
@@ -65,9 +67,10 @@ MADE = {
         lambda: figures.answer_rates([{"name": "no passage", "right": 3, "n": 60, "ci95": (0.02, 0.14)}]),
         "no passage 3 of 60",
     ),
-    "ablation": (lambda: figures.ablation({"whole": PART, "less": PART}, "Sarcasm"), "probability of Sarcasm 25%"),
-    "shots_and_draws": (lambda: figures.shots_and_draws(recorded.read("prompting")), "100 rows"),
-    "order_effect": (lambda: figures.order_effect(recorded.read("prompting")), "100 rows"),
+    "prompt_levers": (
+        lambda: figures.prompt_levers(recorded.read("prompting"), ("number of examples",), "More examples"),
+        "Accuracy on 300 rows. reference: scored",
+    ),
 }
 
 

@@ -24,6 +24,47 @@ def test_counting(attempt, hint):
     assert hint in verdict("count_lora", attempt)
 
 
+def loop(order, item=True, rows=None):
+    """A training loop with these calls in each step."""
+
+    def train(model, batches, learning_rate):
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+        losses = []
+        for batch in batches:
+            loss = model(input_ids=batch, labels=batch).loss
+            losses.append(loss.item() if item else loss.detach())
+            for call in order.split():
+                getattr(loss if call == "backward" else optimizer, call)()
+        return losses[:rows]
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("attempt", "hint"),
+    [
+        (loop(""), "not attempted yet"),
+        (loop("step zero_grad"), "no gradients"),
+        (loop("backward zero_grad"), "no weight moves"),
+        (loop("backward zero_grad step"), "cleared before the step"),
+        (loop("backward step"), "add up"),
+        (loop("step zero_grad backward"), "not as they should"),
+        (loop("backward step zero_grad", rows=2), "one loss for each batch"),
+        (loop("backward step zero_grad", item=False), "should be numbers"),
+        (loop("zero_grad backward step"), "right"),
+    ],
+)
+def test_training(attempt, hint):
+    assert hint in verdict("train", attempt)
+
+
+def test_what_later_cells_use():
+    known = exercises.load_all()
+    right, wrong = loop("zero_grad backward step"), loop("backward step")
+    assert exercises.working("train", right) is right
+    assert exercises.working("train", wrong) is known["train"].solution
+
+
 def in_place(x, W, A, B, alpha):
     W += alpha / len(A) * B @ A
     return x @ W.T
@@ -42,6 +83,7 @@ def in_place(x, W, A, B, alpha):
         (lambda x, W, A, B, alpha: W @ x.T + alpha / len(A) * B @ A @ x.T, "(5, 4); it gives (4, 5)"),
         (lambda x, W, A, B, alpha: x @ W.T - alpha / len(A) * x @ A.T @ B.T, "it should be x"),
         (lambda x, W, A, B, alpha: x @ B, "it raises"),
+        (lambda x, W, A, B, alpha: (W @ x.mT + alpha / len(A) * B @ A @ x.mT).squeeze().T, "two axes only"),
     ],
 )
 def test_lora(attempt, hint):

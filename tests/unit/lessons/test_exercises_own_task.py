@@ -4,7 +4,36 @@ import re
 
 import pytest
 
+from llmcourse.data.tasks import Task
 from llmcourse.lessons.exercises import load_all
+
+
+def complaints(columns, fields=None, labels=("low", "high")):
+    return Task(name="c", instruction="Urgent?", fields=fields or {"complaint": "text"}, labels=labels), columns
+
+
+COMPLAINTS = [
+    (lambda: complaints({})[0], "return two things"),
+    (lambda: complaints({"priority": "label"}), "the wrong way round"),
+    (lambda: complaints({}), "has no column 'label'"),
+    (lambda: complaints({"label": "priority"}, labels="low, high"), "words in quotation marks"),
+    (lambda: complaints({"label": "priority"}, labels=("urgent", "not urgent")), "unknown label 'high'"),
+    (lambda: complaints({"label": "priority"}, fields={"text": "text"}), "complaints.csv has no column 'text'"),
+    (
+        lambda: complaints({"label": "priority"}, fields={"complaint": "text", "kind": "kind"}),
+        "has no column 'kind'",
+    ),
+    (
+        lambda: complaints({"label": "priority", "again": "complaint"}, fields={"complaint": "text", "again": "again"}),
+        "Name only that one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("attempt", "hint"), COMPLAINTS, ids=[hint for _, hint in COMPLAINTS])
+def test_mistakes_in_complaints_task(attempt, hint):
+    verdict = load_all()["complaints_task"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
 
 
 def normal(text):
@@ -25,19 +54,19 @@ SHARED = [
     ),
     (
         lambda train, test: len({normal(t) for t in train} & {normal(t) for t in test}),
-        "count rows, not different texts",
+        "Count rows, not different texts",
     ),
     (
         lambda train, test: sum(
             re.sub(r"\s", "", t.lower()) in {re.sub(r"\s", "", x.lower()) for x in train} for t in test
         ),
-        "folded to one space",
+        "fold white space to one space",
     ),
     (
         lambda train, test: sum(
             re.findall(r"\w+", t.lower()) in [re.findall(r"\w+", x.lower()) for x in train] for t in test
         ),
-        "marks stay",
+        "keep punctuation marks",
     ),
     (lambda train, test: sum(normal(a) == normal(b) for a in train for b in test), "each test row once"),
     (lambda train, test: len(test), "it gives 5"),
@@ -55,14 +84,14 @@ def smallest(table, share):
 
 
 WEAKEST = [
-    (lambda table: [row[i] / sum(row) for i, row in enumerate(table)], "return the label's place"),
+    (lambda table: [row[i] / sum(row) for i, row in enumerate(table)], "return the label's number"),
     (lambda table: max(range(len(table)), key=lambda i: sum(table[i]) - table[i][i]), "most errors"),
     (lambda table: smallest(table, lambda t, i: t[i][i] / sum(t[i][:-1])), "invalid answers"),
-    (lambda table: smallest(table, lambda t, i: -t[i][i] / sum(t[i])), "The smallest is wanted"),
-    (lambda table: smallest(table, lambda t, i: t[i][i]), "shares, not counts"),
+    (lambda table: smallest(table, lambda t, i: -t[i][i] / sum(t[i])), "the smallest share"),
+    (lambda table: smallest(table, lambda t, i: t[i][i]), "Compare shares, not counts"),
     (lambda table: smallest(table, lambda t, i: t[i][i] / sum(row[i] for row in t)), "not how many of its answers"),
     (lambda table: 1, "every table"),
-    (lambda table: smallest(table, lambda t, i: t[i][i] / max(1, sum(t[i]))), "without rows"),
+    (lambda table: smallest(table, lambda t, i: t[i][i] / max(1, sum(t[i]))), "cannot be judged"),
     (lambda table: 7, "it gives 7"),
 ]
 
@@ -85,5 +114,11 @@ def test_another_right_way_is_right():
         known = [re.sub(r"\s+", " ", text).strip().casefold() for text in train]
         return np.sum([re.sub(r"\s+", " ", text).strip().casefold() in known for text in test])
 
+    def named():
+        fields, labels = {"text": "Complaint"}, ["low", "high"]
+        task = Task(name="c", instruction="Urgent?", fields=fields, labels=labels, label_column="priority")
+        return task, {"text": "complaint"}
+
+    assert load_all()["complaints_task"].verdict(named) == "right"
     assert load_all()["weakest_label"].verdict(weakest) == "right"
     assert load_all()["shared_rows"].verdict(shared) == "right"

@@ -1,4 +1,4 @@
-"""Usual mistakes in the exercises of notebook 02 get the hint that is meant for them."""
+"""Usual mistakes in the exercises of notebooks 02 and A1 get the hint that is meant for them."""
 
 import math
 
@@ -88,3 +88,52 @@ def test_another_right_way_is_right():
         return next(i for i, w in enumerate(labels) if w.lower() == match.group().lower()) if match else None
 
     assert load_all()["parse_first_label"].verdict(parse) == "right"
+
+
+VOTE = [
+    (lambda answers: max(map(answers.count, answers)), "how many prompts agree"),
+    (lambda answers: answers[0], "most are 2"),
+    (lambda answers: max([a for a in answers if a], key=answers.count), "label of 0"),
+    (lambda answers: max(answers, key=answers.count), "invalid answers out"),
+    (lambda answers: max(sorted({*answers} - {None}), key=answers.count), "comes first"),
+    (lambda answers: max([a for a in answers if a is not None], key=answers.count, default=0), "Return None"),
+]
+
+
+@pytest.mark.parametrize(("attempt", "hint"), VOTE, ids=[hint for _, hint in VOTE])
+def test_mistakes_in_vote(attempt, hint):
+    verdict = load_all()["vote"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
+
+
+FLIPS = [
+    (lambda before, after, wanted: sum(a != b for a, b in zip(before, after, strict=True)), "every changed answer"),
+    (lambda before, after, wanted: after.count(wanted), "before"),
+    (lambda before, after, wanted: 0, "one answer turns"),
+    (lambda before, after, wanted: sum(a < b for a, b in zip(before, after, strict=True)), "Use `wanted`"),
+]
+
+
+@pytest.mark.parametrize(("attempt", "hint"), FLIPS, ids=[hint for _, hint in FLIPS])
+def test_mistakes_in_flips_to(attempt, hint):
+    verdict = load_all()["flips_to"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict
+
+
+def by_length(prompts):
+    shortest = min(map(len, prompts)) - 1
+    return next((i for i in range(shortest) if len({prompt[i] for prompt in prompts}) > 1), shortest)
+
+
+SHARED = [
+    (lambda prompts: sum(len(set(tokens)) < 3 for tokens in zip(*prompts, strict=False)), "Stop at the first one"),
+    (lambda prompts: min(map(len, prompts)) - 2, "the two tokens 1, 2"),
+    (by_length, "zip() stops in time"),
+    (lambda prompts: 2, "share nothing"),
+]
+
+
+@pytest.mark.parametrize(("attempt", "hint"), SHARED, ids=[hint for _, hint in SHARED])
+def test_mistakes_in_shared_tokens(attempt, hint):
+    verdict = load_all()["shared_tokens"].verdict(attempt)
+    assert verdict.startswith("not yet") and hint in verdict

@@ -12,14 +12,14 @@ def only_valid(predicted, gold):
 
 MISTAKES = [
     ("accuracy", only_valid, "leaves the invalid answers out"),
-    ("accuracy", lambda p, g: sum(a == b for a, b in zip(p, g, strict=True)), "divide it by the number of rows"),
+    ("accuracy", lambda p, g: sum(a == b for a, b in zip(p, g, strict=True)), "Divide it by the number of rows"),
     ("accuracy", lambda p, g: 0.5, "it gives 0.5"),
     ("disagreements", lambda a, b, g: 4, "return two numbers"),
-    ("disagreements", lambda a, b, g: (2, 2), "count for neither"),
+    ("disagreements", lambda a, b, g: (2, 2), "do not count for either"),
     (
         "disagreements",
         lambda a, b, g: (2, sum(x != y for x, y in zip(a, b, strict=True)) - 2),
-        "both are wrong count for neither",
+        "both are wrong do not count",
     ),
 ]
 

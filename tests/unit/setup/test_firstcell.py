@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from llmcourse import CourseError
 from llmcourse._base import hardware
@@ -38,7 +39,7 @@ def test_every_notebook_starts_with_the_cell_and_names_the_right_place():
 @pytest.mark.parametrize("repository", [None, "owner/finetune-llms"])
 def test_the_cell_is_short_python_that_hides_nothing(repository):
     text = origin.cell(repository)
-    compile(text, "cell", "exec")
+    compile(TransformerManager().transform_cell(text), "cell", "exec")
     assert len(text.splitlines()) <= 15 and max(map(len, text.splitlines())) <= 120
     # pip's last line is what Colab's restart button goes by
     assert not {"-q", "--quiet", "%%capture", "capture_output"} & set(text.split())
