@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of, wrap
+from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, entitle, figure_of, wrap
 
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
@@ -20,7 +20,7 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5, title: str
     summary = "; ".join(f"{arm['name']} {arm['accuracy']:.0%}" for arm in arms)
     alt = f"Accuracy of each arm on {arms[0]['n']} test rows with its 95 % interval: {summary}."
     figure, axes = axes_of(9, 0.52 * len(arms) + 1.3, f"{title}. {alt}" if title else alt)
-    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
+    entitle(figure, title)
     axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
     for place, arm in enumerate(arms):
         low, high = arm["accuracy_ci95"]
@@ -62,13 +62,16 @@ def loss_curve(
     axes.plot(steps, means, color=COLOURS["finetuned"], linewidth=2.2, label=f"mean of the last {window}")
     if guess is not None:
         axes.axhline(guess, color=TEXT, linewidth=1.2, linestyle="--", label=f"guessing the label: {guess:.2f}")
-    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
+    entitle(figure, title)
     axes.set_xlabel("optimiser step", fontsize=11, color=TEXT)
-    # a log scale, because the fall of the first steps would flatten everything after it
-    axes.set_yscale("log", subs=[])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylabel("loss (nats, log scale)", fontsize=11, color=TEXT)
+    log = max(losses, default=0) > 2  # TRL's loss starts so high that its first steps would flatten all others
+    if log:
+        axes.set_yscale("log", subs=[])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"loss (nats{', log scale' if log else ''})", fontsize=11, color=TEXT)
     axes.legend(frameon=False, fontsize=10)
     return figure
 
@@ -95,7 +98,7 @@ def validation_curve(
     axes.plot(epochs, held_out, "-", color=COLOURS["finetuned"], marker="D", linewidth=2.2, label="held-out rows")
     axes.axhline(guess, color=TEXT, linewidth=1.2, linestyle="--", label=f"guessing: {guess:.2f}")
     axes.axvline(best, color=COLOURS["finetuned"], linewidth=1.2, linestyle=":", label=f"best epoch: {best:g}")
-    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
+    entitle(figure, title)
     axes.set_ylim(bottom=0)
     axes.set_xticks(epochs)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -134,7 +137,7 @@ def learning_curves(
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("training rows (log scale)", fontsize=11, color=TEXT)
     axes.set_ylabel("accuracy on the test rows", fontsize=11, color=TEXT)
-    axes.set_title(title, fontsize=12, color=TEXT, loc="left")
+    entitle(figure, title)
     axes.legend(frameon=False, fontsize=10)
     return figure
 
