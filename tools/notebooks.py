@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-LARGEST_KB = 600
+LARGEST_KB = 650
 
 
 def run(path: Path, timeout_s: int = 3600) -> None:

@@ -45,7 +45,7 @@ def code_cells(name: str) -> Iterator[tuple[int, str]]:
     cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     for number, cell in enumerate(cells):
         source = "".join(cell["source"])
-        if cell["cell_type"] == "code" and "get_ipython" not in source:
+        if cell["cell_type"] == "code" and "setup.install()" not in source:
             yield number, source
 
 

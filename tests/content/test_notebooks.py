@@ -169,7 +169,8 @@ def test_cells_may_be_run_again(path, tmp_path, monkeypatch):
         )
 
     with client.setup_kernel():
-        run(FEW_ROWS)
+        if path.stem != "00_start_here":  # which asks ten rows, and names their places
+            run(FEW_ROWS)
         for number, cell in enumerate(cells):
             client.execute_cell(cell, number)
         run(AGAIN)

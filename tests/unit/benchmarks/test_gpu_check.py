@@ -22,6 +22,7 @@ def replaced():
     return bases, gear, functions
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_step_runs_on_tiny_sizes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models.loading, "_loaded", None)

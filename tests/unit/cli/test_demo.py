@@ -21,7 +21,7 @@ def test_a_task_with_four_labels(capsys, tmp_path, tiny_instead):
     assert run("demo", *mine, *small) == 0
     printed = capsys.readouterr().out
     assert "4 training rows share a text with test rows. They are left out" in printed
-    assert "56 to train on, 12 to test on" in printed and "LoRA r=2 (few)" in printed
+    assert "56 to train on, 12 to test on" in printed and "LoRA r=2 (quick)" in printed
     page = next((tmp_path / "runs").glob("support-*/report.html")).read_text(encoding="utf-8")
     assert all(word in page for word in words) and "majority 25%" in page
     assert run("finetune", *mine, *small, "--out", "mine") == 0

@@ -22,8 +22,8 @@ BAD = {
     ),
     "no such mapping": (["finetune", "--data", "rows.csv", "--column", "body=comment"], "no column 'body' to map"),
     "bad mapping": (["demo", "--column", "comment"], "NAME=COLUMN"),
-    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Use one of: sarcasm, support"),
-    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Use one of: quick, few, talk"),
+    "unknown task": (["demo", "--task", "irony"], "no task 'irony'. Use one of: sarcasm, sentiment, support"),
+    "unknown recipe": (["demo", "--recipe", "best"], "no recipe 'best'. Use one of: quick, talk"),
     "unknown number": (["demo", "--set", "rank=8"], "no 'rank'"),
     "wrong number": (["demo", "--set", "r=eight"], "r='eight' does not fit; a whole number is needed"),
     "half a layer": (

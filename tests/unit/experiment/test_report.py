@@ -1,5 +1,6 @@
 """The report shows what was measured, and nothing foreign."""
 
+import html
 import json
 import re
 
@@ -29,7 +30,7 @@ def test_report_is_one_offline_page_with_everything_escaped(study, tmp_path):
     } == set()
     assert not re.search(r"(src|href)=\"(?!#)", page)
     for arm in study.arms:
-        assert page.count(arm.name) >= 2
+        assert html.unescape(page).count(arm.name) >= 2
     assert json.loads((tmp_path / "out" / "results.json").read_text())["arms"][0]["name"] == "majority"
 
 
@@ -49,7 +50,7 @@ def test_labels_that_matplotlibs_font_lacks_are_in_the_figures(tiny, tmp_path):
 def test_the_report_table(study):
     study.majority()
     table = report.table(study.results())
-    assert table.splitlines()[2].startswith("| majority | 50.0% | 21.5% to 78.5% | 0.33 | 0 |")
+    assert table.splitlines()[2].startswith("| majority | 50.0% | one answer for all | 0.33 | 0 |")
 
 
 def test_a_report_needs_no_finetuned_arm(study):
