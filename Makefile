@@ -15,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2
 TESTS = $(PYTEST) --dist worksteal
 QUICK = -m "not slow and not trust and not protections"
 # The cells of a notebook stay on one worker, in order. The shipped adapter replaces training.
-NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600
 
 .PHONY: help demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz gates lint adapter wheel dist origin lock slides workshop-kit site clean
 
