@@ -27,7 +27,7 @@ def test_running_normalises(tmp_path):
     [
         ("1/0", "an error among the outputs"),
         ("import pathlib; print(pathlib.Path.home() / '.cache/x')", "a path of one machine"),
-        ("print('x' * 700_000)", "larger than 600 KB"),
+        ("print('x' * 700_000)", "larger than 650 KB"),
     ],
 )
 def test_problems_are_found(tmp_path, cell, problem):
