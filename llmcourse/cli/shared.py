@@ -209,14 +209,13 @@ def _ask_labels(options: argparse.Namespace) -> str:
     """Return how to name the labels, with those that the file of --data has if they are few."""
     from itertools import islice
 
-    from llmcourse.data.fileformats import open_table
+    from llmcourse.data.fileformats import open_table, records
 
     if not hasattr(options, "data"):  # `predict`, whose rows need no labels
         return "Which labels can the answers be? Name them: --labels WORD,WORD."
     table, column = open_table(Path(options.data)), columns_of(options.column).get("label", "label")
     if column in table.names:
-        records = islice(table.records([column]), 10_000)
-        values = {(record[0] or "").strip() for record in records if isinstance(record, list)} - {""}
+        values = {(value or "").strip() for (value,) in islice(records(table, [column]), 10_000)} - {""}
         if 1 < len(values) <= 100 and not any("," in value for value in values):
             return f"Which labels do your rows have? Perhaps: --labels={','.join(sorted(values))}"
     return "Which labels do your rows have? Name them: --labels WORD,WORD, and their column with --column label=COLUMN."

@@ -8,21 +8,20 @@ share one with a probability of 3e-8.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress
 from typing import Any
 
 import numpy as np
+from pandas.util import hash_array
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.csvfiles import UNQUOTED, RejectedLine
 from llmcourse.data.describing import in_words
 from llmcourse.data.labels import LabelReader
-from llmcourse.data.rowfiles import Row, RowFile
+from llmcourse.data.rowfiles import Batch, RowFile
 from llmcourse.data.tasks import Task
-from llmcourse.data.texts import MAX_CHARACTERS, fold, identity, is_blank
+from llmcourse.data.texts import MAX_CHARACTERS, fold, identity
 
-CHUNK_ROWS = 5_000
-"""Rows that are in memory at once."""
 MAX_REJECTED_SHARE = 0.1
 """A file is refused if a larger share of its lines cannot be read. Otherwise those lines are left out and counted."""
 SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -53,50 +52,47 @@ class RowTable:
         """Read a file once and turn its usable rows into numbers. Raises CourseError for labels the task lacks."""
         part, labels = len(self.files), LabelReader(file)
         self.files.append(file)
-        rows = file.rows()
-        while chunk := list(islice(rows, CHUNK_ROWS)):
-            labelled = []
-            for row in chunk:
-                if isinstance(row, RejectedLine):
-                    self.rejected.append((file, row))
-                    continue
-                label = labels.label_of(row)
-                if label is None:
-                    self.unusable["no_label"] += 1
-                else:
-                    labelled.append((row, label))
-            self._add_rows(part, labelled)
+        for batch in file.batches():
+            if isinstance(batch, RejectedLine):
+                self.rejected.append((file, batch))
+            else:
+                self._add_rows(part, batch, labels.read(batch))
         self._read[part] = labels.rows
         labels.check()
         self._check_lines(part)
 
-    def _add_rows(self, part: int, rows: list[tuple[Row, int]]) -> None:
+    def _add_rows(self, part: int, batch: Batch, labels: list[int | None]) -> None:
         """Add the numbers of the rows that can be used, and count the others."""
-        usable, texts, marked = [], [], []
-        for row, label in rows:
-            cleaned = [self.task.clean(text) for text in row.texts]
-            own = [text for text, _ in cleaned]
-            if "" in own or (not all(map(str.isascii, own)) and any(map(is_blank, own))):
-                self.unusable["empty"] += 1
-            elif max(map(len, own)) > MAX_CHARACTERS:
-                self.unusable["too_long"] += 1
-            else:
-                usable.append((row, label))
-                texts.append(own)
-                marked.append(any(mark for _, mark in cleaned))
-        folded = [[fold(text) for text in own] for own in texts]
-        whole = _hashes(self.seed, ["\x1f".join(own) for own in folded])
-        self._arrays["part"].append(np.full(len(usable), part, dtype=np.int8))
-        self._arrays["row"].append(np.array([row.number for row, _ in usable], dtype=np.int64))
-        self._arrays["label"].append(np.array([label for _, label in usable], dtype=np.int32))
+        texts, folded, marked = zip(*(_clean(self.task, column) for column in batch.texts), strict=True)
+        usable = self._usable(labels, texts, folded).tolist()
+        texts, folded = ([list(compress(column, usable)) for column in columns] for columns in (texts, folded))
+        splits = list(compress(batch.splits, usable))
         named = self.files[part].split_column is not None
-        sides = [self._side(row.split) for row, _ in usable] if named else [OTHER] * len(usable)
-        self._arrays["side"].append(np.array(sides, dtype=np.int8))
-        self._arrays["text"].append(whole)
-        group = self._group
-        self._arrays["group"].append(whole if group is None else _hashes(self.seed, [own[group] for own in folded]))
-        self._arrays["order"].append(_hashes(self.seed, ["\x1f".join(own) for own in texts]))
-        self._arrays["marked"].append(np.array(marked, dtype=bool))
+        sides = list(map(self._side, splits)) if named else [OTHER] * len(splits)
+        whole = ["\x1f".join(own) for own in zip(*folded, strict=True)]
+        group = _hashes(self.seed, whole if self._group is None else folded[self._group])
+        numbers = {
+            "part": np.full(len(whole), part, dtype=np.int8),
+            "row": batch.number + np.flatnonzero(usable),
+            "label": np.array(list(compress(labels, usable)), dtype=np.int32),
+            "side": np.array(sides, dtype=np.int8),
+            "text": group if self._group is None else hash_array(np.array(whole, dtype=object), categorize=False),
+            "group": group,
+            "order": _hashes(self.seed, ["\x1f".join(own) for own in zip(*texts, strict=True)]),
+            "marked": np.any(marked, axis=0)[usable],
+        }
+        for name, values in numbers.items():
+            self._arrays[name].append(values)
+
+    def _usable(self, labels: list[int | None], texts: Sequence[list[str]], folded: Sequence[list[str]]) -> np.ndarray:
+        """Return which rows can be used, and count the others. A text shows nothing if its `fold` is empty."""
+        labelled = np.array([label is not None for label in labels], dtype=bool)
+        full = _lengths(folded).min(axis=0) > 0
+        short = _lengths(texts).max(axis=0) <= MAX_CHARACTERS
+        self.unusable["no_label"] += int((~labelled).sum())
+        self.unusable["empty"] += int((labelled & ~full).sum())
+        self.unusable["too_long"] += int((labelled & full & ~short).sum())
+        return labelled & full & short
 
     def _side(self, split: str) -> int:
         self.split_words[split] += 1
@@ -231,9 +227,44 @@ _REASONS = {
 """Why rows are left out, and what to do about it."""
 
 
+def _lengths(columns: Sequence[list[str]]) -> np.ndarray:
+    """Return the number of characters of each text, shape (columns, rows)."""
+    return np.array([np.fromiter(map(len, column), dtype=np.int64, count=len(column)) for column in columns])
+
+
+def _clean(task: Task, texts: Sequence[str]) -> tuple[list[str], list[str], np.ndarray]:
+    """Return `Task.clean` and `fold` of each text, and which of them had a mark.
+
+    Most texts are ASCII, squeezed and without marks. They stay as they are, and are folded all at once.
+    """
+    joined = "\0".join(["", *texts, ""])
+    lowered = joined.lower().split("\0")[1:-1]
+    if len(lowered) != len(texts):  # a text has the separator
+        lowered, special = [""] * len(texts), set(range(len(texts)))
+    else:
+        special = set(np.flatnonzero(_special(joined)).tolist())
+        for mark in task.lowered_marks:
+            special.update(place for place, text in enumerate(lowered) if mark in text)
+    cleaned, marked = list(texts), np.zeros(len(texts), dtype=bool)
+    for place in special:
+        cleaned[place], marked[place] = task.clean(texts[place])
+        lowered[place] = fold(cleaned[place])
+    return cleaned, lowered, marked
+
+
+def _special(joined: str) -> np.ndarray:
+    """Return which of the texts between NULs are not ASCII, not squeezed or empty."""
+    codes = np.frombuffer(joined.encode(), dtype=np.uint8)
+    is_space = codes <= 32
+    odd = (codes > 126) | (is_space & (codes != 32) & (codes != 0))
+    odd[:-1] |= is_space[:-1] & is_space[1:]  # the NUL before a text counts to it
+    return np.logical_or.reduceat(odd, np.flatnonzero(codes == 0)[:-1])
+
+
 def _hashes(seed: int, texts: Sequence[str]) -> np.ndarray:
     """Return 64 bits of the MD5 of seed and each text. They decide order and choice, so they must never change."""
-    digests = [hashlib.md5(f"{seed}{text}".encode(), usedforsecurity=False).digest() for text in texts]
+    md5, start = hashlib.md5, str(seed)
+    digests = [md5((start + text).encode(), usedforsecurity=False).digest() for text in texts]
     return np.frombuffer(b"".join(digests), dtype="<u8")[1::2]
 
 

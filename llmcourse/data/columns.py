@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.fileformats import Table
+from llmcourse.data.fileformats import Table, records
 from llmcourse.data.tasks import Task
 from llmcourse.data.texts import identity
 
@@ -62,13 +62,12 @@ def _sample(table: Table) -> tuple[dict[str, list[str]], list[str]]:
         if table.names.count(name) > 1:
             continue
         try:
-            records = islice(table.records([name]), SAMPLE_ROWS)
-            found = [record[0] for record in records if isinstance(record, list) and record[0]]
+            found = [value for (value,) in islice(records(table, [name]), SAMPLE_ROWS) if value]
         except CourseError:
             nested.append(name)
             continue
         if found:
-            values[name] = [value for value in found if value]
+            values[name] = found
     return values, nested
 
 

@@ -6,11 +6,12 @@ and the file looks shorter than it is. Such files are refused with the number of
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypeVar
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.texts import is_unicode
@@ -19,6 +20,10 @@ MAX_HEADER_CHARACTERS = 1_000_000
 MAX_FIELD_CHARACTERS = 8_000_000
 SAMPLE_CHARACTERS = 1 << 18
 DELIMITERS = ",;\t|"
+BLOCK_CHARACTERS = 1 << 18
+"""Characters of a file that are read at once."""
+BATCH_ROWS = 1_000
+"""Most rows that are yielded at once where they are read one by one."""
 
 Quotes = Literal["checked", "trusted", "none"]
 """How quotation marks are read: as CSV has them, but refused where they swallow rows; as CSV has them; as characters
@@ -31,6 +36,10 @@ UNQUOTED = "If quotation marks are ordinary characters in this file, use --quote
 
 IsRow = Callable[[Sequence[str]], bool]
 """Says whether the fields of a single line look like a whole row."""
+
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -59,50 +68,71 @@ class CsvFile:
         self._format |= _guess_format(sample, self._format)
         self.names = self._read_names(first)
 
-    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[list[str | None] | RejectedLine]:
-        """Yield the fields of some columns for each row, and a RejectedLine for what is no row. Skips blank lines.
+    def batches(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[list[list[str]] | RejectedLine]:
+        """Yield some columns of many rows at once, and a RejectedLine for what is no row. Skips blank lines.
 
         `is_row` helps to notice rows that a quotation mark has swallowed. Raises CourseError for such rows, for a
-        quotation mark that is never closed, and for bytes that are not UTF-8.
+        quotation mark that is never closed, and for bytes that are not UTF-8. The rows before it are yielded first.
         """
-        places, width = [self.names.index(name) for name in names], len(self.names)
+        places = [self.names.index(name) for name in names]
         with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            lines = _Lines(file, self.path)
-            reader = csv.reader(lines, **self._format)
-            for _ in range(self._header_lines):
-                next(reader)
-            while True:
-                lines.pending.clear()
-                try:
-                    fields = next(reader)
-                except StopIteration:
+            lines = _Lines(file, self.path, self._header_lines)
+            while lines.fetch():
+                for rows in self._rows(lines, is_row):
+                    yield rows if isinstance(rows, RejectedLine) else columns_of(rows, places)
+                lines.check()
+
+    def _rows(self, lines: "_Lines", is_row: IsRow | None) -> Iterator[list[list[str]] | RejectedLine]:
+        """Yield the fields of the rows that end in these lines."""
+        try:
+            rows = list(csv.reader(lines.block, **self._format))
+        except csv.Error:
+            rows = []
+        # as many records as lines: each line is one record, because every record takes a line or more
+        if len(rows) == len(lines.block) and set(map(len, rows)) == {len(self.names)}:
+            lines.take(len(rows))
+            yield rows
+        else:
+            yield from in_batches(self._row_by_row(lines, is_row))
+
+    def _row_by_row(self, lines: "_Lines", is_row: IsRow | None) -> Iterator[list[str] | RejectedLine]:
+        """Yield the fields of each row that ends in these lines."""
+        reader, width = csv.reader(lines.block, **self._format), len(self.names)
+        while True:
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "unexpected end" in str(error) and lines.go_on:
                     return
-                except csv.Error as error:
-                    yield self._explain(error, lines, is_row)
-                    continue
-                if len(lines.pending) > 1 and self.quotes == "checked":
-                    self._check_swallowed(lines, is_row)
-                if len(fields) > width and not any(fields[width:]):  # delimiters at the end of each line
-                    fields = fields[:width]
-                if len(fields) == width:
-                    yield [fields[place] for place in places]
-                elif fields:
-                    reason = "too few columns" if len(fields) < width else "too many columns"
-                    yield RejectedLine(lines.first, reason, len(lines.pending))
+                lines.take(reader.line_num)
+                yield self._explain(error, lines, is_row)
+                continue
+            lines.take(reader.line_num)
+            if len(lines.pending) > 1 and self.quotes == "checked":
+                self._check_swallowed(lines, is_row)
+            if len(fields) > width and not any(fields[width:]):  # delimiters at the end of each line
+                fields = fields[:width]
+            if len(fields) == width:
+                yield fields
+            elif fields:
+                reason = "too few columns" if len(fields) < width else "too many columns"
+                yield RejectedLine(lines.first, reason, len(lines.pending))
 
     # -- the header --------------------------------------------------------------------------------------------------
 
     def _read_start(self) -> tuple[str, str]:
         """Return the line of column names, and up to SAMPLE_CHARACTERS that begin with it."""
         with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            first, self._header_lines = file.readline(MAX_HEADER_CHARACTERS + 1), 1
+            above, first, self._header_lines = "", file.readline(MAX_HEADER_CHARACTERS + 1), 1
             if first.lower().startswith("sep=") and len(first.strip()) == 5:  # what Excel writes above the names
-                first, self._header_lines = file.readline(MAX_HEADER_CHARACTERS + 1), 2
+                above, first, self._header_lines = first, file.readline(MAX_HEADER_CHARACTERS + 1), 2
             if len(first) > MAX_HEADER_CHARACTERS:
                 raise CourseError(
                     f"{self.path}: line 1 is longer than 1 MB. Put the column names on line 1, one row on each other."
                 )
-            if not is_unicode(first):
+            if not is_unicode(above + first):
                 raise CourseError(f"{self.path}: line 1 is not UTF-8 text. Save the file as UTF-8.")
             more = file.read(SAMPLE_CHARACTERS)
             # the sample may end inside a record
@@ -172,27 +202,75 @@ class CsvFile:
 
 
 class _Lines:
-    """The lines of a file for `csv.reader`, with those of the current record in `pending`."""
+    """The lines of a file, block by block, with those of the current record in `pending`."""
 
-    def __init__(self, file: TextIO, path: Path):
-        self.number = 0
+    def __init__(self, file: TextIO, path: Path, skip: int):
+        """Begin after the first lines, `skip` of them."""
+        self.block: list[str] = []
         self.pending: list[str] = []
+        self.first = 1 + sum(1 for _ in range(skip) if file.readline())
+        """Number of the first line of `pending`, from 1."""
+        self.go_on = True
+        """Whether the file may go on after the block."""
+        self._taken = 0
+        self._undecoded: int | None = None
         self._file, self._path = file, path
 
-    @property
-    def first(self) -> int:
-        """Return the number of the current record's first line."""
-        return self.number - len(self.pending) + 1
+    def fetch(self) -> bool:
+        """Read on: the block is now the lines that were not taken and those after them. Return False at the end."""
+        rest = self.block[self._taken :]
+        more = self._file.readlines(max(BLOCK_CHARACTERS, sum(map(len, rest))))
+        self.go_on = bool(more)
+        self.first += len(self.pending)
+        text = "".join(more)
+        if not text.isascii() and not is_unicode(text):
+            good = next(place for place, line in enumerate(more) if not is_unicode(line))
+            self._undecoded = self.first + len(rest) + good
+            more = more[:good]
+        self.block, self.pending, self._taken = rest + more, [], 0
+        return self.go_on or bool(rest)
 
-    def __iter__(self) -> Iterator[str]:
-        for line in self._file:
-            self.number += 1
-            if not line.isascii() and not is_unicode(line):
-                raise CourseError(
-                    f"{self._path}: line {self.number} cannot be read: {NOT_UTF8}. Save the file as UTF-8."
-                )
-            self.pending.append(line)
-            yield line
+    def check(self) -> None:
+        """Raise CourseError if the block ends because the line after it is not UTF-8."""
+        if self._undecoded:
+            raise CourseError(
+                f"{self._path}: line {self._undecoded} cannot be read: {NOT_UTF8}. Save the file as UTF-8."
+            )
+
+    def take(self, end: int) -> None:
+        """Let the current record be the block's lines up to line `end` that were not taken yet."""
+        self.first += len(self.pending)
+        self.pending, self._taken = self.block[self._taken : end], end
+
+
+def in_batches(rows: Iterable[Row | RejectedLine]) -> Iterator[list[Row] | RejectedLine]:
+    """Yield rows, many at once. Rows before an error, or before the first rejected line, are yielded before it."""
+    batch: list[Row] = []
+    rejected = False
+    try:
+        for row in rows:
+            if isinstance(row, RejectedLine):
+                if batch and not rejected:
+                    yield batch
+                    batch = []
+                rejected = True
+                yield row
+            else:
+                batch.append(row)
+                if len(batch) == BATCH_ROWS:
+                    yield batch
+                    batch = []
+    except CourseError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def columns_of(rows: Sequence[Sequence[Value]], places: Iterable[int]) -> list[list[Value]]:
+    """Return some columns of rows."""
+    return [list(map(itemgetter(place), rows)) for place in places]
 
 
 def _opening_line(lines: _Lines) -> int:

@@ -13,7 +13,7 @@ from textwrap import shorten
 from typing import Any, Protocol
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.csvfiles import QUOTES, CsvFile, IsRow, Quotes, RejectedLine
+from llmcourse.data.csvfiles import QUOTES, CsvFile, IsRow, Quotes, RejectedLine, columns_of, in_batches
 from llmcourse.data.texts import is_unicode
 
 MAX_JSON_ARRAY_BYTES = 500_000_000
@@ -22,6 +22,8 @@ PARQUET_ROWS = 10_000
 """Rows of a Parquet file that are in memory at once."""
 
 Record = list[str | None]
+Columns = Sequence[Sequence[str | None]]
+"""Some columns of rows, all of the same length."""
 
 
 class Table(Protocol):
@@ -30,13 +32,20 @@ class Table(Protocol):
     names: list[str]
     """The file's columns."""
 
-    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record | RejectedLine]:
-        """Yield the texts of some columns for each row, None where there is none, and what is no row.
+    def batches(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Columns | RejectedLine]:
+        """Yield the texts of some columns for many rows at once, None where there is none, and what is no row.
 
         Only a CSV has places that are no rows, and uses `is_row` (see `CsvFile`). Raises CourseError for a file that
-        cannot be read on, and for a value in these columns that is no text.
+        cannot be read on, and for a value in these columns that is no text. The rows before it are yielded first.
         """
         ...
+
+
+def records(table: Table, names: Sequence[str]) -> Iterator[Record]:
+    """Yield the texts of some columns, row by row."""
+    for batch in table.batches(names):
+        if not isinstance(batch, RejectedLine):
+            yield from map(list, zip(*batch, strict=True))
 
 
 def open_table(path: Path, quotes: Quotes = "checked") -> Table:
@@ -64,6 +73,11 @@ def open_table(path: Path, quotes: Quotes = "checked") -> Table:
     raise CourseError(
         f"{path}: files that end in {kind or 'nothing'} are not read. Give .csv, .tsv, .json, .jsonl or .parquet."
     )
+
+
+def _batches(records: Iterator[Record], names: Sequence[str]) -> Iterator[Columns | RejectedLine]:
+    for rows in in_batches(records):
+        yield rows if isinstance(rows, RejectedLine) else columns_of(rows, range(len(names)))
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------
@@ -103,8 +117,11 @@ class JsonTable(ABC):
     def objects(self) -> Iterator[tuple[str, _Object]]:
         """Yield each row's place in the file, for messages, and its object."""
 
-    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record]:
-        """Yield the texts of some columns for each row. A row that lacks a column has None there."""
+    def batches(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Columns | RejectedLine]:
+        """Yield the texts of some columns. A row that lacks a column has None there."""
+        return _batches(self._records(names), names)
+
+    def _records(self, names: Sequence[str]) -> Iterator[Record]:
         needed = set(names)
         for place, row in self.objects():
             if row.twice & needed:
@@ -219,8 +236,11 @@ class ParquetFile:
             self._file = pq.ParquetFile(path)
             self.names = list(self._file.schema_arrow.names)
 
-    def records(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Record]:
-        """Yield the texts of some columns for each row."""
+    def batches(self, names: Sequence[str], is_row: IsRow | None = None) -> Iterator[Columns | RejectedLine]:
+        """Yield the texts of some columns."""
+        return _batches(self._records(names), names)
+
+    def _records(self, names: Sequence[str]) -> Iterator[Record]:
         number = 0
         with _arrow_errors(self.path):
             for batch in self._file.iter_batches(PARQUET_ROWS, columns=list(dict.fromkeys(names))):

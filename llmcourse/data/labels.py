@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from llmcourse._base.errors import CourseError
-from llmcourse.data.rowfiles import Row, RowFile
+from llmcourse.data.rowfiles import Batch, RowFile
 from llmcourse.data.texts import identity, squeeze
 
 NO_LABEL = frozenset(("", "-", "nan", "none", "null", "na", "n/a", "#n/a", "<na>"))
@@ -24,10 +24,18 @@ class LabelReader:
         self._unknown: Counter[str] = Counter()
         self._first: tuple[str, int] | None = None
 
-    def label_of(self, row: Row) -> int | None:
-        """Return the row's label, or None if it has none or an unknown one."""
-        self.rows += 1
-        value = row.label
+    def read(self, batch: Batch) -> list[int | None]:
+        """Return the label of each row, None for a row that has none or an unknown one."""
+        self.rows += len(batch.labels)
+        labels = list(map(self._seen.get, batch.labels))
+        if None in labels:
+            for place, value in enumerate(batch.labels):
+                if labels[place] is None:
+                    labels[place] = self._label_of(value, batch.number + place)
+        return labels
+
+    def _label_of(self, value: str, row: int) -> int | None:
+        """Return the label that a value means, and remember what was seen."""
         if value in self._seen:
             label = self._seen[value]
         else:
@@ -35,7 +43,7 @@ class LabelReader:
             if len(self._seen) < MAX_VALUES:
                 self._seen[value] = label
         if label is None and identity(value) not in NO_LABEL:
-            self._first = self._first or (value, row.number)
+            self._first = self._first or (value, row)
             self._unknown[squeeze(value) if len(self._unknown) < MAX_VALUES else "..."] += 1
         return label
 

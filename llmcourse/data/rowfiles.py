@@ -1,9 +1,9 @@
 """A file of rows for a task: which of its columns the task needs, and its rows one after the other."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from llmcourse._base.errors import CourseError
 from llmcourse.data.columns import suggestion
@@ -26,6 +26,17 @@ class Row(NamedTuple):
     """What the label column holds, empty if there is nothing or no such column."""
     split: str
     """What the column `split` holds, likewise."""
+
+
+class Batch(NamedTuple):
+    """Many rows as they are in their file, each column a list."""
+
+    number: int
+    """Number of the first row. The others follow it."""
+    texts: list[list[str]]
+    """The task's text columns, each as long as `labels`."""
+    labels: list[str]
+    splits: list[str]
 
 
 @dataclass(frozen=True)
@@ -65,25 +76,35 @@ class RowFile:
         """Return whether the rows' labels are read."""
         return "label" in self.columns
 
-    def rows(self, only: Container[int] | None = None) -> Iterator[Row | RejectedLine]:
-        """Yield the file's rows, all or those of some numbers, and what is no row.
+    def batches(self) -> Iterator[Batch | RejectedLine]:
+        """Yield the file's rows, many at once, and what is no row.
 
-        Raises CourseError where the file cannot be read on.
+        Raises CourseError where the file cannot be read on. The rows before it are yielded first.
         """
         texts = [self.columns[column] for column in self.task.columns]
         more = [name for name in (self.columns.get("label"), self.split_column) if name is not None]
-        count, number = len(texts), 0
-        labelled, split = self.labelled, self.split_column is not None
-        is_row = self._is_row if labelled else None
-        for record in self.table.records([*texts, *more], is_row):
-            if isinstance(record, RejectedLine):
-                yield record
+        number = 1
+        for batch in self.table.batches([*texts, *more], self._is_row if self.labelled else None):
+            if isinstance(batch, RejectedLine):
+                yield batch
                 continue
-            number += 1
-            if only is not None and number not in only:
+            columns = [[value or "" for value in column] for column in batch]
+            labels = columns[len(texts)] if self.labelled else [""] * len(columns[0])
+            splits = columns[-1] if self.split_column is not None else [""] * len(labels)
+            yield Batch(number, columns[: len(texts)], labels, splits)
+            number += len(labels)
+
+    def rows(self, only: frozenset[int] | None = None) -> Iterator[Row | RejectedLine]:
+        """Yield the file's rows one by one, all or those of some numbers, and what is no row."""
+        for batch in self.batches():
+            if isinstance(batch, RejectedLine):
+                yield batch
                 continue
-            values = [value or "" for value in record] if None in record else cast("list[str]", record)
-            yield Row(number, values[:count], values[count] if labelled else "", values[-1] if split else "")
+            numbers = range(batch.number, batch.number + len(batch.labels))
+            for number in numbers if only is None else sorted(only.intersection(numbers)):
+                place = number - batch.number
+                texts = [column[place] for column in batch.texts]
+                yield Row(number, texts, batch.labels[place], batch.splits[place])
 
     def place(self, row: int, column: str) -> str:
         """Return where a text is, for messages."""

@@ -140,7 +140,7 @@ def _fetch(table: "RowTable", chosen: Mapping[str, Any]) -> dict[str, "Dataset"]
             for number, label in zip(table.row[own].tolist(), table.label[own].tolist(), strict=True):
                 sides[number] = side, label
         last = max(sides, default=0)
-        for row in file.rows(only=sides) if sides else ():
+        for row in file.rows(only=frozenset(sides)) if sides else ():
             if isinstance(row, RejectedLine):
                 continue
             side, label = sides[row.number]

@@ -85,7 +85,7 @@ def _in_test(table: RowTable, rows: np.ndarray, wanted: np.ndarray) -> np.ndarra
     Groups come in the order of their hashes. A group goes to the test set if it brings more rows that are wanted than
     rows that are not. A label that this leaves without a test row then gets its smallest group.
     """
-    order = np.lexsort((table.order[rows], table.group[rows]))
+    order = np.argsort(table.group[rows], kind="stable")
     labels, groups = table.label[rows][order], table.group[rows][order]
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
     taken = np.zeros(len(starts), dtype=bool)

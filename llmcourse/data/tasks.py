@@ -151,7 +151,7 @@ class Task:
 
     def clean(self, text: str) -> tuple[str, bool]:
         """Return a text on one line without endings that give the label away, and whether there was one."""
-        text, marks = squeeze(text), self._marks
+        text, marks = squeeze(text), self.lowered_marks
         if not marks or not text.rstrip(_AFTER_MARK).lower().endswith(marks):
             return text, False
         while (core := text.rstrip(_AFTER_MARK)).lower().endswith(marks):
@@ -160,7 +160,8 @@ class Task:
         return text, True
 
     @functools.cached_property
-    def _marks(self) -> tuple[str, ...]:
+    def lowered_marks(self) -> tuple[str, ...]:
+        """Return `strip_marks` in lower case."""
         return tuple(mark.lower() for mark in self.strip_marks)
 
     @classmethod

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmcourse import CourseError, data
+from llmcourse.data import csvfiles
 
 LABEL_FIRST, TEXT_FIRST = ("label", "text"), ("text", "label")
 ORDERS = pytest.mark.parametrize("order", [LABEL_FIRST, TEXT_FIRST], ids=["label first", "text first"])
@@ -153,3 +154,40 @@ def test_quotes_are_for_csv_files_and_have_three_ways(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a", "label": "no"}\n')
     with pytest.raises(CourseError, match=r"no CSV, so quotes='none'.*has no effect"):
         data.load(YES_NO, tmp_path / "a.jsonl", quotes="none")
+
+
+def in_order(path, quotes):
+    """Return what a file's batches hold: rows, rejected lines, the error, and the rows before the first of these."""
+    rows, rejected, error, before = [], [], "", None
+    try:
+        for batch in csvfiles.CsvFile(path, quotes).batches(["text", "label"], lambda row: row[0] in ("no", "yes")):
+            if isinstance(batch, csvfiles.RejectedLine):
+                before = len(rows) if before is None else before
+                rejected.append(batch)
+            else:
+                rows += zip(*batch, strict=True)
+    except CourseError as problem:
+        error = str(problem)
+    return rows, rejected, error, before
+
+
+PIECES = ["no,a\n", "yes,b\n", "no,", "text", '"', '""', ",", "\n", "\r\n", "\r", '"two\nlines"', "\0", "é", "\udcff", " "]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=40),
+    st.integers(1, 60),
+    st.integers(1, 5),
+    st.sampled_from(csvfiles.QUOTES),
+)
+def test_blocks_of_any_size_give_what_reading_row_by_row_gives(tmp_path, pieces, characters, rows, quotes):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f"label,text\n{''.join(pieces)}".encode(errors="surrogateescape"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvfiles.CsvFile, "_rows", lambda file, *given: csvfiles.in_batches(file._row_by_row(*given)))
+        expected = in_order(path, quotes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvfiles, "BLOCK_CHARACTERS", characters)
+        patch.setattr(csvfiles, "BATCH_ROWS", rows)
+        assert in_order(path, quotes) == expected
