@@ -22,8 +22,11 @@ def install() -> None:
     """
     from IPython.core.getipython import get_ipython
 
+    shell = get_ipython()
     for step in steps():
-        get_ipython().run_line_magic("pip", step)
+        if shell is None:
+            raise CourseError(f"Packages are missing, and this is no notebook. Type in a shell:\n    pip {step}")
+        shell.run_line_magic("pip", step)
     check()
 
 

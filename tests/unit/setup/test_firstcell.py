@@ -96,6 +96,12 @@ def test_pip_is_told_nothing_where_all_is_there(monkeypatch):
     assert list(firstcell.steps()) == []
 
 
+def test_outside_a_notebook_it_says_what_to_type(monkeypatch):
+    on(monkeypatch, {**IMAGE, "llmcourse": "0.1.0"})
+    with pytest.raises(CourseError, match="Type in a shell:\n    pip install "):
+        firstcell.install()
+
+
 @pytest.mark.parametrize("changed", [{"torch": None}, {"numpy": "1.26.4"}])
 def test_torch_and_numpy_are_never_installed(monkeypatch, changed):
     on(monkeypatch, {**IMAGE, "llmcourse": "0.1.0", **changed})
