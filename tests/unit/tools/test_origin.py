@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[3]
 def tree(tmp_path):
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("runs", ".*"))
+    shutil.copytree(
+        ROOT / "notebooks",
+        tmp_path / "notebooks",
+        ignore=shutil.ignore_patterns("runs", ".*", "mine.csv", "my-adapter"),
+    )
     marks = "\n<!-- badges:start -->\n<!-- badges:end -->\n"
     readme = tmp_path / "README.md"
     readme.write_text(readme.read_text() + ("" if "badges:start" in readme.read_text() else marks))
