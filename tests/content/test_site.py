@@ -248,7 +248,8 @@ def test_a_notebook_s_page_has_all_of_it(path):
         for _ in re.findall("^<details>", "".join(one["source"]), re.M)
     ]
     assert len(re.findall("<details", text)) == len(folded) + 1 and "<details open" not in text
-    formulas = sum("".join(one["source"]).count("$$") // 2 for one in cells if one["cell_type"] == "markdown")
+    texts = ["".join(one["source"]) for one in cells if one["cell_type"] == "markdown"]
+    formulas = sum(len(re.findall(r"\$\$.+?\$\$|\$[^$\n]+\$", source, flags=re.DOTALL)) for source in texts)
     assert len(re.findall("<math", text)) == formulas
     place = NOTEBOOKS.index(path)
     near = [
