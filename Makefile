@@ -17,7 +17,7 @@ QUICK = -m "not slow and not trust and not protections"
 # The cells of a notebook stay on one worker, in order. The shipped adapter replaces training.
 NBVAL = LLMCOURSE_USE_SHIPPED=1 $(PYTEST) --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600
 
-.PHONY: help demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz gates lint adapter wheel dist origin lock slides workshop-kit site clean
+.PHONY: help demo test test-slow test-trust test-protections test-colab test-newest bench bench-quick notebooks fuzz gates lint adapter wheel dist origin origin-check lock slides workshop-kit site clean
 
 help:  ## this list
 	@awk -F ':.*## *' '/^[a-z-]+:.*##/ { printf "make %-18s%s\n", $$1, $$2 }' Makefile
@@ -113,8 +113,11 @@ site: .venv-site/ready  ## the notebooks with their saved outputs as web pages
 	.venv-site/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
 	.venv-site/bin/python -m pytest -q --noconftest tests/content/test_site.py
 
-origin: $(VENV)/ready-dev  ## write the public address into badges and first cells: REPO=owner/name
+origin: $(VENV)/ready-dev  ## write the public address into badges, first cells and citation: REPO=owner/name
 	$(RUN) -m tools.origin $(REPO)
+
+origin-check: $(VENV)/ready-dev  ## a dry run: would each notebook open in Colab and install from the public address?
+	$(RUN) -m tools.origin --check
 
 lock: .venv-lock/ready  ## write lock/ again, after a change of constraints.txt or pyproject.toml
 	.venv-lock/bin/python -m tools.lock

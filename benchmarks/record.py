@@ -1,8 +1,9 @@
-"""Keep a run of the demo as a results file, and show it in the README: `python benchmarks/record.py RESULTS_JSON`.
+"""Keep a run of the demo as a results file, and show it on the pages: `python benchmarks/record.py RESULTS_JSON`.
 
-Copies the file to benchmarks/results/demo.json, draws its figure, and writes the README's tables between their markers.
-Without an argument it only updates figures and tables from the results files: those of the benchmarks, and the one that
-`llmcourse demo --gear t4 --record` leaves on a T4. A test compares figures and tables with the results files.
+Copies the file to benchmarks/results/demo.json, draws its figure, and writes the tables of README and other pages
+between their markers. Without an argument it only updates figures and tables from the results files: those of the
+benchmarks, and the one that `llmcourse demo --gear t4 --record` leaves on a T4. A test compares figures and tables with
+the results files.
 """
 
 import argparse
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from llmcourse import figures
 from llmcourse._base import files
+from llmcourse.data import tasks
 from llmcourse.experiment import metrics, report
+from llmcourse.lessons import recorded
 from llmcourse.setup import gears
 
 ROOT = Path(__file__).parents[1]
@@ -32,10 +35,27 @@ def p_values(results: dict) -> dict[frozenset[str], str]:
     return {frozenset((test["a"], test["b"])): metrics.p_text(test["p"]) for test in results["tests"]}
 
 
-def demo_block(results: dict) -> str:
-    """Return the README's part about the demo, in Markdown."""
+def finetuned_and_best(results: dict) -> tuple[dict, dict]:
+    """Return the finetuned method of a demo and its best prompted one."""
     finetuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
-    best = max((arm for arm in results["arms"] if arm["kind"] == "prompted"), key=lambda arm: arm["accuracy"])
+    return finetuned, max(
+        (arm for arm in results["arms"] if arm["kind"] == "prompted"), key=lambda arm: arm["accuracy"]
+    )
+
+
+def message(results: dict) -> str:
+    """Return what the demo shows, in two sentences."""
+    finetuned, best = finetuned_and_best(results)
+    minutes = finetuned["training_seconds"] / 60
+    rows = results["data"]["test"]
+    return f"""Is this reply sarcastic? The best prompt is right on {best["accuracy"]:.0%} of {rows} test rows, \
+no better than a coin. The same model is right on {finetuned["accuracy"]:.0%} after {minutes:.0f} minutes \
+of finetuning."""
+
+
+def demo_block(results: dict) -> str:
+    """Return the part about the demo, in Markdown."""
+    finetuned, best = finetuned_and_best(results)
     words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
     p = {
         other: p_values(results)[frozenset((finetuned["name"], other))]
@@ -43,40 +63,94 @@ def demo_block(results: dict) -> str:
     }
     data, machine, versions = results["data"], results["machine"], results["versions"]
     rows = f"{data['test']} test rows of the bundled corpus (id `{data['test_id']}`)"
-    training = f"{finetuned['training_seconds']:.0f} s ({machine['name']}, {machine['cores']} used)"
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    training = f"{finetuned['training_seconds']:.0f} s on {cores} ({machine['name']})"
     return f"""{report.table(results)}
 
-{results["model"]["name"]}, {rows}. Exact paired test of the finetuned model, by pairs of replies, against
-the best prompted one: {p[best["name"]]}; against the majority: {p["majority"]}; \
-against {words["name"]}: {p[words["name"]]}. \
-Training took {training}, peak memory {results["peak_memory_gib"]} GiB;
-{results["date"]}, torch {versions["torch"]}, transformers {versions["transformers"]}, trl {versions["trl"]}."""
+{results["model"]["name"]}, {rows}.
+An exact paired test, in which the two replies to a comment count as one pair, compares the finetuned model
+with the best prompt ({p[best["name"]]}), the majority ({p["majority"]}) \
+and {words["name"]} ({p[words["name"]]}).
+Training took {training}, with a peak memory of {results["peak_memory_gib"]} GiB.
+Measured on {results["date"]} with torch {versions["torch"]}, transformers {versions["transformers"]} \
+and trl {versions["trl"]}."""
+
+
+def evidence_block() -> str:
+    """Return the part about cross-validation and all tasks, in Markdown."""
+    evidence = recorded.read("evidence")
+    whole = evidence["crossval"]["sarcasm"]
+    lines = ["| method | accuracy | 95 % interval | against LoRA | seeds |", "|---|---:|:---:|---:|---:|"]
+    for point in sorted(whole["points"], key=lambda point: point["accuracy"]):
+        low, high = point["accuracy_ci95"]
+        p = metrics.p_text(point["p_against_lora"]) if "p_against_lora" in point else ""
+        lines.append(
+            f"| {point['method']} | {point['accuracy']:.1%} | {low:.1%} to {high:.1%} | {p} | {len(point['seeds'])} |"
+        )
+    lines += [
+        "",
+        f"{evidence['folds']}-fold cross-validation over all {whole['rows']:,} sarcasm rows, so that each is a test row"
+        f" once for each seed. Both replies to a comment are in the same fold. {evidence['date']}.",
+        "",
+        *every_task(evidence["curves"]),
+    ]
+    return "\n".join(lines)
+
+
+def every_task(curves: dict) -> list[str]:
+    """Return a table of the methods' accuracy on each task with all training rows, in Markdown."""
+    largest = {name: max(point["size"] for point in curve["points"]) for name, curve in curves.items()}
+    means = {
+        (point["method"], name): f"{point['mean']:.1%}"
+        for name, curve in curves.items()
+        for point in curve["points"]
+        if point["size"] == largest[name]
+    }
+    heads = [
+        f"{name}: {len(tasks.TASKS[name].labels)} labels, {largest[name]:,} + {curve['rows']}"
+        for name, curve in curves.items()
+    ]
+    lines = [f"| method | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for method in dict.fromkeys(method for method, _ in means):
+        lines.append(f"| {method} | {' | '.join(means.get((method, name), '') for name in curves)} |")
+    return [*lines, "", "Accuracy on the test rows after training on all training rows (training + test rows)."]
 
 
 def sarc_block() -> str:
-    """Return the README's part about real rows, in Markdown."""
+    """Return the part about real rows, in Markdown."""
     results = read_json(SARC)
-    finetuned = next(arm for arm in results["arms"] if arm["kind"] == "finetuned")
+    finetuned, _ = finetuned_and_best(results)
     words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
     p = p_values(results)[frozenset((finetuned["name"], words["name"]))]
     recipe, data, (low, high) = results["recipe"], results["data"], finetuned["accuracy_ci95"]
     layers = "all layers" if recipe["upper_layers"] is None else f"the upper {recipe['upper_layers']} layers"
     return f"""{report.table(results)}
 
-{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} to train on; \
+{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} training rows. \
 LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
-The finetuned arm reaches {finetuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}); \
-against {words["name"]} on the same rows ({words["accuracy"]:.1%}): {p} (exact paired test). \
-{results["date"]}."""
+The finetuned model reaches {finetuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}), \
+and {words["name"]} {words["accuracy"]:.1%} on the same rows ({p}, exact paired test). \
+Measured on {results["date"]}."""
+
+
+def second_model_block() -> str:
+    """Return what the demo measured on another model, in Markdown."""
+    results = read_json(RESULTS.with_name("gemma.json"))
+    finetuned, best = finetuned_and_best(results)
+    p = p_values(results)[frozenset((finetuned["name"], best["name"]))]
+    return f"""{report.table(results)}
+
+{results["model"]["name"]}, the same {results["data"]["test"]} test rows, in {results["model"]["weights"]}. \
+{results["recipe"]["epochs"]} epochs. The finetuned model against the best prompt: {p}. {results["date"]}."""
 
 
 def gear_table() -> str:
-    """Return what each gear uses, and what was measured on a T4, in Markdown."""
+    """Return what each gear uses, and the results on a T4, in Markdown."""
     lines = ["| gear | machine | model | rows | recipe | minutes |", "|---|---|---|---|---|---:|"]
     machines = {
-        "cpu": "none needed",
-        "t4": "a GPU before Ampere, such as Colab's free T4",
-        "gpu": "Ampere or newer",
+        "cpu": "any, no GPU needed",
+        "t4": "a GPU older than Ampere, such as Colab's free T4",
+        "gpu": "an Ampere GPU or newer",
     }
     for gear in gears.GEARS.values():
         rows = f"{gear.n_train:,} + {gear.n_test:,} of SARC" if gear.n_train else "the bundled corpus"
@@ -88,11 +162,11 @@ def gear_table() -> str:
 
 
 def on_a_t4() -> str:
-    """Return the results of the demo on a real T4, or a sentence that it was not run there yet."""
+    """Return the results of the demo on a real T4, or a sentence that says it has not been run there."""
     if not ON_A_T4.is_file():
         return (
-            "Mistral-7B was **not yet run on a T4** with this course; minutes above `cpu` are the planner's estimate."
-            " Whoever has one: `llmcourse demo --gear t4 --record`."
+            "We have **not yet run Mistral-7B on a T4**. The minutes of `t4` and `gpu` are the planner's estimates."
+            " If you have a T4, run `llmcourse demo --gear t4 --record`."
         )
     results = read_json(ON_A_T4)
     return f"On {results['machine']['name']}, {results['date']}, {results['model']['name']}:\n\n{report.table(results)}"
@@ -140,7 +214,7 @@ def median(ratio: dict | float) -> float:
 
 
 def goals(results: dict) -> list[tuple[str, float, str]]:
-    """Return what we aimed at: the work, the measured value, and the aim, whose first number is the bound."""
+    """Return our aims: the work, the measured value, and the aim in words, with the bound as its first number or 1."""
     scoring, generating, finetuning = (ratios(results, name) for name in PANELS)
     sides, file = results["finetuning"]["sides"], results["scaling"]["file"]
     talk = sides["llmcourse, quick"]["rows_per_second"] / sides["TRL as in the talk"]["rows_per_second"]
@@ -148,55 +222,37 @@ def goals(results: dict) -> list[tuple[str, float, str]]:
         ("scoring against full forwards", median(scoring["full forwards"]), "at least 4 times as fast"),
         ("scoring against lm-evaluation-harness", median(scoring["lm-evaluation-harness"]), "at least 3 times as fast"),
         (
-            "generating against one `generate` a row",
+            "generating against one `generate` per row",
             median(generating["one generate a row"]),
             "at least 10 times as fast",
         ),
         ("generating against transformers' pipeline", median(generating["pipeline"]), "at least 4 times as fast"),
-        ("generating against llama.cpp", median(generating["llama.cpp, 4 bits"]), "at least 1 times as fast"),
+        ("generating against llama.cpp", median(generating["llama.cpp, 4 bits"]), "at least as fast"),
         ("finetuning, `quick` against TRL as in the talk", talk, "at least 6 times as fast"),
         (
-            "finetuning against TRL at its best, like adapters",
+            "finetuning against TRL's best settings, same adapter",
             finetuning["TRL, best, quick's adapter"],
             "at least 1.3 times as fast",
         ),
         (
-            "finetuning, share of the rate of matrix products",
+            "finetuning, share of the matrix-product rate",
             sides["llmcourse, quick"]["share_of_product_rate"],
             "at least 0.7",
         ),
         (
-            "a million rows against pyarrow's reader",
+            "loading a million rows against pyarrow's reader",
             file["times_slower_than_pyarrow"]["median"],
-            "at most 3 times slower",
+            "at most 3 times as long",
         ),
-        ("a million rows, peak memory in GiB", file["llmcourse"]["peak_memory_gib"]["max"], "at most 1"),
+        ("loading a million rows, peak memory in GiB", file["llmcourse"]["peak_memory_gib"]["max"], "at most 1"),
     ]
 
 
 def met(value: float, aim: str) -> bool:
     """Return whether a measured value reaches an aim such as "at least 4 times as fast"."""
-    bound = float(re.search(r"[\d.]+", aim).group())
+    number = re.search(r"[\d.]+", aim)
+    bound = float(number.group()) if number else 1.0
     return value >= bound if aim.startswith("at least") else value <= bound
-
-
-def speed_block(results: dict) -> str:
-    """Return the README's part about speed, in Markdown."""
-    machine, date = results["generating"]["machine"], results["generating"]["date"]
-    load = {name: seconds["median"] for name, seconds in results["startup"]["seconds"].items()}
-    lines = [f"- {work}: {value:.1f} ({aim})" for work, value, aim in goals(results) if "as fast" in aim]
-    figure = SPEED_FIGURE.relative_to(ROOT).as_posix()
-    return f"""![How many times the time of this course other ways take; the numbers stand below]({figure})
-
-Medians of ratios, each taken in one run on the same rows, and in brackets what was aimed at:
-
-{chr(10).join(lines)}
-
-"Our model" is the other way on the model as `llmcourse.models.load` gives it, with the matrix products and the \
-attention that suit this processor. Measured on {machine["cores"]} cores ({machine["name"]}), {date};
-the first answer of notebook 00 comes {load["first answer"]:.0f} s after `python` starts; the very first time \
-the model is converted, {load["first load"] - load["later load"]:.0f} s more. \
-How it was measured, what was not reached and why: [benchmarks](benchmarks/README.md)."""
 
 
 def spread_text(ratio: dict | float) -> str:
@@ -208,13 +264,21 @@ def spread_text(ratio: dict | float) -> str:
 
 def speed_tables(results: dict) -> str:
     """Return all that the benchmarks measured, in Markdown, for benchmarks/README.md."""
-    parts = [goal_table(results), side_table(results, "scoring"), side_table(results, "generating")]
+    machine = results["generating"]["machine"]
+    about = (
+        "Each ratio comes from one run on the same rows, and is a median if it was measured in several blocks."
+        " *Our model* means that the other library runs the model as `llmcourse.models.load` returns it, with the"
+        " matrix products and the attention that are fastest on this processor."
+        f" Measured on {machine['cores']} cores ({machine['name']})."
+    )
+    parts = [f"![Time of other libraries relative to the course](results/{SPEED_FIGURE.name})", about]
+    parts += [goal_table(results), side_table(results, "scoring"), side_table(results, "generating")]
     parts += [llama_sentence(results), finetuning_table(results), scaling_tables(results), startup_table(results)]
     return "\n\n".join(parts)
 
 
 def goal_table(results: dict) -> str:
-    lines = ["| aim | measured | wanted | |", "|---|---:|---|---|"]
+    lines = ["| what | measured | aim | |", "|---|---:|---|---|"]
     for work, value, aim in goals(results):
         lines.append(f"| {work} | {value:.2f} | {aim} | {'met' if met(value, aim) else '**not met**'} |")
     return "\n".join(lines)
@@ -222,9 +286,9 @@ def goal_table(results: dict) -> str:
 
 def side_table(results: dict, name: str) -> str:
     work, date = results[name]["work"], results[name]["date"]
-    prompts = f"{work['rows']} rows, {work['shots']} examples, {work['prompt_tokens']:.0f} tokens a prompt"
+    prompts = f"{work['rows']} rows, {work['shots']} examples, {work['prompt_tokens']:.0f} tokens per prompt"
     lines = [f"{PANELS[name]}: {prompts}. {date}.", ""]
-    lines += ["| side | rows a second (slowest to fastest block) | times our time |", "|---|---:|---:|"]
+    lines += ["| side | rows per second (slowest to fastest block) | relative time |", "|---|---:|---:|"]
     for side, measured in results[name]["sides"].items():
         rate, ratio = spread_text(measured["rows_per_second"]), spread_text(measured["times_slower"])
         lines.append(f"| {side} | {rate} | {ratio} |")
@@ -235,17 +299,17 @@ def llama_sentence(results: dict) -> str:
     agree = results["generating"]["agree"]
     same = {kind: agree["same_first_line"][f"{kind}, LlamaCpp"] for kind in ("few-shot", "zero-shot")}
     return (
-        f"llama.cpp computes in 4 bits: of {agree['rows']} rows it wrote the same first line as float32 on"
-        f" {same['few-shot']} with examples and on {same['zero-shot']} without. The others wrote the same on all."
+        f"llama.cpp computes in 4 bits. Of {agree['rows']} rows, its first line is the same as in float32 for"
+        f" {same['few-shot']} with examples and {same['zero-shot']} without. The other sides agree on every row."
     )
 
 
 def finetuning_table(results: dict) -> str:
     work, date = results["finetuning"]["work"], results["finetuning"]["date"]
     lines = [f"{PANELS['finetuning']}: {work['rows']} rows of {work['tokens_per_row']:.0f} tokens. {date}.", ""]
-    columns = ("side", "epochs", "rows a second", "tokens a second", "times the time of what is like it of ours")
+    columns = ("side", "epochs", "rows per second", "tokens per second", "relative time (compared with)")
     lines += [
-        f"| {' | '.join((*columns, 'peak GiB', 'share of the product rate'))} |",
+        f"| {' | '.join((*columns, 'peak GiB', 'share of the matrix-product rate'))} |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for side, measured in results["finetuning"]["sides"].items():
@@ -265,10 +329,10 @@ def scaling_tables(results: dict) -> str:
     lines = [
         f"Scaling. {scaling['date']}.",
         "",
-        f"![Cost of a row against examples in the prompt](results/{SHOTS_FIGURE.name})",
+        f"![Time per row against the number of examples in the prompt](results/{SHOTS_FIGURE.name})",
         "",
     ]
-    lines += ["| rows scored | milliseconds a row | peak memory above the loaded model, GiB |", "|---:|---:|---:|"]
+    lines += ["| rows scored | milliseconds per row | peak memory beyond the loaded model, GiB |", "|---:|---:|---:|"]
     for size, measured in scaling["rows"].items():
         lines.append(f"| {int(size):,} | {measured['ms_per_row']:.1f} | {measured['above_loaded_model_gib']:.2f} |")
     file = scaling["file"]
@@ -276,7 +340,7 @@ def scaling_tables(results: dict) -> str:
     lines += [
         "",
         f"A CSV of {file['rows']:,} rows ({file['megabytes']:.0f} MB):"
-        f" `data.load` {ours['seconds']['median']:.1f} s and {ours['peak_memory_gib']['max']:.2f} GiB,"
+        f" `data.load` takes {ours['seconds']['median']:.1f} s and {ours['peak_memory_gib']['max']:.2f} GiB,"
         f" pyarrow's reader {pyarrow['seconds']['median']:.2f} s and {pyarrow['peak_memory_gib']['max']:.2f} GiB"
         f" ({file.get('date', scaling['date'])}).",
     ]
@@ -284,7 +348,7 @@ def scaling_tables(results: dict) -> str:
 
 
 def startup_table(results: dict) -> str:
-    lines = ["| from the start of Python | seconds |", "|---|---:|"]
+    lines = ["| time from the start of Python | seconds |", "|---|---:|"]
     lines += [f"| {what} | {spread_text(seconds)} |" for what, seconds in results["startup"]["seconds"].items()]
     return "\n".join(lines)
 
@@ -292,12 +356,12 @@ def startup_table(results: dict) -> str:
 def recipe_table(results: dict) -> str:
     """Return the variants of the `quick` recipe on held-out rows, in Markdown."""
     lines = [
-        "| task | changed in `quick` | seed | accuracy after each epoch | log-probability at the end |",
+        "| task | change to `quick` | seed | accuracy after each epoch | final log-probability |",
         "|---|---|---:|---|---:|",
     ]
     for run in results["recipes"]["runs"]:
         curve = " ".join(f"{entry['accuracy']:.3f}" for entry in run["validation"])
-        changed = f"`{run['variant']}`" if run["variant"] else "nothing"
+        changed = f"`{run['variant']}`" if run["variant"] else "none"
         end = f"{-run['validation'][-1]['loss']:.3f}"
         lines.append(f"| {run['task']} | {changed} | {run['seed']} | {curve} | {end} |")
     return "\n".join(lines)
@@ -306,13 +370,13 @@ def recipe_table(results: dict) -> str:
 def processes_table() -> str:
     """Return how much faster a second process makes training, in Markdown."""
     results = read_json(RESULTS.with_name("processes.json"))
-    lines = ["| training | rows a second | times the first |", "|---|---:|---:|"]
+    lines = ["| training | rows per second | speed-up |", "|---|---:|---:|"]
     for name, way in results["ways"].items():
         lines.append(f"| {name} | {way['rows_per_second']['median']:.1f} | {way['times_faster']['median']:.2f} |")
     work = results["work"]
     lines.append(
-        f"\n{work['rows']} rows, {work['epochs']} epochs, recipe `quick`. {results['date']}. Losses differ by"
-        f" {results['agree']['largest_difference_of_losses']:g} at most."
+        f"\n{work['rows']} rows, {work['epochs']} epochs, recipe `quick`. {results['date']}."
+        f" The losses differ by at most {results['agree']['largest_difference_of_losses']:g}."
     )
     return "\n".join(lines)
 
@@ -328,11 +392,11 @@ def trust_table() -> str:
             f"{rows:,} rows: peak memory {mib} MiB" for rows, mib in zip(f["rows"], f["peak_memory_mib"], strict=True)
         ),
         "long_running": lambda f: (
-            f"{f['runs']} runs; memory {f['memory_mib'][0]:,} MiB half-way and {f['memory_mib'][1]:,} at the end,"
-            f" means of 20 runs grew by {f['mib_per_run']:g} MiB a run; files {f['files'][0]} and {f['files'][1]}"
+            f"{f['runs']} runs: memory {f['memory_mib'][0]:,} MiB halfway and {f['memory_mib'][1]:,} MiB at the end"
+            f" (change of 20-run means: {f['mib_per_run']:g} MiB per run); files {f['files'][0]} and {f['files'][1]}"
         ),
     }
-    lines = ["| what | measured | on |", "|---|---|---|"]
+    lines = ["| test | result | date |", "|---|---|---|"]
     for path in sorted((ROOT / "benchmarks" / "results" / "trust").glob("*.json")):
         results = read_json(path)
         figures, day = results["figures"], results["date"].split()[0]
@@ -356,12 +420,14 @@ def pages(results: dict) -> dict[Path, dict[str, str]]:
     measured = speed()
     return {
         ROOT / "README.md": {
+            "message": message(results),
             "demo": demo_block(results),
-            "gears": gear_table(),
-            "sarc": sarc_block(),
-            "speed": speed_block(measured),
+            "evidence": evidence_block(),
         },
+        ROOT / "docs" / "setup.md": {"gears": gear_table()},
         ROOT / "benchmarks" / "README.md": {
+            "second-model": second_model_block(),
+            "sarc": sarc_block(),
             "speed": speed_tables(measured),
             "recipes": recipe_table(measured),
             "processes": processes_table(),

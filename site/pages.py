@@ -1,4 +1,4 @@
-"""Write the site's pages: notebooks and texts of the repository as MyST sources, with links between them.
+"""Write the site's pages: notebooks, texts and reference as MyST sources, with links between them.
 
     python site/pages.py build/site      # writes build/site/*.md and the files that they show
 
@@ -17,23 +17,27 @@ from pathlib import Path
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "site")) if path not in sys.path]
+
+import api  # noqa: E402
 
 from llmcourse import CourseError  # noqa: E402
 from tools import origin  # noqa: E402
 
 DECK = ROOT / "slides" / "build" / "finetune-llms.html"
-COURSE = "## The course"
-"""The section of README that goes on the landing page, after what comes before the first section."""
-
 TEXTS = {
+    "docs/setup.md": ("setup", "Set-up"),
+    "docs/own-data.md": ("own-data", "Your own data and models"),
+    "docs/troubleshooting.md": ("troubleshooting", "When something fails"),
     "notebooks/INDEX.md": ("terms", "Index of terms"),
+    "slides/INSTRUCTORS.md": ("teaching", "Teaching this course"),
     "benchmarks/README.md": ("measurements", "Measurements"),
     "llmcourse/data/corpora/README.md": ("data-cards", "Data cards"),
+    "CHANGELOG.md": ("changes", "What changed"),
     "CONTRIBUTING.md": ("contributing", "How it is built"),
     "TRUST.md": ("trust", "Trust"),
     "SECURITY.md": ("security", "Security"),
+    "docs/publishing.md": ("publishing", "Publish your copy"),
 }
 """Texts beside README that become pages if they exist: file -> the page's name, and its title in the contents."""
 WRAPPED = 100
@@ -67,21 +71,6 @@ def title(path: Path) -> str:
     return _HEADING.search("".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]))[1]
 
 
-def split_readme(text: str) -> tuple[str, str]:
-    """Split README in two pages: the landing page (the start and the course), and the other sections.
-
-    Raises CourseError if README has no section on the course, or several.
-    """
-    start, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    course = [section for section in sections if section.startswith(COURSE + "\n")]
-    if len(course) != 1:
-        raise CourseError(
-            f"README.md has {len(course)} sections {COURSE!r}, but the site's first page needs exactly one."
-        )
-    rest = [section for section in sections if section is not course[0]]
-    return start + course[0], "".join(["# Set-up and use\n\n", *rest])
-
-
 class Site:
     """Writes the sources into a folder. `repository` is owner/name on GitHub, or None."""
 
@@ -89,27 +78,27 @@ class Site:
         self.folder, self.root, self.repository, self.deck = folder, root, repository, deck
         self.names = {path: path.stem for path in notebooks(root)} | texts(root)
         self.names[root / "README.md"] = "index"
-        self.start, self.use = split_readme((root / "README.md").read_text(encoding="utf-8"))
 
     def write(self) -> list[str]:
         """Empty the folder, write every page into it, and return the names of the pages."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
-        readme = self.root / "README.md"
-        pages = {"index": self.landing(), "use": self.text(self.use, readme)}
+        reference = api.pages(self.root) if (self.root / "llmcourse" / "__init__.py").is_file() else {}
+        pages = {"index": self.landing(list(reference)), **reference}
         for path, name in self.names.items():
             if path.suffix == ".ipynb":
                 pages[name] = self.notebook(path)
-            elif path != readme:
+            elif name != "index":
                 pages[name] = self.text(path.read_text(encoding="utf-8"), path)
         for name, page in pages.items():
             (self.folder / f"{name}.md").write_text(page, encoding="utf-8")
         return list(pages)
 
-    def landing(self) -> str:
-        """Return the first page: README's start, a link to the deck, and the contents for the side of every page."""
-        parts = [self.text(self.start, self.root / "README.md")]
+    def landing(self, reference: list[str]) -> str:
+        """Return the first page: README, a link to the deck, and the contents for the side of every page."""
+        readme = self.root / "README.md"
+        parts = [self.text(readme.read_text(encoding="utf-8"), readme)]
         if self.deck.is_file():
             shutil.copyfile(self.deck, self.folder / self.deck.name)
             parts.append(
@@ -117,7 +106,9 @@ class Site:
             )
         course = [f"{path.stem[:2]} {title(path)} <{path.stem}>" for path in notebooks(self.root)]
         beside = [f"{title} <{page}>" for path, (page, title) in TEXTS.items() if (self.root / path).is_file()]
-        parts += [contents("The course", course), contents("Beside the notebooks", ["use", *beside])]
+        parts += [contents("The course", course), contents("Beside the notebooks", beside)]
+        if reference:
+            parts.append(contents("Reference", reference))
         return "\n\n".join(parts) + "\n"
 
     def text(self, source: str, path: Path) -> str:
@@ -154,10 +145,7 @@ class Site:
             shutil.copyfile(file, self.folder / file.name)
             return f"![{text}]({file.name})"
         if file in self.names:
-            page = self.names[file]
-            if page == "index" and anchor and anchor in map(slug, _HEADING.findall(self.use)):
-                page = "use"
-            return f"[{text}]({page}.md{'#' + anchor if anchor else ''})"
+            return f"[{text}]({self.names[file]}.md{'#' + anchor if anchor else ''})"
         if self.repository:
             kind = "tree" if file.is_dir() else "blob"
             where = file.relative_to(self.root).as_posix()

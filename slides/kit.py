@@ -65,7 +65,7 @@ The packages, while there is a network. They are not in this kit (make workshop-
     python -m venv .venv
     . .venv/bin/activate
     python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {workbench}
-On Linux this installs gigabytes of CUDA, unless you install a torch for the CPU first: see Set-up in README.md.
+On Linux this installs gigabytes of CUDA, unless you install a torch for the CPU first: see docs/setup.md.
 """
 
 
@@ -155,6 +155,7 @@ def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
     if with_wheelhouse:
         wheelhouse(folder / "wheelhouse")
     shutil.copy(HERE / "INSTRUCTORS.md", folder)
+    shutil.copytree(ROOT / "docs", folder / "docs")
     for name in ("LICENSE", "README.md", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     python = ".".join(platform.python_version_tuple()[:2])

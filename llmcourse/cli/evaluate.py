@@ -68,6 +68,6 @@ def run(options: argparse.Namespace) -> None:
     low, high = arm.score.accuracy_ci95
     print(
         f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}, macro-F1 {arm.score.macro_f1:.2f};"
-        f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s a row"
+        f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s per row"
     )
     shared.print_notes([*(shared.notes_on(adapter) if adapter else ()), *arm.notes])

@@ -227,8 +227,8 @@ def noticing_the_end(describe_kept: Callable[[], str]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's: there is still a message to print
         raise CourseError(
             f"Stopped: another of the {process_count()} processes has ended (killed, or out of memory), or the launcher"
-            f" was told to stop. {describe_kept()} Run the same command again (without --no-resume): it goes on from"
-            " there, with as many processes as you like."
+            f" was told to stop. {describe_kept()} Run the same command again (without --no-resume). It resumes,"
+            " with as many processes as you like."
         ) from error
 
 

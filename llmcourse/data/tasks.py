@@ -109,7 +109,7 @@ class Task:
         if self.group_column is not None and self.group_column not in self.fields:
             yield f"its group column {self.group_column!r} is not among {list(self.fields)}."
         if self.fallback is not None and not 0 <= self.fallback < len(self.labels):
-            yield f"fallback={self.fallback} is no label. Give 0 to {len(self.labels) - 1}, or None."
+            yield f"fallback={self.fallback} is not a label. Give 0 to {len(self.labels) - 1}, or None."
         if self.example is not None and not {*self.fields, "label"} <= set(self.example):
             yield f"its example needs the columns {', '.join([*self.fields, 'label'])}."
 
@@ -238,6 +238,7 @@ SARCASM = Task(
         "label": 1,
     },
 )
+"""Is a reply sarcastic? Rows are replies, each with the comment that it answers. The talk's task."""
 
 SUPPORT = Task(
     name="support",
@@ -250,6 +251,7 @@ SUPPORT = Task(
     labels=("Question", "Problem", "Cancellation", "Praise"),
     sources={"bundled": "the course's own corpus, written for teaching (CC BY 4.0)"},
 )
+"""What does a customer of an online shop want? Four labels."""
 
 SENTIMENT = Task(
     name="sentiment",
@@ -261,6 +263,7 @@ SENTIMENT = Task(
     sources={"bundled": "the course's own corpus, written for teaching (CC BY 4.0)"},
     example={"text": "I think the vacation is okay.", "label": 0},  # quoted from the talk
 )
+"""Is a short everyday text neutral, negative or positive? The talk's first prompt."""
 
 TALK_EXAMPLES = (
     {
@@ -281,3 +284,4 @@ TALK_EXAMPLES = (
 """The two examples of the talk's few-shot prompt for sarcasm, word for word."""
 
 TASKS = {task.name: task for task in (SARCASM, SENTIMENT, SUPPORT)}
+"""The course's tasks by name."""

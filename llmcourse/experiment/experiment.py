@@ -82,8 +82,8 @@ class Experiment:
         for arm in arms:
             if arm.spec["test"] != self._test_id:
                 raise CourseError(
-                    f"The arm {arm.name!r} answered the test set {arm.spec['test']}, but this experiment has"
-                    f" {self._test_id}: arms on different rows cannot be compared. Run the arm in this experiment."
+                    f"The method {arm.name!r} answered the test set {arm.spec['test']}, but this experiment has"
+                    f" {self._test_id}: methods on different rows cannot be compared. Run it in this experiment."
                 )
 
     # -- baselines and prompts -------------------------------------------------------------------------------------
@@ -290,11 +290,11 @@ class Experiment:
         """Draw the accuracy of every arm with its interval, in the order in which they were run."""
         return figures.waterfall([arm.as_dict() for arm in self.arms], 1 / len(self.task.labels), title)
 
-    def confusions(self, *arms: Arm) -> "DescribedFigure":
-        """Draw gold against predicted labels, one table for each arm."""
+    def confusions(self, *arms: Arm, title: str = "") -> "DescribedFigure":
+        """Draw gold against predicted labels, one table for each of these methods."""
         labels, gold = self.task.labels, self.gold()
         tables = {arm.name: metrics.confusion(gold, arm.predictions.labels, labels) for arm in arms}
-        return figures.confusions(tables, labels)
+        return figures.confusions(tables, labels, title)
 
     def results(self, peak_memory_gib: float | None = None) -> dict[str, Any]:
         """Return everything that was measured, as results.json holds it."""

@@ -37,7 +37,7 @@ class Exported:
         if not self.rows:
             return "No rows were compared."
         if not self.other_texts:
-            return f"All {self.rows} answers are those of the adapter on its base."
+            return f"All {self.rows} answers are the same before and after merging."
         return (
             f"Of {self.rows} answers, {self.other_labels} have another label than the adapter's on its base, and"
             f" {self.other_texts} have another text."

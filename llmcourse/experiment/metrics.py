@@ -131,7 +131,7 @@ def paired_test(
     never differ, p is 1. Raises ValueError when the arms did not answer the same number of rows.
     """
     if not len(gold) == len(a) == len(b):
-        raise ValueError(f"arms on different rows: {len(gold)} gold labels, {len(a)} and {len(b)} predictions")
+        raise ValueError(f"methods on different rows: {len(gold)} gold labels, {len(a)} and {len(b)} predictions")
     import numpy as np
 
     gains = [(x == g) - (y == g) for g, x, y in zip(gold, a, b, strict=True)]

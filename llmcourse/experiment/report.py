@@ -75,7 +75,7 @@ def notes(results: dict[str, Any]) -> list[str]:
 def table(results: dict[str, Any]) -> str:
     """Return the comparison as a Markdown table, for the README and the shell."""
     lines = [
-        "| arm | accuracy | 95 % interval | macro-F1 | invalid | s a row |",
+        "| method | accuracy | 95 % interval | macro-F1 | invalid | s per row |",
         "|---|---:|:---:|---:|---:|---:|",
     ]
     for arm in results["arms"]:

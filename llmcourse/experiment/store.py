@@ -45,7 +45,7 @@ class ArmStore:
     def find(self, spec: dict[str, Any], name: str) -> Arm | None:
         """Return the kept arm of this spec under this name, or None. A damaged one is set aside."""
         folder = self.folder_of(spec)
-        if not self.check(folder, "The arm answers again."):
+        if not self.check(folder, "The rows are answered again."):
             return None
         entry = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
         predictions = read_predictions(folder / "predictions.csv", self.task, self.test, entry)
@@ -102,7 +102,7 @@ class ArmStore:
             # a dot: half written, by another process or one that was killed
             if path.parent.name.startswith((".", "damaged-")):
                 continue
-            if self.check(path.parent, "The arm is left out."):
+            if self.check(path.parent, "The method is left out."):
                 entry = json.loads(path.read_text(encoding="utf-8"))
                 yield entry["spec"], entry["name"]
 

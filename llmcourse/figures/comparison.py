@@ -18,7 +18,7 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5, title: str
     of their own, so `title` may be empty.
     """
     summary = "; ".join(f"{arm['name']} {arm['accuracy']:.0%}" for arm in arms)
-    alt = f"Accuracy of each arm on {arms[0]['n']} test rows with its 95 % interval: {summary}."
+    alt = f"Accuracy of each method on {arms[0]['n']} test rows with its 95 % interval: {summary}."
     figure, axes = axes_of(9, 0.52 * len(arms) + 1.3, f"{title}. {alt}" if title else alt)
     entitle(figure, title)
     axes.axvline(chance, color=FAINT, linewidth=1.2, linestyle="--", zorder=0)
@@ -142,22 +142,25 @@ def learning_curves(
     return figure
 
 
-def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]) -> "DescribedFigure":
-    """Draw gold against predicted labels, one table for each arm, with invalid answers in the last column.
+def confusions(
+    tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str], title: str = ""
+) -> "DescribedFigure":
+    """Draw gold against predicted labels, one table for each method, with invalid answers in the last column.
 
-    `tables` maps a title to the counts that `metrics.confusion` gives: table[gold][predicted].
+    `tables` maps a method's name to the counts that `metrics.confusion` returns: table[gold][predicted].
     """
     names = [*labels, "invalid"]
     summaries = [
-        f"{title}: "
+        f"{name}: "
         + "; ".join(
             f"gold {g}: {', '.join(f'{n} {c}' for n, c in zip(names, row, strict=True))}"
             for g, row in zip(labels, table, strict=True)
         )
-        for title, table in tables.items()
+        for name, table in tables.items()
     ]
-    figure = figure_of(3.4 * len(tables) + 0.8, 3.2, f"Gold labels against answers. {' | '.join(summaries)}.")
-    for place, (title, table) in enumerate(tables.items()):
+    alt = f"{title or 'Gold labels against answers'}. {' | '.join(summaries)}."
+    figure = figure_of(3.4 * len(tables) + 0.8, 3.2, alt)
+    for place, (name, table) in enumerate(tables.items()):
         axes = figure.add_subplot(1, len(tables), place + 1)
         largest = max(max(row) for row in table) or 1
         axes.pcolormesh(table, cmap="Blues", vmin=0, vmax=largest * 1.3, edgecolors="white", linewidth=2)
@@ -179,10 +182,11 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[s
         )
         axes.tick_params(length=0)
         axes.spines[["left", "bottom", "top", "right"]].set_visible(False)
-        axes.set_title(title, fontsize=11, color=TEXT)
+        axes.set_title(name, fontsize=11, color=TEXT)
         axes.set_xlabel("predicted", fontsize=11, color=TEXT)
         if place == 0:
             axes.set_ylabel("gold", fontsize=11, color=TEXT)
+    entitle(figure, title)
     return figure
 
 

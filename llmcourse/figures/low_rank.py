@@ -149,6 +149,8 @@ def reduced_parameters(counts: Mapping[str, tuple[int, Mapping[str, int]]], titl
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlim(min(n for _, n, _ in bars) / 20, max(n for _, n, _ in bars) * 60)
+    axes.xaxis.set_major_formatter(lambda n, _: f"{n / 1e9:,.0f} billion" if n >= 1e9 else f"{n / 1e6:,.0f} million")
+    axes.minorticks_off()
     axes.grid(axis="x", color="#e5e5e5")
     axes.set_axisbelow(True)
     axes.set_xlabel("trained parameters (logarithmic)", fontsize=11, color=TEXT)

@@ -68,6 +68,6 @@ def cost_of_shots(shots: Sequence[int], lines: Mapping[str, Sequence[float]]) ->
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_xticks(list(shots))
     axes.set_xlabel("examples in the prompt", fontsize=11, color=TEXT)
-    axes.set_ylabel("milliseconds a row (log scale)", fontsize=11, color=TEXT)
+    axes.set_ylabel("milliseconds per row (log scale)", fontsize=11, color=TEXT)
     axes.legend(frameon=False, fontsize=10)
     return figure

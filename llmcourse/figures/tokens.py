@@ -20,7 +20,7 @@ def loss_mask(tokens: Sequence[str], labels: Sequence[int], ignored: int = -100)
         )
         parts.append(f'<span style="{style}">{shown}</span>')
     learned = sum(label != ignored for label in labels)
-    caption = f"{len(tokens)} tokens; the {learned} in boxes are learned, the grey ones are read only"
+    caption = f"{len(tokens)} tokens; the {learned} in boxes count in the loss, the grey ones are only read"
     return Html(
         '<div style="background:white;padding:10px;font-family:monospace;line-height:1.9;white-space:pre-wrap">'
         f'{"".join(parts)}<div style="color:#222;font-family:sans-serif;margin-top:8px">{caption}</div></div>',

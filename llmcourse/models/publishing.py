@@ -14,7 +14,7 @@ def check(repo: str) -> None:
     from huggingface_hub import get_token, is_offline_mode
 
     if not _NAME.fullmatch(repo):
-        raise CourseError(f"--push {repo} is no name of the hub. Write it as owner/name.")
+        raise CourseError(f"--push {repo} is not a repository name. Write it as owner/name.")
     if is_offline_mode():
         raise CourseError("HF_HUB_OFFLINE is set, so nothing can be published. Unset it.")
     if not get_token():

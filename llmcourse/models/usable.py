@@ -93,7 +93,7 @@ def refuse_architecture(repository: Repository) -> None:
     kind, classes = config.get("model_type"), config.get("architectures") or []
     instead = "Take a decoder-only language model, such as Qwen/Qwen3-0.6B-Base."
     if not isinstance(kind, str):
-        raise CourseError(f"config.json of {name} names no model_type, so it is no model of transformers. {instead}")
+        raise CourseError(f"config.json of {name} has no model_type, so transformers cannot load it. {instead}")
     if kind not in CONFIG_MAPPING_NAMES:
         if config.get("auto_map"):
             raise CourseError(

@@ -180,7 +180,7 @@ def label_tokens(loaded: LoadedModel, prompt: Prompt) -> list[list[int]]:
         text = tokenizer.decode(tokens, skip_special_tokens=True)
         if identity(text) != identity(label):
             raise CourseError(
-                f"The model's tokenizer cannot write the label {label!r} of task {prompt.task.name!r}: it makes"
-                f" {text.strip()!r} of it. Use a label word in letters or signs that the model knows."
+                f"The model's tokenizer cannot write the label {label!r} of task {prompt.task.name!r}, and"
+                f" turns it into {text.strip()!r}. Use a label word in characters that the model knows."
             )
     return words

@@ -25,7 +25,7 @@ def install() -> None:
     shell = get_ipython()
     for step in steps():
         if shell is None:
-            raise CourseError(f"Packages are missing, and this is no notebook. Type in a shell:\n    pip {step}")
+            raise CourseError(f"Packages are missing, and this is not a notebook. Type in a shell:\n    pip {step}")
         shell.run_line_magic("pip", step)
     check()
 

@@ -83,9 +83,9 @@ def _estimated_minutes(gear: Gear) -> tuple[tuple[str, float], ...]:
         ("download", round(download, 1)),
         ("load", 1.0) if model.prequantised else ("load and quantise", 2.0),
         # five prompted methods, each with a shared prefix of about 300 tokens
-        ("prompted arms", round(planner.asking_minutes(model, 5 * n_test, ROW_TOKENS, gear.tflops), 1)),
+        ("prompts", round(planner.asking_minutes(model, 5 * n_test, ROW_TOKENS, gear.tflops), 1)),
         ("training", round(training, 1)),
-        ("finetuned arm", round(planner.asking_minutes(model, n_test, ROW_TOKENS, gear.tflops), 1)),
+        ("finetuned model", round(planner.asking_minutes(model, n_test, ROW_TOKENS, gear.tflops), 1)),
     )
 
 
@@ -101,7 +101,7 @@ GEARS = {
             QUICK,
             ram_gib=3.0,
             # on 2 cores. Training: 378 steps at the 0.8 s that the demo of 2026-11-26 took for one
-            measured=(("load", 0.5), ("prompted arms", 0.7), ("training", 5.5), ("finetuned arm", 0.1)),
+            measured=(("load", 0.5), ("prompts", 0.7), ("training", 5.5), ("finetuned model", 0.1)),
         ),
         Gear("t4", "mistral-7b-4bit", ("kaggle", "hub"), 1000, 100, WORKSHOP, ram_gib=6.0, tflops=planner.T4_TFLOPS),
         # an A100 or newer is about ten times as fast; more test rows make the intervals narrower

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 INDEX = ROOT / "notebooks" / "INDEX.md"
-PAGES = [ROOT / "README.md", INDEX, *NOTEBOOKS]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", INDEX, *DOCS, *NOTEBOOKS]
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", flags=re.MULTILINE)
 

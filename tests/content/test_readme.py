@@ -1,4 +1,4 @@
-"""What the README shows is what results files hold, and what it names exists."""
+"""What README and docs/ show is in results files, and what they name exists."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from llmcourse.data import tasks
 from llmcourse.training import recipes
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 class Parts(NamedTuple):
@@ -67,7 +67,14 @@ def test_the_demo_did_what_the_course_says():
 
 def test_commands_are_understood():
     parser = cli.build_parser()
-    commands = re.findall(r"^(?:llmcourse|python -m llmcourse) (.+?)(?:\s{2,}#.*)?$", README, flags=re.MULTILINE)
-    assert len(commands) >= 7
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    commands = re.findall(r"^(?:llmcourse|python -m llmcourse) (.+?)(?:\s{2,}#.*)?$", text, flags=re.MULTILINE)
+    assert len(commands) >= 15
     for command in commands:
         parser.parse_args(shlex.split(command, comments=True))
+
+
+def test_every_make_target_that_a_page_names_exists():
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = {name for page in PAGES for name in re.findall(r"`make ([\w-]+)", page.read_text(encoding="utf-8"))}
+    assert {"bench", "origin", "origin-check"} <= named <= set(targets)

@@ -57,14 +57,25 @@ def small(tmp_path):
 
 
 def test_every_notebook_and_text_is_in_the_contents(tmp_path):
+    pytest.importorskip("griffe", reason="griffe is in .venv-site: make site")
     names = pages.Site(tmp_path / "source").write()
     index = (tmp_path / "source" / "index.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\w\d .+ <(\w+)>$", index, flags=re.MULTILINE)
     assert listed == [path.stem for path in NOTEBOOKS] and len(listed) >= 7
     beside = [page for path, (page, _) in pages.TEXTS.items() if (ROOT / path).is_file()]
-    assert {"measurements", "data-cards", "contributing"} <= set(beside)
+    assert {"setup", "own-data", "teaching", "measurements", "data-cards", "contributing"} <= set(beside)
     assert re.findall(r"^.+ <([\w-]+)>$", index, flags=re.MULTILINE) == [*listed, *beside]
-    assert set(names) == {"index", "use", *listed, *beside}
+    reference = re.findall(r"^(api-\w+)$", index, flags=re.MULTILINE)
+    assert set(names) == {"index", *listed, *beside, *reference} and "api-data" in reference
+    assert "Load" in (tmp_path / "source" / "api-models.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_has_every_exported_name():
+    griffe = pytest.importorskip("griffe", reason="griffe is in .venv-site: make site")
+    package, written = griffe.load("llmcourse", search_paths=[ROOT], allow_inspection=False), pages.api.pages(ROOT)
+    for room in pages.api.ROOMS:
+        headings = re.findall(r"^## (\w+)$", written[f"api-{room}"], flags=re.MULTILINE)
+        assert headings and headings == [str(name) for name in package[room].exports]
 
 
 def test_the_configuration_loads_and_names_nothing_of_the_network():
@@ -74,20 +85,13 @@ def test_the_configuration_loads_and_names_nothing_of_the_network():
         assert "//" not in re.sub("^//.*", "", (ROOT / "site" / "static" / name).read_text(), flags=re.MULTILINE)
 
 
-def test_pages_get_one_half_of_readme_each():
-    start, use = pages.split_readme("# A\n\nb\n\n## Use\n\nc\n\n## The course\n\nd\n\n## Licence\n\ne\n")
-    assert start == "# A\n\nb\n\n## The course\n\nd\n\n" and "## Use" in use and "## Licence" in use
-    with pytest.raises(CourseError, match="first page"):
-        pages.split_readme("# A\n\n## Use\n")
-
-
 def test_links_lead_to_pages_and_the_others_to_the_repository(small):
     text = (
         "## Wide, wide\n\n[a](#Wide,-wide) [b](../README.md#use) [c](../README.md) [d](https://x.org) [e](../code.py)"
         "\n\n```\n[f](nowhere)\n```\n<!-- for a script -->"
     )
     page, site = small(cell("markdown", text))
-    assert "[a](00_a.md#wide-wide) [b](use.md#use) [c](index.md) [d](https://x.org) e\n" in page
+    assert "[a](00_a.md#wide-wide) [b](index.md#use) [c](index.md) [d](https://x.org) e\n" in page
     assert "[f](nowhere)" in page and "<!--" not in page
     site.repository = "who/what"
     assert "[e](https://github.com/who/what/blob/main/code.py)" in site.text(text, notebook_of(site))
@@ -254,7 +258,7 @@ def test_a_notebook_s_page_has_all_of_it(path):
     place = NOTEBOOKS.index(path)
     near = [
         NOTEBOOKS[place - 1].stem if place else "index",
-        NOTEBOOKS[place + 1].stem if path != NOTEBOOKS[-1] else "use",
+        NOTEBOOKS[place + 1].stem if path != NOTEBOOKS[-1] else "setup",
     ]
     assert [f'{kind}-page" href="{stem}.html"' in text for kind, stem in zip(("prev", "next"), near, strict=True)] == [
         True,

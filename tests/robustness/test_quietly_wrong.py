@@ -224,10 +224,10 @@ def test_two_beginnings_of_a_prompt_are_refused(tiny, monkeypatch):
 def test_arms_on_different_rows_are_not_compared(study, tiny, tmp_path):
     other = Experiment(some_rows(mark="!"), tiny, tmp_path / "others", quiet=True).majority()
     mine = study.majority()
-    with pytest.raises(CourseError, match=r"'majority' answered the test set .* arms on different rows"):
+    with pytest.raises(CourseError, match=r"'majority' answered the test set .* methods on different rows"):
         study.p_value(mine, other)
     study.arms.append(other)
-    with pytest.raises(CourseError, match="arms on different rows"):
+    with pytest.raises(CourseError, match="methods on different rows"):
         study.results()
 
 

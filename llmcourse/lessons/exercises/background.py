@@ -35,7 +35,7 @@ def _examine_top_k(attempt) -> str | None:
 
 @exercise("01_llm_background", "Keep the k likeliest tokens", difficulty="easy", minutes=4, examine=_examine_top_k)
 def top_k(probabilities, k):
-    """The k likeliest tokens' probabilities, brought to a sum of 1; 0 for all others. Same shape: (vocabulary,)."""
+    """Return the probabilities of the k likeliest tokens, rescaled to sum to 1, and 0 for all others: (vocabulary,)."""
     import torch
 
     values, places = probabilities.topk(k)
@@ -97,7 +97,7 @@ def _examine_head(attempt) -> str | None:
 
 @exercise("01_llm_background", "One head's attention", difficulty="medium", minutes=8, examine=_examine_head)
 def head_weights(query, key):
-    """Causal attention weights of one head: query and key (length, head_dim) -> (length, length)."""
+    """Return the causal attention weights of one head: query and key (length, head_dim) -> (length, length)."""
     import torch
 
     length, head_dim = query.shape
@@ -127,5 +127,5 @@ def _examine_weights(attempt) -> str | None:
 
 @exercise("01_llm_background", "Memory of the weights", difficulty="easy", minutes=3, examine=_examine_weights)
 def weights_gib(parameters, bits):
-    """The GiB of memory that this many weights take, of so many bits each. A GiB has 2**30 bytes."""
+    """Return the memory in GiB of `parameters` weights with `bits` bits each. A GiB has 2**30 bytes."""
     return parameters * bits / 8 / 2**30

@@ -22,7 +22,7 @@ def _examine_majority(attempt) -> str | None:
 
 @exercise("05_sarcasm_demo", "Write the simplest baseline", difficulty="easy", minutes=3, examine=_examine_majority)
 def majority_accuracy(train_labels, test_labels):
-    """The accuracy on the test rows of always answering the commonest training label."""
+    """Return the accuracy on the test rows of always answering the most common training label."""
     commonest = max(set(train_labels), key=train_labels.count)
     return test_labels.count(commonest) / len(test_labels)
 
@@ -51,7 +51,7 @@ def _examine_parsed(attempt) -> str | None:
 
 @exercise("05_sarcasm_demo", "What the talk's report implies", difficulty="medium", minutes=8, examine=_examine_parsed)
 def on_parsed_answers(recall, precision, support):
-    """How many answers were labels, and the share of them that is right. Each argument has one number per label."""
+    """Return how many answers were labels, and the share of them that is correct. Lists have one number per label."""
     right = [r * n for r, n in zip(recall, support)]
     read = sum(n / p for n, p in zip(right, precision))
     return read, sum(right) / read
@@ -80,7 +80,7 @@ def _examine_loss_mask(attempt) -> str | None:
 
 @exercise("05_sarcasm_demo", "Write the loss mask", difficulty="easy", minutes=4, examine=_examine_loss_mask)
 def loss_mask(prompt_ids, completion_ids, end_id):
-    """The labels of a training row: -100 for the prompt, then the completion's tokens and the end-of-text token."""
+    """Return a training row's labels: -100 for the prompt, then the completion's tokens and the end-of-text token."""
     return [-100] * len(prompt_ids) + [*completion_ids, end_id]
 
 
@@ -109,9 +109,9 @@ def _examine_choice(attempt) -> str | None:
     return f"with probabilities 0.2 and 0.05, the second label's share is 0.2. The loss is 1.61, not {answer:.3g}."
 
 
-@exercise("05_sarcasm_demo", "The loss of the choice", difficulty="medium", minutes=5, examine=_examine_choice)
+@exercise("05_sarcasm_demo", "The label loss", difficulty="medium", minutes=5, examine=_examine_choice)
 def choice_loss(logprobs, own):
-    """The loss of choosing among labels, from the log-probability of each. `own` is the right label's place."""
+    """Return the label loss from the log-probability of each label. `own` is the index of the right label."""
     together = math.log(sum(math.exp(value) for value in logprobs))
     return together - logprobs[own]
 
@@ -142,7 +142,7 @@ def _examine_best_epoch(attempt) -> str | None:
 
 @exercise("05_sarcasm_demo", "Choose when to stop", difficulty="easy", minutes=3, examine=_examine_best_epoch)
 def best_epoch(validation):
-    """The epoch with the smallest loss on held-out rows. Each entry has an "epoch", a "loss" and an "accuracy"."""
+    """Return the epoch with the smallest held-out loss. Each entry has an "epoch", a "loss" and an "accuracy"."""
     return min(validation, key=lambda entry: entry["loss"])["epoch"]
 
 
@@ -168,7 +168,7 @@ def _examine_ahead(attempt) -> str | None:
 
 @exercise("05_sarcasm_demo", "Count comments, not rows", difficulty="medium", minutes=6, examine=_examine_ahead)
 def comments_ahead(gold, a, b, comments):
-    """On how many comments `a` has more rows right than `b`, and on how many it has fewer."""
+    """Return on how many comments `a` has more rows right than `b`, and on how many it has fewer."""
     lead = dict.fromkeys(comments, 0)
     for label, x, y, comment in zip(gold, a, b, comments):
         lead[comment] += (x == label) - (y == label)

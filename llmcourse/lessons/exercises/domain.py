@@ -25,7 +25,7 @@ def _examine_holds(attempt) -> str | None:
 
 @exercise("03_domain_adaptation", "Judge an answer", difficulty="easy", minutes=4, examine=_examine_holds)
 def holds(text, answer):
-    """Whether the text contains the answer as whole words, whatever the letter case."""
+    """Return whether the text contains the answer as whole words, ignoring letter case."""
     import re
 
     return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.IGNORECASE) is not None
@@ -58,7 +58,7 @@ def _examine_nearest(attempt) -> str | None:
 
 @exercise("03_domain_adaptation", "Write the retriever", difficulty="medium", minutes=6, examine=_examine_nearest)
 def nearest(question, pages, k):
-    """The indices of the k pages with the highest cosine to the question, best first. Shapes: (d,) and (n, d)."""
+    """Return the indices of the k pages with the highest cosine to the question, best first: (d,), (n, d)."""
     lengths = pages.norm(dim=1) * question.norm()
     return (pages @ question / lengths).topk(k).indices.tolist()
 
@@ -88,7 +88,7 @@ def _examine_blame(attempt) -> str | None:
 
 @exercise("03_domain_adaptation", "Whose fault is it?", difficulty="easy", minutes=4, examine=_examine_blame)
 def blame(found, right, verdicts):
-    """Count the errors of each part: answers that are not right with a wrong page, and those with the right page."""
+    """Return two counts of wrong answers: those with a wrong page, and those with the right page."""
     errors = [page == wanted for page, wanted, verdict in zip(found, right, verdicts) if verdict != "right"]
     return errors.count(False), errors.count(True)
 
@@ -120,7 +120,7 @@ def _examine_forgotten(attempt) -> str | None:
 
 @exercise("03_domain_adaptation", "Measure forgetting", difficulty="easy", minutes=4, examine=_examine_forgotten)
 def forgotten(before, after):
-    """The share of the answers that were right before training and are not right after it."""
+    """Return the share of the answers that were right before training and are wrong after it."""
     return sum(was and not now for was, now in zip(before, after)) / sum(before)
 
 
@@ -147,7 +147,7 @@ def _examine_gpu_hours(attempt) -> str | None:
 
 @exercise("03_domain_adaptation", "What would it cost?", difficulty="easy", minutes=4, examine=_examine_gpu_hours)
 def gpu_hours(parameters, tokens, speed):
-    """Hours of training on a GPU that does `speed` operations a second, at 6 operations a parameter and token."""
+    """Return the hours of training at `speed` operations a second, with 6 operations per parameter and token."""
     return 6 * parameters * tokens / speed / 3600
 
 
@@ -216,7 +216,7 @@ def _examine_kl(attempt) -> str | None:
 
 @exercise("A2_forgetting_appendix", "KL divergence", difficulty="easy", minutes=4, examine=_examine_kl)
 def kl_divergence(p, q):
-    """KL(p || q) in nats, for two lists of probabilities of the same tokens."""
+    """Return KL(p || q) in nats, for two lists of probabilities of the same tokens."""
     from math import log
 
     return sum(a * log(a / b) for a, b in zip(p, q) if a > 0)

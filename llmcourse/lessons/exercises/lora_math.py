@@ -25,7 +25,7 @@ def _examine_count(attempt) -> str | None:
 
 @exercise("04_lora_math", "Count the trained parameters", difficulty="easy", minutes=3, examine=_examine_count)
 def count_lora(shapes, r):
-    """Parameters that LoRA of rank r trains on matrices of these shapes, each (outputs, inputs)."""
+    """Return how many parameters LoRA of rank r trains on matrices of these shapes, each (outputs, inputs)."""
     return sum(r * inputs + outputs * r for outputs, inputs in shapes)
 
 
@@ -151,7 +151,7 @@ def _examine_lora(attempt) -> str | None:
 
 @exercise("04_lora_math", "LoRA's forward pass", difficulty="medium", minutes=5, examine=_examine_lora)
 def lora_forward(x, W, A, B, alpha):
-    """x (..., inputs) through a frozen W (outputs, inputs) with A (r, inputs) and B (outputs, r) beside it."""
+    """Return W x + (α/r) B A x. Shapes: x (..., inputs), W (outputs, inputs), A (r, inputs), B (outputs, r)."""
     r = len(A)
     return x @ W.T + alpha / r * x @ A.T @ B.T
 
@@ -185,9 +185,9 @@ def _examine_round(attempt) -> str | None:
     return f"for {[round(v, 1) for v in block.tolist()]} it should give {right.tolist()}; it gives {answer.tolist()}."
 
 
-@exercise("04_lora_math", "Round a block to few levels", difficulty="medium", minutes=6, examine=_examine_round)
+@exercise("04_lora_math", "Round a block to a few levels", difficulty="medium", minutes=6, examine=_examine_round)
 def round_block(block, levels):
-    """The weights of a block after absmax quantisation to `levels` (ascending, from -1 to 1) and back."""
+    """Return a block after absmax quantisation to `levels` (ascending, from -1 to 1) and back."""
     scale = block.abs().max()
     nearest = (block[:, None] / scale - levels).abs().argmin(dim=1)
     return levels[nearest] * scale

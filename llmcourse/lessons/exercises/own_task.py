@@ -76,7 +76,7 @@ def _examine_weakest(attempt) -> str | None:
 
 @exercise("06_your_own_task", "The weakest label", difficulty="medium", minutes=7, examine=_examine_weakest)
 def weakest_label(table):
-    """Return the label whose rows are found least often. `table[gold]` counts answers, invalid ones last."""
+    """Return the label with the lowest recall. `table[gold]` counts answers, invalid ones last."""
     recalls = {gold: row[gold] / sum(row) for gold, row in enumerate(table) if sum(row)}
     return min(recalls, key=lambda gold: recalls[gold])
 
@@ -117,6 +117,6 @@ def _examine_shared(attempt) -> str | None:
 
 @exercise("06_your_own_task", "Find the leak", difficulty="easy", minutes=4, examine=_examine_shared)
 def shared_rows(train, test):
-    """Count the `test` texts that are also in `train`, whatever their letter case and white space."""
+    """Count the `test` texts that are also in `train`, ignoring letter case and white space."""
     known = {" ".join(text.lower().split()) for text in train}
     return sum(" ".join(text.lower().split()) in known for text in test)

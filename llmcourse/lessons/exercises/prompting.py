@@ -66,7 +66,7 @@ def _examine_parse(attempt) -> str | None:
 
 @exercise("02_prompting", "Read an answer", difficulty="medium", minutes=6, examine=_examine_parse)
 def parse_first_label(text, labels):
-    """The place in `labels` of the label that an answer begins with, or None."""
+    """Return the index in `labels` of the label that an answer begins with, or None."""
     answer = text.strip().lower()
     for label in sorted(labels, key=len, reverse=True):  # "Not Sarcasm" before "Sarcasm"
         rest = answer.removeprefix(label.lower())
@@ -94,7 +94,7 @@ def _examine_vote(attempt) -> str | None:
 
 @exercise("02_prompting", "Let several prompts vote", difficulty="easy", minutes=4, examine=_examine_vote)
 def vote(answers):
-    """The label that most prompts gave to a row, without invalid answers (None). The first one in a tie."""
+    """Return the label that most prompts gave to a row, ignoring invalid answers (None). In a tie, return the first."""
     valid = [answer for answer in answers if answer is not None]
     return max(valid, key=valid.count, default=None)
 
@@ -115,7 +115,7 @@ def _examine_flips(attempt) -> str | None:
 
 @exercise("A1_prompting_appendix", "Count the flips", difficulty="easy", minutes=3, examine=_examine_flips)
 def flips_to(before, after, wanted):
-    """How many answers were another label before and are the wanted label after."""
+    """Return how many answers were another label before and are the wanted label after."""
     return sum(a != wanted and b == wanted for a, b in zip(before, after))
 
 
@@ -136,7 +136,7 @@ def _examine_prefix(attempt) -> str | None:
 
 @exercise("A1_prompting_appendix", "The shared beginning", difficulty="easy", minutes=4, examine=_examine_prefix)
 def shared_tokens(prompts):
-    """How many tokens all prompts (lists of token ids) have in common at their beginning."""
+    """Return how many tokens all prompts (lists of token ids) have in common at their beginning."""
     count = 0
     for tokens in zip(*prompts):
         if len(set(tokens)) > 1:

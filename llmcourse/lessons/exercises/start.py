@@ -20,7 +20,7 @@ def _examine_accuracy(attempt) -> str | None:
 
 @exercise("00_start_here", "Count invalid answers", difficulty="easy", minutes=3, examine=_examine_accuracy)
 def accuracy(predicted, gold):
-    """Return the share of all rows that were answered right. None is an invalid answer."""
+    """Return the share of all rows that were answered correctly. None is an invalid answer."""
     return sum(a == b for a, b in zip(predicted, gold)) / len(gold)
 
 
@@ -37,9 +37,9 @@ def _examine_disagreements(attempt) -> str | None:
     return f"here the first alone is right on 2 rows and the second alone on 2. It gives {tuple(answer)}."
 
 
-@exercise("00_start_here", "Who was right alone?", difficulty="medium", minutes=5, examine=_examine_disagreements)
+@exercise("00_start_here", "Count the disagreements", difficulty="medium", minutes=5, examine=_examine_disagreements)
 def disagreements(first, second, gold):
     """Return how many rows only the first method got right, and how many only the second."""
-    first_alone = sum(a == g != b for a, b, g in zip(first, second, gold))
-    second_alone = sum(b == g != a for a, b, g in zip(first, second, gold))
+    first_alone = sum(a == g and b != g for a, b, g in zip(first, second, gold))
+    second_alone = sum(b == g and a != g for a, b, g in zip(first, second, gold))
     return first_alone, second_alone

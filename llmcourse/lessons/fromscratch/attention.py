@@ -121,7 +121,7 @@ def self_attention(attention: SelfAttention, hidden: torch.Tensor) -> Attention:
     rope: Any = attention.config.rope_parameters
     if rope["rope_type"] != "default":
         raise CourseError(
-            f"The model's rotary positions are of the kind {rope['rope_type']!r}, and this code knows 'default' only."
+            f"The model's rotary positions are of the kind {rope['rope_type']!r}, and this code only knows 'default'."
             " Load another model, for instance models.load('smollm2-135m')."
         )
     with torch.no_grad():

@@ -71,7 +71,7 @@ def quantise(weights: torch.Tensor, levels: torch.Tensor | None = None, block: i
     """
     levels = (nf4_levels() if levels is None else levels).to(weights.device)
     if not weights.isfinite().all():
-        raise CourseError("Some weights are infinite or NaN, and no level stands for them. Quantise finite weights.")
+        raise CourseError("Some weights are infinite or NaN, and NF4 has no level for them. Quantise finite weights.")
     flat = weights.detach().reshape(-1).float()
     blocks = _in_blocks(flat, block)
     scales = blocks.abs().max(dim=1).values

@@ -42,11 +42,11 @@ def error_browser(experiment: Experiment, arms: Sequence[Arm] | None = None) -> 
     """
     arms = list(arms or experiment.arms)
     if not arms:
-        raise CourseError("The experiment has no arms yet. Run one first, for instance experiment.bag_of_words().")
+        raise CourseError("The experiment has no methods yet. Run one first, for instance experiment.bag_of_words().")
     show(
         first_errors(experiment, arms[-1]),
         ErrorBrowser(experiment, arms).box,
-        "In a running notebook you choose here an arm, the right label and the answer, and step through the rows.",
+        "In a running notebook you choose a method, the right label and the answer, and step through the rows.",
     )
 
 
@@ -96,7 +96,7 @@ class ErrorBrowser:
         self.arm, self.gold, self.predicted = (
             ipywidgets.Dropdown(options=options, value=value, description=name, style=style)
             for name, options, value in (
-                ("arm", tuple(self.arms), arms[-1].name),
+                ("method", tuple(self.arms), arms[-1].name),
                 ("right", (ANY, *words), ANY),
                 ("answered", (ANY, *words, INVALID), ANY),
             )

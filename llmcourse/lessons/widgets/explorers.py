@@ -126,7 +126,7 @@ def rank_picture(
     if matrix not in shapes:
         raise CourseError(f"{model} has no matrix {matrix!r}. Choose one of: {', '.join(shapes)}.")
     rows, columns = shapes[matrix]
-    title = f"At rank {r}, LoRA trains {r * (rows + columns) / (rows * columns):.2%} as many numbers as the matrix has"
+    title = f"At rank {r}, A and B have {r * (rows + columns) / (rows * columns):.2%} as many numbers as the matrix"
     return figures.lora_picture(shapes[matrix], r, f"{matrix} of {model}", title if titled else "")
 
 

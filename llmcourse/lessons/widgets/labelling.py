@@ -48,7 +48,7 @@ class Labelling:
             return None
         fitting = [label for label, name in enumerate(self.task.labels) if identity(name).startswith(start)]
         if len(fitting) != 1:
-            raise CourseError(f"Row {number}: {word!r:.40} is no label. Type one of: {', '.join(self.task.labels)}.")
+            raise CourseError(f"Row {number}: {word!r:.40} is not a label. Type one of: {', '.join(self.task.labels)}.")
         return fitting[0]
 
     @property

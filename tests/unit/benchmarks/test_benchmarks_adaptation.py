@@ -11,6 +11,7 @@ from llmcourse.predict import retrieval
 from llmcourse.predict.answers import verdict
 
 
+@pytest.mark.slow
 def test_arms_are_measured_kept_and_gone_on_with(tiny, tmp_path):
     bench, out = adaptation.Bench(tiny, few=3), tmp_path / "out.json"
     names = adaptation.missing(bench, out)

@@ -42,7 +42,7 @@ def test_a_merged_model_and_its_comparison(asked, tmp_path, capsys):
     assert run("export", "--out", tmp_path / "out", "--rows", 3, "--gguf") == 0
     assert asked == [(ADAPTER, tmp_path / "out", 3, None, None, True)]
     out = capsys.readouterr().out
-    assert "is the merged model, in float16" in out and "All 3 answers are those of the adapter on its base." in out
+    assert "is the merged model, in float16" in out and "All 3 answers are the same before and after merging." in out
 
 
 def test_rows_of_a_file(asked, tmp_path):

@@ -89,6 +89,7 @@ def test_many_unreadable_lines_are_all_counted(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.slow
 def test_a_million_rows_stay_below_a_gigabyte_and_keep_their_numbers(tmp_path):
     """Each chosen row has the number, the label and the texts of its line."""
     path = tmp_path / "million.csv"

@@ -20,7 +20,7 @@ MADE = {
     "waterfall": (lambda: figures.waterfall(ARMS), "majority 50%; 4-shot 30%"),
     "waterfall, title": (
         lambda: figures.waterfall(ARMS, title="No prompt wins"),
-        "No prompt wins. Accuracy of each arm on 100",
+        "No prompt wins. Accuracy of each method on 100",
     ),
     "loss_curve": (lambda: figures.loss_curve([3.0, 1.0, 0.5]), "3 steps, from 3.00 to 0.50"),
     "loss_curve, guessing": (
@@ -159,4 +159,6 @@ def test_the_loss_mask_marks_what_is_learned_without_colour_alone():
     html = shown._repr_html_()
     assert "a &lt;b&gt;" in html and "&lt;|im_end|&gt;" in html and "&#9166;<br>" in html
     assert html.count("border:2px") == html.count("font-weight:bold") == 2
-    assert repr(shown) == "4 tokens; the 2 in boxes are learned, the grey ones are read only" and repr(shown) in html
+    assert (
+        repr(shown) == "4 tokens; the 2 in boxes count in the loss, the grey ones are only read" and repr(shown) in html
+    )

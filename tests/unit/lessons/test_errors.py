@@ -70,7 +70,7 @@ def test_a_figure_comes_first(study, monkeypatch):
 
     shown = []
     monkeypatch.setattr(IPython.display, "display", lambda *objects, **how: shown.extend(objects))
-    with pytest.raises(CourseError, match="The experiment has no arms yet"):
+    with pytest.raises(CourseError, match="The experiment has no methods yet"):
         errors.error_browser(study)
     errors.error_browser(study, [answered(study, ANSWERS), answered(study, [0] * 8, name="always Question")])
     figure, controls = shown

@@ -22,7 +22,7 @@ def test_the_levels_are_theirs():
     assert torch.equal(nf4.dynamic_levels(), bnb.create_dynamic_map())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rows=st.integers(1, 9),
     length=st.integers(1, 6) | st.integers(1, 200),

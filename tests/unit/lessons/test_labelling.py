@@ -39,7 +39,7 @@ def test_buttons_and_typed_words_give_labels():
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["s"], "3 rows and 1 answers"), (["s", "irony", ""], "Row 2: 'irony' is no label. Type one of: Not Sarcasm")],
+    [(["s"], "3 rows and 1 answers"), (["s", "irony", ""], "Row 2: 'irony' is not a label. Type one of: Not Sarcasm")],
 )
 def test_what_cannot_be_a_label_is_refused(words, message):
     with pytest.raises(CourseError, match=message):

@@ -77,8 +77,8 @@ REFUSED = {
         "does not know the architecture 'llama9' .* pip install",
     ),
     "another quantisation": ({**LLAMA, "quantization_config": {"quant_method": "gptq"}}, "is quantised with gptq"),
-    "no model_type": ({"hidden_size": 8}, "names no model_type"),
-    "a model_type of another type": ({"model_type": 3}, "names no model_type"),
+    "no model_type": ({"hidden_size": 8}, "has no model_type"),
+    "a model_type of another type": ({"model_type": 3}, "has no model_type"),
 }
 
 

@@ -194,7 +194,7 @@ def test_the_cell_sets_up_a_new_environment(tmp_path, wheels):
     assert not list(colab.site.glob("llmcourse*"))
 
     done = colab.run()
-    assert done.returncode and "Put the course's wheel, llmcourse-*.whl, beside this notebook" in done.stderr
+    assert done.returncode and "Put llmcourse-*.whl beside this notebook" in done.stderr
 
     shutil.copy(next(wheels.glob("llmcourse-*.whl")), colab.beside)
     done = colab.run()

@@ -1,6 +1,7 @@
 """`make origin` writes the course's address everywhere, and nothing else."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "CITATION.cff"):
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(
         ROOT / "notebooks",
@@ -44,6 +45,7 @@ def test_origin_says_it_everywhere_and_can_be_changed(tree, capsys):
         assert badge in first["README.md"] and "git+https://github.com/first/one" in first_cell(path)
         assert notebooks.problems(path) == []
     assert origin.repository(tree) == "first/one"
+    assert first["CITATION.cff"].count('repository-code: "https://github.com/first/one"') == 1
 
     capsys.readouterr()
     origin.main(["first/one", "--root", str(tree)])
@@ -52,7 +54,7 @@ def test_origin_says_it_everywhere_and_can_be_changed(tree, capsys):
     origin.main(["second/other.two", "--root", str(tree)])
     second = holding(tree)
     assert {name: text.replace("second/other.two", "first/one") for name, text in second.items()} == first
-    changed = {str(tree / name) for name in second if name == "README.md" or name.endswith(".ipynb")}
+    changed = {str(tree / name) for name in second if name in ("README.md", "CITATION.cff") or name.endswith(".ipynb")}
     assert set(capsys.readouterr().out.split()) == changed
 
 
@@ -75,3 +77,20 @@ def test_what_is_no_repository_is_refused(tree, wrong, capsys):
     before = holding(tree)
     assert origin.main([wrong, "--root", str(tree)]) == 2
     assert holding(tree) == before and "owner/name" in capsys.readouterr().err
+
+
+def test_the_dry_run_says_what_would_not_work(tmp_path, capsys):
+    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "course"], check=True)
+    tree = tmp_path / "course"
+    assert origin.main(["--check", "--root", str(tree)]) == 1 and "make origin REPO" in capsys.readouterr().out
+    origin.main(["first/one", "--root", str(tree)])
+    capsys.readouterr()
+    assert origin.main(["--check", "--root", str(tree)]) == 1
+    assert "files are not committed" in capsys.readouterr().out
+    identity = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    subprocess.run(["git", *identity, "commit", "--quiet", "--all", "--message", "x"], cwd=tree, check=True)
+    assert origin.main(["--check", "--root", str(tree)]) == 0, capsys.readouterr().out
+    (tree / "llmcourse" / "setup" / "__init__.py").write_text("import = 1\n")
+    subprocess.run(["git", *identity, "commit", "--quiet", "--all", "--message", "x"], cwd=tree, check=True)
+    assert origin.main(["--check", "--root", str(tree)]) == 1
+    assert "cannot be installed" in capsys.readouterr().out
