@@ -1,13 +1,12 @@
 """The values of the deck's placeholders: results files, saved outputs, counts, the talk's own numbers, and figures.
 
-A number on a slide comes from one of four places, and the slide's foot says which:
+A number on a slide comes from one of three places, and the slide's footer says which:
 
     talk      talk.json, quoted from the talk
     measured  a results file (llmcourse/lessons/recorded/, benchmarks/results/) or the saved output of a notebook
-    counted   shapes and formulas: what the library computes without running a model
-    estimate  the planner's
+    counted   shapes and formulas, which the library computes without running a model, and the planner's estimates
 
-tests/content/test_slides.py looks for digits in deck.md outside placeholders, so that no other number gets on a slide.
+tests/content/test_slides.py looks for digits in deck.md outside placeholders, so no other number gets on a slide.
 """
 
 import csv
@@ -40,12 +39,18 @@ def result(name: str) -> dict:
     raise CourseError(f"{MEASURED} and {recorded.path(name).parent} have no {name}.json. Correct the name in deck.md.")
 
 
-def arm(name: str, start: str) -> dict:
-    """Return the one arm of a results file whose name starts so. Raises CourseError if there is none, or several."""
-    arms = [arm for arm in result(name)["arms"] if arm.get("name", arm.get("arm", "")).startswith(start)]
-    if len(arms) != 1:
-        raise CourseError(f"{name}.json has {len(arms)} arms that start with {start!r}. Name exactly one in deck.md.")
-    return arms[0]
+def method(name: str, start: str) -> dict:
+    """Return a method of a results file by the start of its name. Raises CourseError if none or several fit."""
+    methods = [entry for entry in result(name)["arms"] if entry.get("name", entry.get("arm", "")).startswith(start)]
+    if len(methods) != 1:
+        raise CourseError(f"{name}.json has {len(methods)} methods that start with {start!r}. Name one in deck.md.")
+    return methods[0]
+
+
+def prompt(lever: str, value: str = "", way: str = "scored") -> dict:
+    """Return the first prompt of prompting.json on the test rows with this lever, value and way of reading answers."""
+    points = [p for p in result("prompting")["points"] if (p["on"], p["lever"], p["way"]) == ("test", lever, way)]
+    return next(point for point in points if value in ("", point["value"]))
 
 
 def trial(r: int, alpha: int) -> dict:
@@ -56,8 +61,8 @@ def trial(r: int, alpha: int) -> dict:
 
 
 def p_value(name: str, a: str, b: str) -> float:
-    """Return the paired test's p of two arms of a results file, each given by the start of its name."""
-    pair = {arm(name, a)["name"], arm(name, b)["name"]}
+    """Return the paired test's p of two methods of a results file, each given by the start of its name."""
+    pair = {method(name, a)["name"], method(name, b)["name"]}
     return next(test["p"] for test in result(name)["tests"] if {test["a"], test["b"]} == pair)
 
 
@@ -81,6 +86,19 @@ def saved(notebook: str, pattern: str) -> str:
             f"The saved output of notebook {notebook} has no {pattern!r}. Correct the slide that quotes it."
         )
     return match[1]
+
+
+def support(start: str) -> dict:
+    """Return a method's score on the support messages, from the saved output of notebook 06."""
+    line = saved("06", rf"^({re.escape(start)}.*% .*)$")
+    accuracy, *interval = [float(share) / 100 for share in re.findall(r"([\d.]+)%", line)]
+    return {
+        "kind": {"LoRA": "finetuned", "8-shot": "prompted"}.get(start, "baseline"),
+        "accuracy": accuracy,
+        "accuracy_ci95": interval or [accuracy, accuracy],
+        "invalid": int((re.search(r"(\d+) invalid", line) or [0, 0])[1]),
+        "n": int(saved("06", r"(\d+) to test on")),
+    }
 
 
 def counted() -> dict:
@@ -107,7 +125,7 @@ def counted() -> dict:
         "weights_gib": lambda name, is_nf4: planner.weights(catalogue.base(name), "float16", nf4=is_nf4) / planner.GIB,
         "t4_gib": planner.T4_GIB,
         "block": nf4.BLOCK,
-        "labels": len(tasks.TASKS["support"].labels),
+        "labels": len(tasks.SUPPORT.labels),
         "lora_trained": result("adaptation")["arms"]["pretraining, LoRA"]["trainable"]
         / catalogue.base(catalogue.EMBEDDED).shape.parameters,
     }
@@ -201,43 +219,110 @@ def _reduced():
     for name in ("mistral-7b", "llama-3-8b", "phi-3-mini"):
         base = catalogue.base(name)
         shapes = [*base.shape.matrices.values()] * base.shape.layers
-        counts[name] = (base.shape.parameters, {f"LoRA r={r}": lora.count(shapes, r) for r in (8, 64)})
+        counts[name] = (base.shape.parameters, {f"LoRA r={TALK['r']}": lora.count(shapes, TALK["r"])})
     drawn = figures.reduced_parameters(counts)
     # Words, because the exponents of powers of ten are too small for the last row of a room.
     drawn.axes[0].set_xticks([1e6, 1e7, 1e8, 1e9, 1e10], ["1 M", "10 M", "100 M", "1 B", "10 B"])
     return drawn
 
 
-def _talks_arms():
-    arms = []
+def _talk():
+    methods = []
     for way, name, kind in (
         ("few_shot", "few-shot, Mistral-7B", "prompted"),
         ("finetuned", "finetuned, Mistral-7B", "finetuned"),
     ):
         accuracy, n = TALK[way]["accuracy"], TALK["test_rows"]
         interval = metrics.wilson(round(accuracy * n), n)
-        arms.append({"name": name, "kind": kind, "accuracy": accuracy, "accuracy_ci95": interval, "invalid": 0, "n": n})
-    return figures.waterfall(arms)
+        methods.append(
+            {"name": name, "kind": kind, "accuracy": accuracy, "accuracy_ci95": interval, "invalid": 0, "n": n}
+        )
+    return figures.waterfall(methods)
 
+
+def _sentiment():
+    n = result("prompting")["rows"]
+    cases = {
+        "numbers as label words": prompt("label words", "numbers"),
+        "no separators": prompt("separators", "none"),
+        "the talk's zero-shot prompt": prompt("the talk's prompt"),
+        "our first few-shot prompt": prompt("reference"),
+        "the prompt that we chose": prompt("chosen"),
+    }
+    return figures.waterfall([{"name": name, "kind": "prompted", "n": n} | case for name, case in cases.items()], 1 / 3)
+
+
+def _untitled(drawn):
+    """Return a figure without its title, because the slide has one."""
+    if drawn.get_suptitle():
+        drawn.suptitle("")
+    for axes in drawn.axes:
+        axes.set_title("", loc="left")
+    return drawn
+
+
+def _picture(drawn):
+    """Return a figure without its title, and with each line of a centred text as a text of its own.
+
+    matplotlib places the lines of a longer text by the widths of its own font, so they are off centre in the slides'.
+    """
+    for axes in _untitled(drawn).axes:
+        for text in [text for text in axes.texts if "\n" in text.get_text() and text.get_ha() == "center"]:
+            lines, (align, size) = text.get_text().split("\n"), (text.get_va(), text.get_fontsize())
+            first = {"top": 0, "center": (len(lines) - 1) / 2, "bottom": len(lines) - 1}[align]
+            for place, line in enumerate(lines):
+                up = {"xytext": (0, (first - place) * 1.2 * size), "textcoords": "offset points"}
+                axes.annotate(line, text.get_position(), **up, ha="center", va=align, size=size, color=text.get_color())
+            text.remove()
+    return drawn
+
+
+def _named(name: str, names: dict[str, str]):
+    """Draw methods of a results file under simpler names. `names` maps the start of a name to the name to show."""
+    return figures.waterfall([method(name, start) | {"name": shown} for start, shown in names.items()])
+
+
+DEMO = {
+    "zero-shot": "zero-shot prompt",
+    "the talk's 2": "the talk's two examples",
+    "4-shot, gen": "four examples",
+    "4-shot, cal": "four examples, calibrated",
+    "4-shot, chat": "four examples, chat format",
+    "TF-IDF": "bag of words",
+    "sentence": "sentence embeddings",
+    "frozen": "frozen features",
+    "LoRA": "LoRA",
+}
+SUPPORT = {"majority": "majority", "8-shot": "eight examples, calibrated", "TF-IDF": "bag of words", "LoRA": "LoRA"}
 
 FIGURES: dict[str, Callable] = {
     "ai_map": lambda: figures.ai_map(described=False),
     "next_token": _next_token,
+    "transformer": lambda: _picture(figures.transformer()),
     "sizes": _sizes,
-    "shots": lambda: figures.prompt_levers(
-        result("prompting"), ("number of examples", "order of examples"), "Sentiment, one change at a time"
+    "sentiment": _sentiment,
+    "rag": lambda: _picture(figures.rag_picture()),
+    "lora": lambda: _picture(figures.lora_flow()),
+    "reduced": _reduced,
+    "memory": lambda: explorers.fit_picture("mistral-7b", "T4"),
+    "demo": lambda: _named("demo", DEMO),
+    "support": lambda: figures.waterfall(
+        [support(start) | {"name": name} for start, name in SUPPORT.items()], 1 / len(tasks.SUPPORT.labels)
+    ),
+    "shots": lambda: _untitled(
+        figures.prompt_levers(
+            result("prompting"), ("number of examples", "order of examples"), "Sentiment, one change at a time"
+        )
     ),
     "retrieval": _retrieval,
     "trained": _trained,
     "forgotten": _forgotten,
-    "lora_picture": lambda: explorers.rank_picture("mistral-7b", "q_proj", TALK["r"]),
-    "reduced": _reduced,
     "levels": lambda: explorers.levels_picture(),
-    "memory": lambda: explorers.fit_picture("mistral-7b", "T4"),
-    "talks_arms": _talks_arms,
-    "demo": lambda: figures.waterfall(result("demo")["arms"]),
-    "sarc": lambda: figures.waterfall(result("sarc")["arms"]),
+    "talk": _talk,
+    "sarc": lambda: _named("sarc", {start: name for start, name in DEMO.items() if start not in UNTRIED}),
 }
+UNTRIED = ("the talk's 2", "sentence", "frozen")
+"""What was not measured on SARC."""
 
 
 def figure(name: str, height: float = 3.2, width: float = 7.3) -> str:
@@ -258,17 +343,17 @@ def figure(name: str, height: float = 3.2, width: float = 7.3) -> str:
 
 
 def foot(*parts: str) -> str:
-    """Return a slide's foot in the form of Marp's directive."""
+    """Return a slide's footer in the form of Marp's directive."""
     return json.dumps("".join(f"<span class=part>{part}</span>" for part in parts), ensure_ascii=False)
 
 
 def chip(kind: str, text: str = "") -> str:
-    """Return the coloured word that says where a number comes from, and a text."""
+    """Return a text after the coloured word that says where its numbers come from."""
     return f'<span class="chip {kind}">{kind}</span> {text}'.strip()
 
 
 def measured(name: str, more: str = "") -> str:
-    """Return a foot for a results file: its name, its day, and `more`, such as how many rows."""
+    """Return a footer for a results file: its name, its date, and `more`, such as the number of rows."""
     return foot(chip("measured", ", ".join(filter(None, (f"{name}.json", result(name)["date"][:10], more)))))
 
 
@@ -292,7 +377,9 @@ def context() -> dict:
     return {
         "talk": TALK,
         "result": result,
-        "arm": arm,
+        "method": method,
+        "prompt": prompt,
+        "support": support,
         "p_value": p_value,
         "trial": trial,
         "saved": saved,
