@@ -41,20 +41,23 @@ SIZES = (25, 50, 100, 200, 400, 800)
 LORA = "LoRA"
 """The method that the others are tested against."""
 
-LORAS = {"LoRA, TRL's loss": QUICK.changed(lm_weight=1.0), LORA: QUICK}
+SCORED = "LoRA, scored"
+"""LoRA whose labels are scored. With few training rows, the free answers of the others are often no label yet."""
+
+LORAS = {"LoRA, TRL's loss": QUICK.changed(lm_weight=1.0), SCORED: QUICK, LORA: QUICK}
 
 Labels = list[int | None]
 Method = Callable[[LoadedModel, Task, Sequence[Mapping], Sequence[Mapping], int], Labels]
 """Learns from rows, answers others, and returns their labels; the last argument is the seed."""
 
 
-def _lora(recipe: Recipe) -> Method:
+def _lora(recipe: Recipe, ask: Callable[..., predict.Predictions] = predict.generate) -> Method:
     def answer(loaded: LoadedModel, task: Task, train: Sequence[Mapping], rows: Sequence[Mapping], seed: int) -> Labels:
         mine = recipe.changed(seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             finetuning.finetune(loaded, task, train, mine, folder)
         try:
-            return predict.generate(loaded, configs.training_prompt(task, mine), rows).labels
+            return ask(loaded, configs.training_prompt(task, mine), rows).labels
         finally:
             loaded.drop_adapter()
 
@@ -93,7 +96,7 @@ METHODS: dict[str, Method] = {
     "bag of words": _fitted(baselines.bag_of_words),
     "sentence embeddings": _on_vectors(lambda loaded, task, rows: features.embeddings(task, rows)),
     "frozen features": _on_vectors(features.hidden_states),
-    **{name: _lora(recipe) for name, recipe in LORAS.items()},
+    **{name: _lora(recipe, predict.score if name == SCORED else predict.generate) for name, recipe in LORAS.items()},
 }
 
 
@@ -173,8 +176,8 @@ def groups_of(task: Task, rows: Sequence[Mapping]) -> list[Any]:
 def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict[str, Any]]:
     """Return accuracy, 95 % interval and invalid answers of each method over all seeds, and p of its test against LoRA.
 
-    A group's rows are one toss in all seeds, so three seeds do not count as three times the rows. A method is tested on
-    the rows and seeds that LoRA answered too.
+    `figures.waterfall` draws such entries. A group's rows are one toss in all seeds, so three seeds do not count as
+    three times the rows. A method is tested on the rows and seeds that LoRA answered too.
     """
     groups = groups_of(task, rows)
     answers: dict[str, dict[tuple[int, int], int | None]] = {}
@@ -185,9 +188,10 @@ def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping
     for method, labels in answers.items():
         right = [label == rows[place]["label"] for (_, place), label in labels.items()]
         entry = {
-            "method": method,
+            "name": method,
+            "kind": "finetuned" if method in LORAS else "prompted" if "shot" in method else "baseline",
             "seeds": sorted({seed for seed, _ in labels}),
-            "rows": len({place for _, place in labels}),
+            "n": len({place for _, place in labels}),
             "accuracy": round(sum(right) / len(right), 4),
             "accuracy_ci95": _rounded(metrics.accuracy_interval(right, [groups[place] for _, place in labels])),
             "invalid": sum(label is None for label in labels.values()),

@@ -47,6 +47,11 @@ def method(name: str, start: str) -> dict:
     return methods[0]
 
 
+def crossval(name: str) -> dict:
+    """Return a method of the recorded cross-validation on sarcasm."""
+    return next(point for point in result("evidence")["crossval"]["sarcasm"]["points"] if point["name"] == name)
+
+
 def prompt(lever: str, value: str = "", way: str = "scored") -> dict:
     """Return the first prompt of prompting.json on the test rows with this lever, value and way of reading answers."""
     points = [p for p in result("prompting")["points"] if (p["on"], p["lever"], p["way"]) == ("test", lever, way)]
@@ -306,6 +311,7 @@ FIGURES: dict[str, Callable] = {
     "reduced": _reduced,
     "memory": lambda: explorers.fit_picture("mistral-7b", "T4"),
     "demo": lambda: _named("demo", DEMO),
+    "crossval": lambda: figures.waterfall(result("evidence")["crossval"]["sarcasm"]["points"]),
     "support": lambda: figures.waterfall(
         [support(start) | {"name": name} for start, name in SUPPORT.items()], 1 / len(tasks.SUPPORT.labels)
     ),
@@ -378,6 +384,7 @@ def context() -> dict:
         "talk": TALK,
         "result": result,
         "method": method,
+        "crossval": crossval,
         "prompt": prompt,
         "support": support,
         "p_value": p_value,

@@ -45,7 +45,7 @@ def steps() -> Iterator[str]:
         if need.name in installed.UNTOUCHED:
             raise CourseError(
                 f"{need} is needed, and {have[need.name] or 'none'} is installed. On Colab: Runtime > Disconnect and"
-                " delete runtime. Elsewhere: follow the installation in README.md."
+                " delete runtime. Elsewhere: follow docs/setup.md."
             )
     if wrong:
         tested = installed.tested(hardware.on_colab())

@@ -44,7 +44,7 @@ def test_the_measured_part_is_the_results_file():
     for path, blocks in record.pages(results).items():
         text = path.read_text(encoding="utf-8")
         assert record.rewritten(text, blocks, path.name) == text
-    for path, figure in record.figures_of(results).items():
+    for path, figure in record.figures_of().items():
         kept, drawn = (parts_of(svg) for svg in (path.read_text(encoding="utf-8"), figure))
         assert kept.words == drawn.words, path
         assert kept.points == pytest.approx(drawn.points, abs=2), path

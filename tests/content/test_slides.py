@@ -276,7 +276,7 @@ def test_figures_and_formulas_are_drawn_in_the_page(page):
     html = page.read_text(encoding="utf-8")
     wanted = len(re.findall(r"\{\{ figure\(", TEMPLATE))
     described = re.findall(r'<svg role="img" aria-label="([^"]+)"', html)
-    assert len(described) == wanted == 18 and all(len(text) > 40 for text in described)
+    assert len(described) == wanted == 19 and all(len(text) > 40 for text in described)
     assert html.count("<mjx-container") == len(re.findall(r"^\$\$", TEMPLATE, flags=re.MULTILINE)) == 2
     assert "$$" not in re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     ids = re.findall(r'\bid="([^"]+)"', html)

@@ -66,6 +66,7 @@ def test_a_cross_validation_tests_every_row_once_a_seed(tiny, methods, corpus, t
     keys = sorted(answers)
     gold, groups = ([corpus[place][column] for _, place in keys] for column in ("label", "parent_comment"))
     p = metrics.paired_test(gold, [1] * len(keys), [answers[key] for key in keys], groups)
+    assert constant["n"] == lora["n"] == len(corpus) and (constant["kind"], lora["kind"]) == ("baseline", "finetuned")
     assert constant["p_against_lora"] == pytest.approx(p) and "p_against_lora" not in lora
 
 
@@ -87,7 +88,7 @@ def test_the_summary_is_of_the_present_rows_and_recipe(tiny, methods, tmp_path):
     out = tmp_path / "crossval.json"
     evidence.crossval(tiny, SARCASM, out, list(evidence.METHODS), seeds=(0,))
     whole = evidence.summarise(tmp_path / "evidence.json", tmp_path)
-    assert [point["method"] for point in whole["crossval"]["sarcasm"]["points"]] == ["constant", evidence.LORA]
+    assert [point["name"] for point in whole["crossval"]["sarcasm"]["points"]] == ["constant", evidence.LORA]
     kept = json.loads(out.read_text())
     for run in kept["runs"]:
         run["rows"] = "others"
