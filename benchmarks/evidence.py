@@ -314,11 +314,12 @@ def main(arguments=None) -> None:
     parser.add_argument("--task", choices=TASKS, default=SARCASM.name)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, metavar="N")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, metavar="N", help="training rows, besides all")
     parser.add_argument("--folds", nargs="+", type=int, choices=range(FOLDS), default=range(FOLDS), metavar="N")
     chosen = parser.parse_args(arguments)
     if chosen.what != "summary":
         common = models.load(), TASKS[chosen.task], RESULTS / f"{chosen.what}.json", chosen.methods, chosen.seeds
-        crossval(*common, chosen.folds) if chosen.what == "crossval" else curves(*common)
+        crossval(*common, chosen.folds) if chosen.what == "crossval" else curves(*common, chosen.sizes)
     summarise()
 
 

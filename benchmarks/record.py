@@ -16,6 +16,7 @@ from llmcourse._base import files
 from llmcourse.data import tasks
 from llmcourse.experiment import metrics, report
 from llmcourse.lessons import recorded
+from llmcourse.models import catalogue
 from llmcourse.setup import gears
 
 ROOT = Path(__file__).parents[1]
@@ -43,15 +44,15 @@ def finetuned_and_best(results: dict) -> tuple[dict, dict]:
     )
 
 
-def message(results: dict) -> str:
-    """Return what cross-validation shows, and how long the demo trained, in two sentences."""
-    finetuned, _ = finetuned_and_best(results)
+def message() -> str:
+    """Return what cross-validation shows, in three sentences."""
     points = recorded.read("evidence")["crossval"]["sarcasm"]["points"]
     prompt = max(point["accuracy"] for point in points if point["kind"] == "prompted")
     rows, words, lora = points[0]["n"], *(_accuracy(points, name) for name in ("bag of words", "LoRA"))
-    return f"""The best prompt is right on {prompt:.0%} of {rows:,} replies, no better than a coin. After \
-{finetuned["training_seconds"] / 60:.0f} minutes of finetuning, the same model is right on {lora:.0%}. A bag of words \
-gets {words:.0%}."""
+    millions = catalogue.base(catalogue.EMBEDDED).shape.parameters / 1e6
+    return f"""A model of {millions:.0f} million parameters judges {rows:,} replies. The best prompt is right on \
+{prompt:.0%}, no better than a coin. Finetuned on other replies, the same model is right on {lora:.0%}, and a bag of \
+words on {words:.0%} (cross-validation)."""
 
 
 def _accuracy(points: list[dict], name: str) -> float:
@@ -427,7 +428,7 @@ def pages(results: dict) -> dict[Path, dict[str, str]]:
     measured = speed()
     return {
         ROOT / "README.md": {
-            "message": message(results),
+            "message": message(),
             "demo": demo_block(results),
             "evidence": evidence_block(),
         },

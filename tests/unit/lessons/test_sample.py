@@ -1,6 +1,8 @@
 """The sample file of notebook 06 holds the bundled rows, and never replaces a file of the reader's."""
 
-from llmcourse import data
+import pytest
+
+from llmcourse import CourseError, data
 from llmcourse.data.tasks import SUPPORT
 from llmcourse.lessons import sample_file
 
@@ -16,3 +18,9 @@ def test_a_file_of_the_readers_stays(tmp_path):
     (tmp_path / "mine.csv").write_text("my own rows")
     sample_file(tmp_path / "mine.csv")
     assert (tmp_path / "mine.csv").read_text() == "my own rows"
+
+
+def test_a_mistyped_path_is_not_filled_with_the_sample(tmp_path):
+    with pytest.raises(CourseError, match=r"There is no file .*mials.csv.*FILE = 'mine.csv'"):
+        sample_file(tmp_path / "mials.csv")
+    assert list(tmp_path.iterdir()) == []
