@@ -9,7 +9,6 @@ from llmcourse._base.errors import CourseError
 from llmcourse.data import bundled_path
 from llmcourse.data.tasks import SUPPORT
 
-
 NAME = "mine.csv"
 """The sample's name. A missing file of any other name is a mistyped path."""
 

@@ -78,3 +78,19 @@ def test_every_make_target_that_a_page_names_exists():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     named = {name for page in PAGES for name in re.findall(r"`make ([\w-]+)", page.read_text(encoding="utf-8"))}
     assert {"bench", "origin", "origin-check"} <= named <= set(targets)
+
+
+@pytest.mark.slow
+def test_python_on_a_page_runs(capsys):
+    """The examples that are whole programs; they load the model and compute vectors of a corpus."""
+    programs = [
+        code
+        for page in PAGES
+        for code in re.findall(
+            r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+        )
+    ]
+    assert programs
+    for program in programs:
+        exec(compile(program, "page", "exec"), {})
+        assert "Question" in capsys.readouterr().out
