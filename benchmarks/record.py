@@ -22,7 +22,6 @@ from llmcourse.setup import gears
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "demo.json"
 FIGURE = RESULTS.with_name("crossval.svg")
-SARC = RESULTS.with_name("sarc.json")
 ON_A_T4 = RESULTS.with_name("demo-t4.json")
 
 
@@ -122,9 +121,9 @@ def every_task(curves: dict) -> list[str]:
     return [*lines, "", "Accuracy on the test rows after training on all training rows (training + test rows)."]
 
 
-def sarc_block() -> str:
-    """Return the part about real rows, in Markdown."""
-    results = read_json(SARC)
+def sarc_block(name: str) -> str:
+    """Return what a results file measured on real rows, in Markdown."""
+    results = read_json(RESULTS.with_name(f"{name}.json"))
     finetuned, _ = finetuned_and_best(results)
     words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
     p = p_values(results)[frozenset((finetuned["name"], words["name"]))]
@@ -435,7 +434,8 @@ def pages(results: dict) -> dict[Path, dict[str, str]]:
         ROOT / "docs" / "setup.md": {"gears": gear_table()},
         ROOT / "benchmarks" / "README.md": {
             "second-model": second_model_block(),
-            "sarc": sarc_block(),
+            "sarc": sarc_block("sarc"),
+            "sarc-label-loss": sarc_block("sarc-label-loss"),
             "speed": speed_tables(measured),
             "recipes": recipe_table(measured),
             "processes": processes_table(),

@@ -11,6 +11,7 @@ import record
 
 from llmcourse import cli, data, figures
 from llmcourse.data import tasks
+from llmcourse.lessons import recorded
 from llmcourse.training import recipes
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,19 @@ def test_the_demo_did_what_the_course_says():
     for name in ("majority", best["name"]):
         assert tuned["accuracy"] > arms[name]["accuracy"] and p[frozenset((tuned["name"], name))] < 0.01
     assert results["peak_memory_gib"] < 4
+
+
+def test_the_cross_validation_decides_what_the_course_says():
+    evidence = recorded.read("evidence")
+    methods = {method["name"]: method for method in evidence["crossval"]["sarcasm"]["points"]}
+    rows = data.load(tasks.SARCASM)
+    assert evidence["recipe"] == recipes.QUICK.as_dict()
+    assert all(method["n"] == len(rows.train) + len(rows.test) for method in methods.values())
+    lora = methods["LoRA"]
+    for name in ("bag of words", "sentence embeddings"):
+        assert lora["accuracy"] > methods[name]["accuracy"] and methods[name]["p_against_lora"] < 0.001
+    prompts = [method["accuracy_ci95"] for method in methods.values() if method["kind"] == "prompted"]
+    assert prompts and all(low < 0.5 for low, _ in prompts)  # none is shown to beat guessing
 
 
 def test_commands_are_understood():
