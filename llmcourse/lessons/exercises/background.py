@@ -38,9 +38,9 @@ def top_k(probabilities, k):
     """Return the probabilities of the k likeliest tokens, rescaled to sum to 1, and 0 for all others: (vocabulary,)."""
     import torch
 
-    values, places = probabilities.topk(k)
+    values, indices = probabilities.topk(k)
     kept = torch.zeros_like(probabilities)
-    kept[places] = values
+    kept[indices] = values
     return kept / kept.sum()
 
 

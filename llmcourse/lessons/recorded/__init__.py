@@ -3,8 +3,7 @@
 adaptation.json     benchmarks/adaptation.py    retrieval, continued pretraining and finetuning on a handbook
 evidence.json       benchmarks/evidence.py      cross-validation and learning curves of all methods
 injections.json     benchmarks/injections.py    how often an injected order, or a harmless text, changes an answer
-lora.json           benchmarks/ranks.py         what rank a finetuning needs: ranks, alphas, NF4, singular values,
-                                                on support messages of the corpus before 2026-11-29
+lora.json           benchmarks/ranks.py         what rank a finetuning needs: ranks, alphas, NF4, singular values
 prompting.json      benchmarks/prompting.py     accuracy of prompts that differ from a reference in one thing
 """
 

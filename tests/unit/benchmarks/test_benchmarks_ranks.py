@@ -70,10 +70,11 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, make_tiny, rows):
     assert not loaded.has_adapter
 
 
-def test_what_the_notebook_reads_is_complete():
-    """It was recorded on 300 of the support messages that the corpus had until 2026-11-29, with TRL's loss."""
+def test_what_the_notebook_reads_is_about_these_rows_and_this_recipe():
     kept = recorded.read("lora")
-    assert (kept["train"], kept["validation"]) == (240, 60)
-    assert {**QUICK.as_dict(), "name": "few", "lm_weight": 1.0} == kept["recipe"]
+    train, validation = script.split(SUPPORT, data.load(SUPPORT).train)
+    assert kept["train_id"] == data.rows_id(SUPPORT, train)
+    assert kept["validation_id"] == data.rows_id(SUPPORT, validation)
+    assert kept["recipe"] == QUICK.as_dict()
     tried = {(run["r"], run["alpha"], run["weights"]) for run in kept["runs"]}
     assert tried >= {(r, 2 * r, "float32") for r in script.RANKS} | {(script.NF4_RANK, 2 * script.NF4_RANK, "nf4")}

@@ -63,7 +63,7 @@ def test_conda_installs_the_same():
     assert "--constraint constraints.txt" in text and "--editable .[dev]" in text
 
     for wheel in (embedded.WHEEL, retrieval.WHEEL):
-        assert all(wheel in (ROOT / name).read_text() for name in ("environment.yml", "Makefile", "README.md"))
+        assert all(wheel in (ROOT / name).read_text() for name in ("environment.yml", "Makefile", "docs/setup.md"))
 
 
 def test_installed_versions_are_the_locked_ones():
