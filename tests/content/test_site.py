@@ -181,9 +181,16 @@ def test_the_environment_is_pinned_and_agrees_with_the_course():
 # ---- The built site ----
 
 PAGES = sorted(path for path in BUILD.glob("*.html") if path.name != pages.DECK.name)
+LOOKED_AT = [path for path in PAGES if not path.stem.startswith("api-") or path.stem == "api-data"]
+"""Pages to open in a browser. The pages of the reference are all of one kind."""
 each_page = pytest.mark.parametrize(
     "page",
     PAGES or [pytest.param(None, marks=pytest.mark.skip("the site was not built: make site"))],
+    ids=lambda path: path.stem if path else "none",
+)
+each_look = pytest.mark.parametrize(
+    "page",
+    LOOKED_AT or [pytest.param(None, marks=pytest.mark.skip("the site was not built: make site"))],
     ids=lambda path: path.stem if path else "none",
 )
 
@@ -321,7 +328,7 @@ def grave(tab) -> list[str]:
     ]
 
 
-@each_page
+@each_look
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_page_works_from_a_disk_and_is_accessible(page, scheme, opened):
     tab = opened(page.as_uri(), color_scheme=scheme)
@@ -329,7 +336,7 @@ def test_a_page_works_from_a_disk_and_is_accessible(page, scheme, opened):
     assert tab.wrong == []
 
 
-@each_page
+@each_look
 def test_a_page_fits_a_phone(page, opened):
     tab = opened(page.as_uri(), width=360, is_mobile=True, has_touch=True)
     tab.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")
@@ -354,7 +361,7 @@ def test_nothing_reaches_beyond_a_window(width, opened):
     assert len(shown) >= 2 and all(box["right"] <= width for box in shown)
 
 
-@each_page
+@each_look
 def test_a_page_prints_black_on_white_and_whole(page, opened):
     tab = opened(page.as_uri(), width=700, color_scheme="dark")
     tab.emulate_media(media="print", color_scheme="dark")

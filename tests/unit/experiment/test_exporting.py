@@ -80,6 +80,7 @@ def test_a_merged_model_computes_what_the_adapter_does(name, made):
     assert (merged - without).abs().max() > 100 * (merged - apart).abs().max()
 
 
+@pytest.mark.slow
 def test_the_embedded_model_answers_in_plain_transformers_as_with_the_adapter(embedded_model, tmp_path, monkeypatch):
     """In float32, by the code of its README, in a process that cannot import the course."""
     adapter, rows = models.shipped_adapter("sarcasm"), list(data.load(SARCASM).test)[:20]
