@@ -402,7 +402,7 @@ def server():
 def test_the_search_finds(way, opened, server):
     home = BUILD.as_uri() if way == "disk" else server
     tab = opened(f"{home}/search.html?q=calibration")
-    tab.wait_for_selector("ul.search li a")
+    tab.get_by_text("Search finished").wait_for()  # results come one by one
     found = tab.eval_on_selector_all("ul.search li a", "all => all.map(one => one.getAttribute('href'))")
     assert any("05_sarcasm_demo.html" in one for one in found) and any("02_prompting.html" in one for one in found)
     tab.wait_for_timeout(500)  # extracts are fetched after the titles
