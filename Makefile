@@ -111,7 +111,7 @@ site: .venv-site/ready  ## the notebooks with their saved outputs as web pages
 	rm -rf site/build
 	.venv-site/bin/python site/pages.py build/site
 	.venv-site/bin/python -m sphinx -q -W --keep-going -E -c site -d build/site-doctrees build/site site/build
-	.venv-site/bin/python -m pytest -q --noconftest tests/content/test_site.py
+	.venv-site/bin/python -m pytest -q -n 2 --noconftest tests/content/test_site.py
 
 origin: $(VENV)/ready-dev  ## write the public address into badges, first cells and citation: REPO=owner/name
 	$(RUN) -m tools.origin $(REPO)

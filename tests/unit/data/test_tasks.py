@@ -39,7 +39,7 @@ REFUSED = {
     "name='..'": {"name": ".."},
     "fallback=True": {"fallback": True},
     "fallback=1.0": {"fallback": 1.0},
-    "fallback=2 is no label": {"fallback": 2},
+    "fallback=2 is not a label": {"fallback": 2},
     r"labels.0=0 .*Write it as labels=\(": {"labels": (0, 1)},
     "labels.0=False": {"labels": [False, True]},
     "labels.0=nan": {"labels": (float("nan"), "a")},

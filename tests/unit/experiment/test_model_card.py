@@ -55,7 +55,7 @@ def predicted(folder, rows, tmp_path, capsys):
     return [line["after"] for line in csv.DictReader(io.StringIO(capsys.readouterr().out))]
 
 
-@pytest.mark.parametrize("task", [SARCASM, SUPPORT], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [SARCASM, pytest.param(SUPPORT, marks=pytest.mark.slow)], ids=lambda task: task.name)
 def test_the_code_of_a_shipped_adapter_answers_as_predict(task, tmp_path, capsys, monkeypatch):
     """With the base from the folder that the README names, which is the quicker of its two ways."""
     folder = models.shipped_adapter(task.name)

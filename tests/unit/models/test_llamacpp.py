@@ -15,8 +15,22 @@ from llmcourse.models.loading import settle_dtype
 TEXTS = ["It is 2023, café!\n\n  <|im_end|> x", "don't   stop", "很好 🙂\t"]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("name", ["llama", "llama, tied"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("llama", "float16"),
+        ("llama, tied", "bfloat16"),
+        *(
+            pytest.param(name, dtype, marks=pytest.mark.slow)
+            for name, dtype in (
+                ("llama", "float32"),
+                ("llama", "bfloat16"),
+                ("llama, tied", "float32"),
+                ("llama, tied", "float16"),
+            )
+        ),
+    ],
+)
 def test_another_reader_reads_the_same_model(name, dtype, tokenizer, tmp_path):
     """transformers' own reader of GGUF, which is not the one that wrote it."""
     loaded = architectures.make(name, tokenizer, rms_norm_eps=1e-4, rope_parameters={"rope_theta": 5e4})
