@@ -29,7 +29,7 @@ demo: $(VENV)/ready  ## the whole comparison on this machine, with the set-up
 
 test: $(VENV)/ready-dev lint  ## lint, the tests and the notebooks: what CI runs
 	$(TESTS) $(QUICK) $(TEST_ARGS)
-	$(NBVAL) notebooks
+	$(NBVAL) notebooks/0*.ipynb
 
 gates: $(VENV)/ready-dev  ## test the bundled corpora again, and record which of them passed
 	$(RUN) tests/helpers/gates.py
@@ -41,8 +41,9 @@ lint: $(VENV)/ready-dev  ## style, import rule, types, declared dependencies
 	$(RUN) -m mypy
 	$(VENV)/bin/deptry .
 
-test-slow: $(VENV)/ready-dev  ## the slow tests: notebooks twice in one kernel, all architectures
+test-slow: $(VENV)/ready-dev  ## the slow tests: notebooks twice in one kernel, the appendices, all architectures
 	$(TESTS) -m slow $(TEST_ARGS)
+	$(NBVAL) notebooks/A*.ipynb
 
 test-trust: $(VENV)/ready-dev  ## the claims of TRUST.md: faults, hostile input, long runs; RECORD=1 keeps the figures
 	LLMCOURSE_RECORD=$(RECORD) $(TESTS) -m trust $(TEST_ARGS)
