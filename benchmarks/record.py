@@ -47,15 +47,11 @@ def message() -> str:
     """Return what cross-validation shows, in three sentences."""
     points = recorded.read("evidence")["crossval"]["sarcasm"]["points"]
     prompt = max(point["accuracy"] for point in points if point["kind"] == "prompted")
-    rows, words, lora = points[0]["n"], *(_accuracy(points, name) for name in ("bag of words", "LoRA"))
+    accuracy = {point["name"]: point["accuracy"] for point in points}
     millions = catalogue.base(catalogue.EMBEDDED).shape.parameters / 1e6
-    return f"""A model of {millions:.0f} million parameters judges {rows:,} replies. The best prompt is right on \
-{prompt:.0%}, no better than a coin. Finetuned on other replies, the same model is right on {lora:.0%}, and a bag of \
-words on {words:.0%} (cross-validation)."""
-
-
-def _accuracy(points: list[dict], name: str) -> float:
-    return next(point["accuracy"] for point in points if point["name"] == name)
+    return f"""A model of {millions:.0f} million parameters judges {points[0]["n"]:,} replies. The best prompt is \
+right on {prompt:.0%}, no better than a coin. Finetuned on other replies, the same model is right on \
+{accuracy["LoRA"]:.0%}, and a bag of words on {accuracy["bag of words"]:.0%} (cross-validation)."""
 
 
 def demo_block(results: dict) -> str:

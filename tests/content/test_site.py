@@ -183,15 +183,10 @@ def test_the_environment_is_pinned_and_agrees_with_the_course():
 PAGES = sorted(path for path in BUILD.glob("*.html") if path.name != pages.DECK.name)
 LOOKED_AT = [path for path in PAGES if not path.stem.startswith("api-") or path.stem == "api-data"]
 """Pages to open in a browser. The pages of the reference are all of one kind."""
-each_page = pytest.mark.parametrize(
-    "page",
-    PAGES or [pytest.param(None, marks=pytest.mark.skip("the site was not built: make site"))],
-    ids=lambda path: path.stem if path else "none",
-)
-each_look = pytest.mark.parametrize(
-    "page",
-    LOOKED_AT or [pytest.param(None, marks=pytest.mark.skip("the site was not built: make site"))],
-    ids=lambda path: path.stem if path else "none",
+NOT_BUILT = pytest.param(None, marks=pytest.mark.skip("the site was not built: make site"))
+each_page, each_look = (
+    pytest.mark.parametrize("page", paths or [NOT_BUILT], ids=lambda path: path.stem if path else "none")
+    for paths in (PAGES, LOOKED_AT)
 )
 
 
