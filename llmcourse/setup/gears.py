@@ -100,8 +100,8 @@ GEARS = {
             None,
             QUICK,
             ram_gib=3.0,
-            # on 2 cores. Training: 378 steps at the 0.8 s that the demo of 2026-11-26 took for one
-            measured=(("load", 0.5), ("prompts", 0.7), ("training", 5.5), ("finetuned model", 0.1)),
+            # on 2 cores, in the demo of 2026-11-29
+            measured=(("load", 0.5), ("prompts", 1.6), ("training", 8.2), ("finetuned model", 0.2)),
         ),
         Gear("t4", "mistral-7b-4bit", ("kaggle", "hub"), 1000, 100, WORKSHOP, ram_gib=6.0, tflops=planner.T4_TFLOPS),
         # an A100 or newer is about ten times as fast; more test rows make the intervals narrower
