@@ -90,9 +90,12 @@ def _prompt(shots: int, calibrate: bool) -> Method:
     return answer
 
 
-METHODS: dict[str, Method] = {
+PROMPTS: dict[str, Method] = {
     "zero-shot, scored": _prompt(0, calibrate=False),
     "8-shot, calibrated": _prompt(8, calibrate=True),
+}
+METHODS: dict[str, Method] = {
+    **PROMPTS,
     "bag of words": _fitted(baselines.bag_of_words),
     "sentence embeddings": _on_vectors(lambda loaded, task, rows: features.embeddings(task, rows)),
     "frozen features": _on_vectors(features.hidden_states),
@@ -189,7 +192,7 @@ def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping
         right = [label == rows[place]["label"] for (_, place), label in labels.items()]
         entry = {
             "name": method,
-            "kind": "finetuned" if method in LORAS else "prompted" if "shot" in method else "baseline",
+            "kind": "finetuned" if method in LORAS else "prompted" if method in PROMPTS else "baseline",
             "seeds": sorted({seed for seed, _ in labels}),
             "n": len({place for _, place in labels}),
             "accuracy": round(sum(right) / len(right), 4),

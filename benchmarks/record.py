@@ -9,6 +9,7 @@ the results files.
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmcourse import figures
@@ -43,21 +44,27 @@ def finetuned_and_best(results: dict) -> tuple[dict, dict]:
     )
 
 
+def bag_of_words(results: dict) -> dict:
+    """Return a demo's bag of words, which had another name before it counted characters."""
+    return next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
+
+
 def message() -> str:
     """Return what cross-validation shows, in three sentences."""
     points = recorded.read("evidence")["crossval"]["sarcasm"]["points"]
     prompt = max(point["accuracy"] for point in points if point["kind"] == "prompted")
     accuracy = {point["name"]: point["accuracy"] for point in points}
     millions = catalogue.base(catalogue.EMBEDDED).shape.parameters / 1e6
-    return f"""A model of {millions:.0f} million parameters judges {points[0]["n"]:,} replies. The best prompt is \
-right on {prompt:.0%}, no better than a coin. Finetuned on other replies, the same model is right on \
-{accuracy["LoRA"]:.0%}, and a bag of words on {accuracy["bag of words"]:.0%} (cross-validation)."""
+    right = {name: f"{100 * share:.0f} %" for name, share in (accuracy | {"prompt": prompt}).items()}
+    return f"""A model with {millions:.0f} million parameters judges whether {points[0]["n"]:,} replies are sarcastic. \
+With the best prompt it is right on {right["prompt"]}, no better than a coin. Finetuned on other replies, it is right \
+on {right["LoRA"]}. A bag of words is right on {right["bag of words"]} (cross-validation)."""
 
 
 def demo_block(results: dict) -> str:
     """Return the part about the demo, in Markdown."""
     finetuned, best = finetuned_and_best(results)
-    words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
+    words = bag_of_words(results)
     p = {
         other: p_values(results)[frozenset((finetuned["name"], other))]
         for other in (best["name"], "majority", words["name"])
@@ -69,9 +76,9 @@ def demo_block(results: dict) -> str:
     return f"""{report.table(results)}
 
 {results["model"]["name"]}, {rows}.
-An exact paired test, in which the two replies to a comment count as one pair, compares the finetuned model
-with the best prompt ({p[best["name"]]}), the majority ({p["majority"]}) \
-and {words["name"]} ({p[words["name"]]}).
+An exact paired test compares the finetuned model with three other methods: the best prompt ({p[best["name"]]}), \
+the majority ({p["majority"]}) and {words["name"]} ({p[words["name"]]}).
+The two replies to a comment count as one pair.
 Training took {training}, with a peak memory of {results["peak_memory_gib"]} GiB.
 Measured on {results["date"]} with torch {versions["torch"]}, transformers {versions["transformers"]} \
 and trl {versions["trl"]}."""
@@ -121,7 +128,7 @@ def sarc_block(name: str) -> str:
     """Return what a results file measured on real rows, in Markdown."""
     results = read_json(RESULTS.with_name(f"{name}.json"))
     finetuned, _ = finetuned_and_best(results)
-    words = next(arm for arm in results["arms"] if arm["name"].startswith("TF-IDF"))
+    words = bag_of_words(results)
     p = p_values(results)[frozenset((finetuned["name"], words["name"]))]
     recipe, data, (low, high) = results["recipe"], results["data"], finetuned["accuracy_ci95"]
     layers = "all layers" if recipe["upper_layers"] is None else f"the upper {recipe['upper_layers']} layers"
@@ -166,7 +173,7 @@ def on_a_t4() -> str:
     """Return the results of the demo on a real T4, or a sentence that says it has not been run there."""
     if not ON_A_T4.is_file():
         return (
-            "We have **not yet run Mistral-7B on a T4**. The minutes of `t4` and `gpu` are the planner's estimates."
+            "We have **not yet run Mistral-7B on a T4**. The minutes of `t4` and `gpu` are our estimates."
             " If you have a T4, run `llmcourse demo --gear t4 --record`."
         )
     results = read_json(ON_A_T4)
@@ -357,17 +364,25 @@ def startup_table(results: dict) -> str:
 
 
 def recipe_table(results: dict) -> str:
-    """Return the variants of the `quick` recipe on held-out rows, in Markdown."""
-    lines = [
-        "| task | change to `quick` | seed | accuracy after each epoch | final log-probability |",
-        "|---|---|---:|---|---:|",
-    ]
+    """Return the variants of the `quick` recipe on held-out rows, in Markdown: a row for each, means over its seeds."""
+    variants: dict[tuple[str, str], list[list[dict]]] = {}
     for run in results["recipes"]["runs"]:
-        curve = " ".join(f"{entry['accuracy']:.3f}" for entry in run["validation"])
-        changed = f"`{run['variant']}`" if run["variant"] else "none"
-        end = f"{-run['validation'][-1]['loss']:.3f}"
-        lines.append(f"| {run['task']} | {changed} | {run['seed']} | {curve} | {end} |")
+        variants.setdefault((run["task"], run["variant"]), []).append(run["validation"])
+    lines = [
+        "| task | change to `quick` | accuracy after each epoch | after the last, seed by seed | log-probability |",
+        "|---|---|---|---|---:|",
+    ]
+    for (task, variant), curves in variants.items():
+        means = " ".join(f"{_mean(epoch, 'accuracy'):.3f}" for epoch in zip(*curves, strict=True))
+        last = [curve[-1] for curve in curves]
+        ends = " ".join(f"{entry['accuracy']:.3f}" for entry in last)
+        changed = f"`{variant}`" if variant else "none"
+        lines.append(f"| {task} | {changed} | {means} | {ends} | {-_mean(last, 'loss'):.3f} |")
     return "\n".join(lines)
+
+
+def _mean(entries: Sequence[dict], name: str) -> float:
+    return sum(entry[name] for entry in entries) / len(entries)
 
 
 def processes_table() -> str:

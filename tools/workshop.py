@@ -47,6 +47,8 @@ class Ready:
     """What is wrong with the embedding model of notebook 03; None if nothing is."""
     kernel: bool
     """Whether this environment can run notebooks."""
+    lab: bool
+    """Whether JupyterLab is installed in this environment."""
     wheel: float | None
     """When the course's wheel beside the notebooks was built, for Colab and laptops without a clone; None if it is
     missing."""
@@ -73,6 +75,7 @@ def look(root: Path = Path()) -> Ready:
         converted=(embedded.folder() / files.SEAL).is_file(),
         embeddings=embeddings,
         kernel=installed.version("ipykernel") is not None,
+        lab=installed.version("jupyterlab") is not None,
         wheel=_modified(wheels[-1]) if wheels else None,
         newest_source=max((path.stat().st_mtime for path in sources), default=0.0),
         slides=min(slides) if len(slides) == len(SLIDES) else None,
@@ -98,10 +101,15 @@ def findings(ready: Ready) -> list[Finding]:
     if not ready.kernel:
         remedy = "python -m pip install --constraint constraints.txt ipykernel"
         kernel = Finding("kernel", "stop", "this environment has no Jupyter kernel", remedy)
+    lab = Finding("jupyterlab", "ok", "JupyterLab is installed")
+    if not ready.lab:
+        remedy = "python -m pip install --constraint constraints.txt jupyterlab"
+        lab = Finding("jupyterlab", "note", "not installed; you need it unless your editor opens notebooks", remedy)
     return [
         model,
         embeddings,
         kernel,
+        lab,
         _up_to_date("wheel", ready.wheel, ready, "beside the notebooks, for Colab", "make wheel"),
         _up_to_date("slides", ready.slides, ready, "HTML and PDF", "make slides"),
         _up_to_date("kit", ready.kit, ready, f"{KIT}, for a room without network", "make workshop-kit"),

@@ -30,7 +30,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_rows_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that decide on the rows and on the folder of the results."""
     group = parser.add_argument_group("rows")
-    group.add_argument("--task", metavar="NAME", help="sarcasm (default), support, or a name for your own")
+    group.add_argument("--task", metavar="NAME", help="sarcasm (default), sentiment, support, or a name for your own")
     group.add_argument(
         "--data", metavar="SOURCE", help="bundled, kaggle, hub, or a CSV, JSON or Parquet file (default: the gear's)"
     )

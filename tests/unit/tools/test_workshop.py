@@ -26,7 +26,7 @@ def test_the_guides_commands_exist():
 
 # -- the evening before ----------------------------------------------------------------------------------------------
 
-FINE = workshop.Ready(True, True, None, True, 200.0, 100.0, 200.0, 200.0)
+FINE = workshop.Ready(True, True, None, True, True, 200.0, 100.0, 200.0, 200.0)
 
 
 def test_a_room_that_is_ready_has_nothing_to_do():
@@ -40,6 +40,7 @@ def test_a_room_that_is_ready_has_nothing_to_do():
         ({"converted": False}, "model", "note", "llmcourse predict"),
         ({"embeddings": "The embedding model is not installed."}, "embeddings", "stop", retrieval.INSTALL),
         ({"kernel": False}, "kernel", "stop", "ipykernel"),
+        ({"lab": False}, "jupyterlab", "note", "jupyterlab"),
         ({"wheel": None}, "wheel", "note", "make wheel"),
         ({"wheel": 50.0}, "wheel", "note", "make wheel"),
         ({"slides": None}, "slides", "note", "make slides"),
