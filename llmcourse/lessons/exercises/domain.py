@@ -183,7 +183,7 @@ def _examine_perplexity(attempt) -> str | None:
     examine=_examine_perplexity,
 )
 def perplexity_of(texts):
-    """exp of the mean negative log-probability over all tokens. Each text is a list of natural log-probabilities."""
+    """Return exp of the mean negative log-probability of all tokens. A text is a list of natural log-probabilities."""
     from math import exp
 
     every = [logprob for text in texts for logprob in text]

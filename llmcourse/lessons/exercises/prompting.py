@@ -19,20 +19,20 @@ def _examine_calibrate(attempt) -> str | None:
             )
         return f"the probabilities must add up to 1; these add up to {first + float(answer[1]):.3g}."
     if abs(first - 0.45 / 0.55) < 1e-6:
-        return "that doubles the preference instead of taking it off: divide by what the empty row gets."
+        return "that doubles the preference instead of taking it off: divide by what the content-free text gets."
     if abs(first - 1 / 3) > 1e-6:
         return (
-            "with 0.6 and 0.4 on the row, 0.75 and 0.25 on the empty row, the first label keeps 1/3;"
+            "with 0.6 and 0.4 on the row, 0.75 and 0.25 on the content-free text, the first label keeps 1/3;"
             f" it gives {first:.3g}."
         )
     if any(abs(float(value) - 1 / 3) > 1e-6 for value in attempt([0.5, 0.3, 0.2], [0.5, 0.3, 0.2])):
-        return "a row that says no more than the empty row leaves all labels equal; with three labels, a third each."
+        return "a row that says no more than the content-free text leaves all labels equal, here a third each."
     return None
 
 
 @exercise("02_prompting", "Calibrate by hand", difficulty="easy", minutes=4, examine=_examine_calibrate)
 def calibrate(probs, free):
-    """Divide the label probabilities of a row by those of an empty row, and make them add up to 1 again."""
+    """Divide the label probabilities of a row by those of the content-free text, and make them add up to 1."""
     ratios = [p / f for p, f in zip(probs, free)]
     return [ratio / sum(ratios) for ratio in ratios]
 
@@ -68,7 +68,7 @@ def _examine_parse(attempt) -> str | None:
 def parse_first_label(text, labels):
     """Return the index in `labels` of the label that an answer begins with, or None."""
     answer = text.strip().lower()
-    for label in sorted(labels, key=len, reverse=True):  # "Not Sarcasm" before "Sarcasm"
+    for label in sorted(labels, key=len, reverse=True):  # a longer label before one that it begins with
         rest = answer.removeprefix(label.lower())
         if rest != answer and not rest[:1].isalpha():
             return labels.index(label)
