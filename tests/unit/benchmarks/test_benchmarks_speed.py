@@ -89,7 +89,7 @@ def test_generate_and_pipeline_write_what_the_engine_writes(make_tiny):
 def test_trainers_begin_with_the_same_loss(make_tiny, monkeypatch):
     """Those that learn the label only; the talk's learns all tokens, and its loss is another."""
     tiny = make_tiny(1)
-    small = recipes.QUICK.changed(upper_layers=1, r=2, lm_weight=1.0)
+    small = recipes.QUICK.changed(upper_layers=1, r=2)
     losses = {}
     for name in ("llmcourse, quick", "TRL, best, quick's adapter", "TRL as in the talk"):
         way = finetuning.Way(small, finetuning.WAYS[name].train)
