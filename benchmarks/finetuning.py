@@ -9,8 +9,9 @@
 Each side runs in a process of its own, so that its peak memory is its own, on the same texts and with the same learning
 rate. The clock runs from the rows to the trained adapter, including the first step and its preparation, without imports
 and loading. Ours trains with the label loss. Before timing, it is set to TRL's, and all sides must compute the same
-loss on rows of one label (except the talk's way, whose loss is over all tokens). The share of the matrix-product rate is the counted floating-point operations per second over the
-rate of the model's own matrix products in the same process. About 25 minutes on 2 cores.
+loss on rows of one label (except the talk's way, whose loss is over all tokens). The share of the matrix-product rate
+is the counted floating-point operations per second over the rate of the model's own matrix products in the same
+process. About 25 minutes on 2 cores.
 """
 
 import json
