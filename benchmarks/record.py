@@ -9,8 +9,8 @@ the results files.
 import argparse
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from llmcourse import figures
 from llmcourse._base import files
@@ -71,8 +71,7 @@ def demo_block(results: dict) -> str:
     }
     data, machine, versions = results["data"], results["machine"], results["versions"]
     rows = f"{data['test']} test rows of the bundled corpus (id `{data['test_id']}`)"
-    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
-    training = f"{finetuned['training_seconds']:.0f} s on {cores} ({machine['name']})"
+    training = f"{finetuned['training_seconds']:.0f} s on {machine['cores']} cores ({machine['name']})"
     return f"""{report.table(results)}
 
 {results["model"]["name"]}, {rows}.
@@ -373,16 +372,13 @@ def recipe_table(results: dict) -> str:
         "|---|---|---|---|---:|",
     ]
     for (task, variant), curves in variants.items():
-        means = " ".join(f"{_mean(epoch, 'accuracy'):.3f}" for epoch in zip(*curves, strict=True))
+        means = " ".join(f"{fmean(entry['accuracy'] for entry in epoch):.3f}" for epoch in zip(*curves, strict=True))
         last = [curve[-1] for curve in curves]
         ends = " ".join(f"{entry['accuracy']:.3f}" for entry in last)
+        loss = fmean(entry["loss"] for entry in last)
         changed = f"`{variant}`" if variant else "none"
-        lines.append(f"| {task} | {changed} | {means} | {ends} | {-_mean(last, 'loss'):.3f} |")
+        lines.append(f"| {task} | {changed} | {means} | {ends} | {-loss:.3f} |")
     return "\n".join(lines)
-
-
-def _mean(entries: Sequence[dict], name: str) -> float:
-    return sum(entry[name] for entry in entries) / len(entries)
 
 
 def processes_table() -> str:

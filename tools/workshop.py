@@ -16,6 +16,8 @@ from llmcourse.setup import installed
 from llmcourse.setup.preflight import Finding
 
 KIT = Path("dist") / "workshop-kit.zip"
+WORKBENCH = "jupyterlab==4.6.6"
+"""What opens the notebooks on a laptop."""
 SLIDES = tuple(Path("slides") / "build" / f"finetune-llms.{kind}" for kind in ("html", "pdf"))
 SOURCES = (
     "llmcourse/**/*.py",
@@ -103,7 +105,7 @@ def findings(ready: Ready) -> list[Finding]:
         kernel = Finding("kernel", "stop", "this environment has no Jupyter kernel", remedy)
     lab = Finding("jupyterlab", "ok", "JupyterLab is installed")
     if not ready.lab:
-        remedy = "python -m pip install --constraint constraints.txt jupyterlab"
+        remedy = f"python -m pip install --constraint constraints.txt {WORKBENCH}"
         lab = Finding("jupyterlab", "note", "not installed; you need it unless your editor opens notebooks", remedy)
     return [
         model,

@@ -30,7 +30,7 @@ def add_parser(commands: shared.Commands) -> None:
     parser.add_argument(
         "--task",
         metavar="NAME",
-        help="sarcasm (default), sentiment, support, or a name for your own, if the adapter does not say it",
+        help=f"{shared.TASK_NAMES}, if the adapter does not say it",
     )
     shared.add_own_task_arguments(parser)
     parser.add_argument(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The parser's commands, to which each module adds its own."""
 
+TASK_NAMES = "sarcasm (default), sentiment, support, or a name for your own"
+"""What `--task` takes. The tasks themselves are not imported for a parser."""
+
 
 # -- arguments -------------------------------------------------------------------------------------------------------
 
@@ -30,7 +33,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_rows_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that decide on the rows and on the folder of the results."""
     group = parser.add_argument_group("rows")
-    group.add_argument("--task", metavar="NAME", help="sarcasm (default), sentiment, support, or a name for your own")
+    group.add_argument("--task", metavar="NAME", help=TASK_NAMES)
     group.add_argument(
         "--data", metavar="SOURCE", help="bundled, kaggle, hub, or a CSV, JSON or Parquet file (default: the gear's)"
     )

@@ -85,7 +85,7 @@ def test_the_kit_holds_what_its_readme_names(tmp_path, monkeypatch, wheelhouse):
         ". .venv/bin/activate",
         "python -m pip install --no-index --no-deps wheelhouse/*.whl"
         if wheelhouse
-        else f"python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {kit.WORKBENCH}",
+        else f"python -m pip install --constraint constraints.txt wheels/llmcourse-*.whl {kit.workshop.WORKBENCH}",
         "python -m pip install --no-index --no-deps wheels/*.whl",
         "python -m jupyter lab notebooks",
     ]

@@ -6,6 +6,7 @@ import pytest
 
 from llmcourse import CourseError
 from llmcourse.cli import shared
+from llmcourse.data.tasks import SARCASM, TASKS
 from llmcourse.training import recipes
 
 
@@ -25,3 +26,7 @@ def test_columns():
     for pair in ("comment", "=body", "comment="):
         with pytest.raises(CourseError, match=f"--column {pair} cannot be read. Write it as NAME=COLUMN"):
             shared.columns_of([pair])
+
+
+def test_the_help_names_every_task_of_the_course():
+    assert f"{SARCASM.name} (default), {', '.join(list(TASKS)[1:])}, or a name for your own" == shared.TASK_NAMES

@@ -21,7 +21,7 @@ def test_the_guides_commands_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     assert set(re.findall(r"`make ([\w-]+)", GUIDE)) <= set(targets)
     cli.build_parser().parse_args(["preflight", "--workshop"])
-    assert "llmcourse preflight --workshop" in GUIDE
+    assert "llmcourse preflight --workshop" in GUIDE and workshop.WORKBENCH in GUIDE
 
 
 # -- the evening before ----------------------------------------------------------------------------------------------
