@@ -72,7 +72,7 @@ fuzz: .venv-fuzz/ready-atheris  ## feed random bytes to loaders, parser, adapter
 		.venv-fuzz/bin/python tests/robustness/fuzz/run.py $$target $(SECONDS) || exit 1; done
 
 BENCHMARKS = scoring generating startup scaling processes
-bench: .venv-bench/ready-peers .venv-litgpt/ready  ## speed beside other libraries: an hour on 2 quiet cores
+bench: .venv-bench/ready-peers .venv-litgpt/ready  ## speed beside other libraries: over an hour on 2 quiet cores
 	for script in $(BENCHMARKS); do .venv-bench/bin/python benchmarks/$$script.py || exit 1; done
 	.venv-bench/bin/python benchmarks/finetuning.py --litgpt .venv-litgpt/bin/python
 	.venv-bench/bin/python benchmarks/record.py

@@ -1,4 +1,4 @@
-"""Measure finetuning with LoRA on 500 short rows: the course's `quick` recipe, TRL in two ways, and litgpt.
+"""Measure finetuning with LoRA on short rows: the course's `quick` recipe, TRL in two ways, and litgpt.
 
     llmcourse, quick            the recipe `quick`: attention of the upper 12 layers; the frozen ones run once per row
     llmcourse, talk's adapter   the same trainer with the talk's adapter: all seven matrices of all layers, r = 8
@@ -6,12 +6,14 @@
     TRL, best                   loss on the label, rows grouped by length, no recomputing, the fastest batch size
     litgpt                      its own `finetune_lora`, in its own environment (--litgpt PYTHON); left out without one
 
-Each side runs in a process of its own, so that its peak memory is its own, on the same texts and with the same learning
-rate. The clock runs from the rows to the trained adapter, including the first step and its preparation, without imports
-and loading. Ours trains with the label loss. Before timing, it is set to TRL's, and all sides must compute the same
-loss on rows of one label (except the talk's way, whose loss is over all tokens). The share of the matrix-product rate
-is the counted floating-point operations per second over the rate of the model's own matrix products in the same
-process. About 25 minutes on 2 cores.
+Sides with the adapter of `quick` train as many epochs as it does, the others one. In each round all sides train once,
+in turn, and ratios are taken within a round, because a machine's speed changes with its other work. Each training runs
+in a process of its own, so that its peak memory is its own, on the same texts and with the same learning rate. The
+clock runs from the rows to the trained adapter, including the first step and its preparation, without imports and
+loading. Ours trains with the label loss. Before timing, it is set to TRL's, and all sides must compute the same loss on
+rows of one label (except the talk's way, whose loss is over all tokens). The share of the matrix-product rate is the
+counted floating-point operations per second over the rate of the model's own matrix products in the same process. About
+35 minutes on 2 cores.
 """
 
 import json
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import about, as_it_comes, fastest, finish, options
+from measure import about, as_it_comes, fastest, finish, options, spread
 
 from llmcourse import CourseError, data, models
 from llmcourse._base import files
@@ -140,18 +142,18 @@ def _trainer(loaded: LoadedModel, config, examples: list[dict], lora):
 
 
 WAYS = {
-    "llmcourse, quick": Way(QUICK, ours, plain=False, epochs=3),
+    "llmcourse, quick": Way(QUICK, ours, plain=False, epochs=QUICK.epochs),
     "llmcourse, quick, one epoch": Way(QUICK, ours, plain=False),
     "llmcourse, talk's adapter": Way(TALKS_ADAPTER, ours, plain=False),
-    "TRL, best, quick's adapter": Way(QUICK, trl, tuned=True),
-    "TRL, best, quick's adapter, our model": Way(QUICK, trl, plain=False, tuned=True),
+    "TRL, best, quick's adapter": Way(QUICK, trl, epochs=QUICK.epochs, tuned=True),
+    "TRL, best, quick's adapter, our model": Way(QUICK, trl, plain=False, epochs=QUICK.epochs, tuned=True),
     "TRL, best, talk's adapter": Way(TALKS_ADAPTER, trl, tuned=True),
     "TRL as in the talk": Way(TALKS_ADAPTER, trl_as_in_the_talk),
 }
 LITGPT = "litgpt, talk's adapter"
 LIKE = {
-    "TRL, best, quick's adapter": "llmcourse, quick, one epoch",
-    "TRL, best, quick's adapter, our model": "llmcourse, quick, one epoch",
+    "TRL, best, quick's adapter": "llmcourse, quick",
+    "TRL, best, quick's adapter, our model": "llmcourse, quick",
     "TRL, best, talk's adapter": "llmcourse, talk's adapter",
     "TRL as in the talk": "llmcourse, talk's adapter",
     LITGPT: "llmcourse, talk's adapter",
@@ -229,47 +231,55 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - clock
 
 
-def side(name: str, count: int) -> dict[str, Any]:
-    """Measure one side in this process, on `count` rows of the bundled corpus."""
+def side(name: str, count: int, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train one side once in this process, on `count` rows of the bundled corpus. `known` is what its first round found
+    out, see `found`."""
     import resource
 
     import torch
     import trl as trl_library
-    from torch.utils.flop_counter import FlopCounterMode
 
     import llmcourse.training.trainer  # import now, so that it is not timed
 
     del trl_library, llmcourse
     way, loaded = WAYS[name], models.load()
     rows = list(data.load(SARCASM).train)[:count]
-    result: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
-    how = {}
+    before = {} if known else tuned(way, loaded, rows)
+    how = {"micro_batch": (known or before)["micro_batch"]} if way.tuned else {}
+    seconds = run(way, loaded, rows, way.epochs, **how)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with as_it_comes(loaded) if way.plain else nullcontext():
+        rate = product_rate()
+    if known is None:
+        before["operations"] = operations(way, loaded, rows, **how)
+    return {
+        "seconds": round(seconds, 2),
+        "peak_memory_gib": round(peak, 2),
+        "product_gflop_per_second": round(rate / 1e9, 1),
+        "threads": torch.get_num_threads(),
+        "known": known or before,
+    }
+
+
+def tuned(way: Way, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]:
+    """Return a side's loss before training, and the fastest micro-batch if it is looked for."""
+    found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
     if way.tuned:
         few = rows[:32]
         sizes = [size for size in MICRO_BATCHES if size <= small_enough(way.recipe, few).batch_rows]
         best, tried = fastest(sizes, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
-        how = {"micro_batch": best}
-        result["micro_batches"] = {"rows_per_second": tried, **how}
-    seconds = run(way, loaded, rows, way.epochs, **how)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    lengths = token_counts(loaded, rows)
+        found |= {"micro_batch": best, "micro_batches_rows_per_second": tried}
+    return found
+
+
+def operations(way: Way, loaded: LoadedModel, rows: list[dict], **how: Any) -> int:
+    """Return the floating-point operations of a side's training: counted on a few rows, scaled to all by tokens."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter:
         run(way, loaded, rows[:COUNTED_ROWS], way.epochs, **how)
-    operations = counter.get_total_flops() * sum(lengths) / sum(lengths[:COUNTED_ROWS])
-    with as_it_comes(loaded) if way.plain else nullcontext():
-        rate = product_rate()
-    return {
-        **result,
-        "epochs": way.epochs,
-        "seconds": round(seconds, 2),
-        "rows_per_second": round(count * way.epochs / seconds, 3),
-        "tokens_per_second": round(sum(lengths) * way.epochs / seconds, 1),
-        "peak_memory_gib": round(peak, 2),
-        "gflop_per_second": round(operations / seconds / 1e9, 1),
-        "product_gflop_per_second": round(rate / 1e9, 1),
-        "share_of_product_rate": round(operations / seconds / rate, 3),
-        "threads": torch.get_num_threads(),
-    }
+    lengths = token_counts(loaded, rows)
+    return round(counter.get_total_flops() * sum(lengths) / sum(lengths[:COUNTED_ROWS]))
 
 
 def token_counts(loaded: LoadedModel, rows: list[dict]) -> list[int]:
@@ -295,17 +305,31 @@ def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]
         }
         order = files.write_json(Path(folder) / "order.json", work)
         result = _last_line([python, str(Path(__file__).with_name("litgpt_lora.py")), str(order)])
-    tokens = sum(token_counts(loaded, rows))
-    result |= {"rows_per_second": round(len(rows) / result["seconds"], 3)}
-    return result | {"tokens_per_second": round(tokens / result["seconds"], 1), "epochs": 1}
+    return result | {"known": {"loss_before": result.pop("loss_before")}}
 
 
-def add_ratios(sides: dict[str, dict]) -> None:
-    """Add to each other side its ratio to the side of ours that is like it."""
-    for name, against in LIKE.items():
-        if name in sides:
-            ratio = sides[against]["rows_per_second"] / sides[name]["rows_per_second"]
-            sides[name] |= {"against": against, "times_slower": round(ratio, 3)}
+def summary(name: str, rounds: dict[str, list[dict]], rows: int, tokens: int) -> dict[str, Any]:
+    """Return what all rounds measured of a side: rates, memory, the share of the matrix-product rate, and the ratio to
+    the side of ours that is like it, round by round."""
+    runs, epochs = rounds[name], WAYS[name].epochs if name in WAYS else 1
+    seconds = [one["seconds"] for one in runs]
+    result = {
+        **runs[0]["known"],
+        "epochs": epochs,
+        "seconds": seconds,
+        "rows_per_second": spread([rows * epochs / value for value in seconds]),
+        "tokens_per_second": spread([tokens * epochs / value for value in seconds]),
+        "peak_memory_gib": max(one["peak_memory_gib"] for one in runs),
+        "threads": runs[0]["threads"],
+    }
+    if "operations" in result:
+        rates = [one["product_gflop_per_second"] for one in runs]
+        shares = [result["operations"] / value / rate / 1e9 for value, rate in zip(seconds, rates, strict=True)]
+        result |= {"product_gflop_per_second": spread(rates), "share_of_product_rate": spread(shares)}
+    if name in LIKE:
+        ratios = [value / ours["seconds"] for value, ours in zip(seconds, rounds[LIKE[name]], strict=True)]
+        result |= {"against": LIKE[name], "times_slower": spread(ratios)}
+    return result
 
 
 def _last_line(command: Sequence[str]) -> dict[str, Any]:
@@ -320,33 +344,38 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     chosen = options(
         __doc__,
         arguments,
-        rows=(500, 4, "training rows"),
+        rows=(80, 4, "training rows"),
+        rounds=(3, 1, "times that each side trains"),
         litgpt=(str, "the Python of an environment that has litgpt"),
-        side=(str, "measure this side only, in this process"),
+        side=(str, "train this side once, in this process"),
+        known=(str, "what its first round found out, as JSON"),
     )
     if chosen.side:
-        print(json.dumps(side(chosen.side, chosen.rows)))
+        print(json.dumps(side(chosen.side, chosen.rows, json.loads(chosen.known) if chosen.known else None)))
         return None
-    sides = {}
-    for name in WAYS:
-        command = [sys.executable, __file__, "--side", name, "--rows", str(chosen.rows)]
-        sides[name] = _last_line(command)
-        print(name, sides[name], flush=True)
     loaded = models.load()
     rows = list(data.load(SARCASM).train)[: chosen.rows]
-    if chosen.litgpt:
-        sides[LITGPT] = litgpt(chosen.litgpt, loaded, rows)
-        print(LITGPT, sides[LITGPT], flush=True)
-    losses = {name: result["loss_before"] for name, result in sides.items() if name != "TRL as in the talk"}
+    names = [*WAYS, *([LITGPT] if chosen.litgpt else [])]
+    rounds: dict[str, list[dict]] = {name: [] for name in names}
+    for number in range(chosen.rounds):
+        for turn in range(len(names)):
+            name = names[(number + turn) % len(names)]
+            if name == LITGPT:
+                rounds[name].append(litgpt(chosen.litgpt, loaded, rows))
+            else:
+                command = [sys.executable, __file__, "--side", name, "--rows", str(chosen.rows)]
+                known = ["--known", json.dumps(rounds[name][0]["known"])] if rounds[name] else []
+                rounds[name].append(_last_line([*command, *known]))
+            print(f"round {number + 1}, {name}: {rounds[name][-1]['seconds']:.1f} s", flush=True)
+    losses = {name: runs[0]["known"]["loss_before"] for name, runs in rounds.items() if name != "TRL as in the talk"}
     if max(losses.values()) - min(losses.values()) > LOSS_TOLERANCE:
         raise CourseError(f"The sides do not start with the same loss, so they do different work: {losses}")
-    add_ratios(sides)
     lengths = token_counts(loaded, rows)
     results = {
         **about(loaded),
         "work": {"rows": len(rows), "tokens_per_row": round(sum(lengths) / len(lengths), 1)},
         "agree": {"rows": len(one_label(rows)), "loss_before": losses},
-        "sides": sides,
+        "sides": {name: summary(name, rounds, len(rows), sum(lengths)) for name in names},
     }
     return finish("finetuning", results, chosen)
 

@@ -189,8 +189,8 @@ def speed() -> dict[str, dict]:
     return {name: read_json(RESULTS.with_name(f"{name}.json")) for name in (*PANELS, "scaling", "startup", "recipes")}
 
 
-def ratios(results: dict, name: str) -> dict[str, dict | float]:
-    """Return how many times the time of `llmcourse` each other side takes."""
+def ratios(results: dict, name: str) -> dict[str, dict]:
+    """Return how many times the time of `llmcourse` each other side takes: minimum, median and maximum."""
     sides = results[name]["sides"].items()
     return {side: measured["times_slower"] for side, measured in sides if not side.startswith("llmcourse")}
 
@@ -217,41 +217,44 @@ def figures_of() -> dict[Path, str]:
     return {FIGURE: figures.svg(figures.waterfall(methods, title=title)), **speed_figures(speed())}
 
 
-def median(ratio: dict | float) -> float:
-    """Return the median of a ratio that was measured several times, or the ratio itself."""
-    return ratio["median"] if isinstance(ratio, dict) else ratio
-
-
 def goals(results: dict) -> list[tuple[str, float, str]]:
     """Return our aims: the work, the measured value, and the aim in words, with the bound as its first number or 1."""
     scoring, generating, finetuning = (ratios(results, name) for name in PANELS)
     sides, file = results["finetuning"]["sides"], results["scaling"]["file"]
-    talk = sides["llmcourse, quick"]["rows_per_second"] / sides["TRL as in the talk"]["rows_per_second"]
+    rate = {side: measured["rows_per_second"]["median"] for side, measured in sides.items()}
     return [
-        ("scoring against full forwards", median(scoring["full forwards"]), "at least 4 times as fast"),
-        ("scoring against lm-evaluation-harness", median(scoring["lm-evaluation-harness"]), "at least 3 times as fast"),
+        ("scoring against full forwards", scoring["full forwards"]["median"], "at least 4 times as fast"),
+        (
+            "scoring against lm-evaluation-harness",
+            scoring["lm-evaluation-harness"]["median"],
+            "at least 3 times as fast",
+        ),
         (
             "generating against one `generate` per row",
-            median(generating["one generate a row"]),
+            generating["one generate a row"]["median"],
             "at least 10 times as fast",
         ),
-        ("generating against transformers' pipeline", median(generating["pipeline"]), "at least 4 times as fast"),
-        ("generating against llama.cpp", median(generating["llama.cpp, 4 bits"]), "at least as fast"),
-        ("finetuning, `quick` against TRL as in the talk", talk, "at least 6 times as fast"),
+        ("generating against transformers' pipeline", generating["pipeline"]["median"], "at least 4 times as fast"),
+        ("generating against llama.cpp", generating["llama.cpp, 4 bits"]["median"], "at least as fast"),
+        (
+            "finetuning, `quick` against TRL as in the talk",
+            rate["llmcourse, quick"] / rate["TRL as in the talk"],
+            "at least 6 times as fast",
+        ),
         (
             "finetuning against TRL's best settings, same adapter",
-            finetuning["TRL, best, quick's adapter"],
-            "at least 1.3 times as fast",
+            finetuning["TRL, best, quick's adapter"]["median"],
+            "at least 2.5 times as fast",
         ),
         (
             "finetuning, share of the matrix-product rate",
-            sides["llmcourse, quick"]["share_of_product_rate"],
-            "at least 0.7",
+            sides["llmcourse, quick"]["share_of_product_rate"]["median"],
+            "at least 0.65",
         ),
         (
             "loading a million rows against pyarrow's reader",
             file["times_slower_than_pyarrow"]["median"],
-            "at most 3 times as long",
+            "at most 5 times as long",
         ),
         ("loading a million rows, peak memory in GiB", file["llmcourse"]["peak_memory_gib"]["max"], "at most 1"),
     ]
@@ -264,21 +267,23 @@ def met(value: float, aim: str) -> bool:
     return value >= bound if aim.startswith("at least") else value <= bound
 
 
-def spread_text(ratio: dict | float) -> str:
-    """Return a ratio as text: its median and range if it was measured several times."""
-    if isinstance(ratio, dict):
-        return f"{ratio['median']:.1f} ({ratio['min']:.1f} to {ratio['max']:.1f})"
-    return f"{ratio:.1f}"
+def spread_text(values: dict) -> str:
+    """Return the median and the range of what was measured several times, as text."""
+    return f"{values['median']:.1f} ({values['min']:.1f} to {values['max']:.1f})"
+
+
+def where_and_when(results: dict) -> str:
+    """Return on which machine and when a results file was measured, as text."""
+    machine = results["machine"]
+    return f"{machine['cores']} cores ({machine['name']}), {results['date']}"
 
 
 def speed_tables(results: dict) -> str:
     """Return all that the benchmarks measured, in Markdown, for benchmarks/README.md."""
-    machine = results["generating"]["machine"]
     about = (
-        "Each ratio comes from one run on the same rows, and is a median if it was measured in several blocks."
-        " *Our model* means that the other library runs the model as `llmcourse.models.load` returns it, with the"
-        " matrix products and the attention that are fastest on this processor."
-        f" Measured on {machine['cores']} cores ({machine['name']})."
+        "Each ratio comes from one run on the same rows, and is a median over its blocks or rounds. *Our model* means"
+        " that the other library runs the model as `llmcourse.models.load` returns it, with the matrix products and the"
+        " attention that are fastest on this processor."
     )
     parts = [f"![Time of other libraries relative to the course](results/{SPEED_FIGURE.name})", about]
     parts += [goal_table(results), side_table(results, "scoring"), side_table(results, "generating")]
@@ -294,9 +299,9 @@ def goal_table(results: dict) -> str:
 
 
 def side_table(results: dict, name: str) -> str:
-    work, date = results[name]["work"], results[name]["date"]
+    work = results[name]["work"]
     prompts = f"{work['rows']} rows, {work['shots']} examples, {work['prompt_tokens']:.0f} tokens per prompt"
-    lines = [f"{PANELS[name]}: {prompts}. {date}.", ""]
+    lines = [f"{PANELS[name]}: {prompts}. {where_and_when(results[name])}.", ""]
     lines += ["| side | rows per second (slowest to fastest block) | relative time |", "|---|---:|---:|"]
     for side, measured in results[name]["sides"].items():
         rate, ratio = spread_text(measured["rows_per_second"]), spread_text(measured["times_slower"])
@@ -314,9 +319,9 @@ def llama_sentence(results: dict) -> str:
 
 
 def finetuning_table(results: dict) -> str:
-    work, date = results["finetuning"]["work"], results["finetuning"]["date"]
-    lines = [f"{PANELS['finetuning']}: {work['rows']} rows of {work['tokens_per_row']:.0f} tokens. {date}.", ""]
-    columns = ("side", "epochs", "rows per second", "tokens per second", "relative time (compared with)")
+    work, measured_at = results["finetuning"]["work"], where_and_when(results["finetuning"])
+    lines = [f"{PANELS['finetuning']}: {work['rows']} rows of {work['tokens_per_row']:.0f} tokens. {measured_at}.", ""]
+    columns = ("side", "epochs", "rows per second", "tokens per second", "relative time, compared with")
     lines += [
         f"| {' | '.join((*columns, 'peak GiB', 'share of the matrix-product rate'))} |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -324,10 +329,11 @@ def finetuning_table(results: dict) -> str:
     for side, measured in results["finetuning"]["sides"].items():
         share, ratio = "not counted", ""
         if "share_of_product_rate" in measured:
-            share = f"{measured['share_of_product_rate']:.0%} of {measured['product_gflop_per_second']:.0f} GFLOP/s"
+            part, of = measured["share_of_product_rate"]["median"], measured["product_gflop_per_second"]["median"]
+            share = f"{part:.0%} of {of:.0f} GFLOP/s"
         if "against" in measured:
-            ratio = f"{measured['times_slower']:.1f} ({measured['against']})"
-        rates = f"{measured['rows_per_second']:.2f} | {measured['tokens_per_second']:.0f}"
+            ratio = f"{spread_text(measured['times_slower'])}, {measured['against']}"
+        rates = f"{spread_text(measured['rows_per_second'])} | {measured['tokens_per_second']['median']:.0f}"
         memory = f"{measured['peak_memory_gib']:.1f}"
         lines.append(f"| {side} | {measured['epochs']:g} | {rates} | {ratio} | {memory} | {share} |")
     return "\n".join(lines)
@@ -336,7 +342,7 @@ def finetuning_table(results: dict) -> str:
 def scaling_tables(results: dict) -> str:
     scaling = results["scaling"]
     lines = [
-        f"Scaling. {scaling['date']}.",
+        f"Scaling. {where_and_when(scaling)}.",
         "",
         f"![Time per row against the number of examples in the prompt](results/{SHOTS_FIGURE.name})",
         "",
@@ -357,7 +363,8 @@ def scaling_tables(results: dict) -> str:
 
 
 def startup_table(results: dict) -> str:
-    lines = ["| time from the start of Python | seconds |", "|---|---:|"]
+    lines = [f"Starting. {where_and_when(results['startup'])}.", ""]
+    lines += ["| time from the start of Python | seconds |", "|---|---:|"]
     lines += [f"| {what} | {spread_text(seconds)} |" for what, seconds in results["startup"]["seconds"].items()]
     return "\n".join(lines)
 

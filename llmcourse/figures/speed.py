@@ -1,37 +1,28 @@
 """Figures of the benchmarks: how much slower other programs are, and what a row costs as its prompt grows."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmcourse.figures.style import COLOURS, FAINT, MARKS, TEXT, axes_of, beside, figure_of, tidy
 
 if TYPE_CHECKING:
     from llmcourse.figures.described import DescribedFigure
 
-ENDS = ("min", "median", "max")
 
-
-def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]) -> "DescribedFigure":
+def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, float]]]) -> "DescribedFigure":
     """Draw for each kind of work how many times slower the other programs are.
 
-    `panels` maps a title to the programs, and each of them to its time divided by ours: one number, or min, median and
-    max over the measured blocks.
+    `panels` maps a title to the programs, and each of them to its time divided by ours: min, median and max over what
+    was measured in turn.
     """
-    ratios = {
-        title: {
-            name: dict.fromkeys(ENDS, ratio) if isinstance(ratio, (int, float)) else ratio
-            for name, ratio in sides.items()
-        }
-        for title, sides in panels.items()
-    }
     summary = "; ".join(
         f"{title}: " + ", ".join(f"{name} {ratio['median']:.1f}" for name, ratio in sides.items())
-        for title, sides in ratios.items()
+        for title, sides in panels.items()
     )
-    rows = [len(sides) for sides in ratios.values()]
+    rows = [len(sides) for sides in panels.values()]
     figure = figure_of(9, 0.42 * sum(rows) + 0.75 * len(rows) + 0.5, f"Times slower than this course. {summary}.")
     panel_axes = figure.subplots(len(rows), 1, height_ratios=rows, sharex=True, squeeze=False)[:, 0]
-    for axes, (title, sides) in zip(panel_axes, ratios.items(), strict=True):
+    for axes, (title, sides) in zip(panel_axes, panels.items(), strict=True):
         tidy(axes)
         axes.axvline(1, color=COLOURS["finetuned"], linewidth=2)
         for place, ratio in enumerate(sides.values()):
@@ -43,7 +34,7 @@ def times_slower(panels: Mapping[str, Mapping[str, Mapping[str, Any] | float]]) 
         axes.set_ylim(len(sides) - 0.4, -0.6)
         axes.set_title(title, loc="left", fontsize=11, color=TEXT)
         axes.set_xscale("log")
-    largest = max(ratio["max"] for sides in ratios.values() for ratio in sides.values())
+    largest = max(ratio["max"] for sides in panels.values() for ratio in sides.values())
     panel_axes[-1].set_xlim(0.8, largest * 1.6)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100) if tick <= largest * 1.3]
     panel_axes[-1].set_xticks(ticks, [f"{tick}x" for tick in ticks])

@@ -135,4 +135,4 @@ def test_sides_agreed_before_they_were_timed():
         assert all(agree["same_first_line"][f"{kind}, {side}"] == agree["rows"] for side in ("OneByOne", "Pipeline"))
     losses = read["finetuning"]["agree"]["loss_before"].values()
     assert max(losses) - min(losses) < finetuning.LOSS_TOLERANCE
-    assert read["finetuning"]["work"]["rows"] == 500 and read["scoring"]["work"]["rows"] == 200
+    assert read["finetuning"]["work"]["rows"] == 80 and read["scoring"]["work"]["rows"] == 200

@@ -7,7 +7,7 @@ def test_times_slower_draws_every_side():
     figure = figures.times_slower(
         {
             "Scoring": {"a": {"min": 2.0, "median": 3.0, "max": 4.5}, "b": {"min": 9, "median": 10, "max": 11}},
-            "Training": {"c": 1.5},
+            "Training": {"c": {"min": 1.4, "median": 1.5, "max": 1.7}},
         }
     )
     first, second = figure.axes
