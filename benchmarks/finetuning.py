@@ -231,9 +231,24 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - clock
 
 
-def side(name: str, count: int, known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Train one side once in this process, on `count` rows of the bundled corpus. `known` is what its first round found
-    out, see `found`."""
+def find_out(name: str, count: int) -> dict[str, Any]:
+    """Return what is needed of a side besides its time: its loss before training, the fastest micro-batch if it is
+    looked for, and its floating-point operations. In a process of its own, it leaves no trace in the peak memory."""
+    way, loaded = WAYS[name], models.load()
+    rows = list(data.load(SARCASM).train)[:count]
+    found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
+    how = {}
+    if way.tuned:
+        few = rows[:32]
+        sizes = [size for size in MICRO_BATCHES if size <= small_enough(way.recipe, few).batch_rows]
+        best, tried = fastest(sizes, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
+        how = {"micro_batch": best}
+        found |= {**how, "micro_batches_rows_per_second": tried}
+    return found | {"operations": operations(way, loaded, rows, **how)}
+
+
+def side(name: str, count: int, micro_batch: int | None) -> dict[str, Any]:
+    """Train one side once in this process, on `count` rows of the bundled corpus."""
     import resource
 
     import torch
@@ -244,32 +259,16 @@ def side(name: str, count: int, known: dict[str, Any] | None = None) -> dict[str
     del trl_library, llmcourse
     way, loaded = WAYS[name], models.load()
     rows = list(data.load(SARCASM).train)[:count]
-    before = {} if known else tuned(way, loaded, rows)
-    how = {"micro_batch": (known or before)["micro_batch"]} if way.tuned else {}
-    seconds = run(way, loaded, rows, way.epochs, **how)
+    seconds = run(way, loaded, rows, way.epochs, **({"micro_batch": micro_batch} if way.tuned else {}))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with as_it_comes(loaded) if way.plain else nullcontext():
         rate = product_rate()
-    if known is None:
-        before["operations"] = operations(way, loaded, rows, **how)
     return {
         "seconds": round(seconds, 2),
         "peak_memory_gib": round(peak, 2),
         "product_gflop_per_second": round(rate / 1e9, 1),
         "threads": torch.get_num_threads(),
-        "known": known or before,
     }
-
-
-def tuned(way: Way, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]:
-    """Return a side's loss before training, and the fastest micro-batch if it is looked for."""
-    found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
-    if way.tuned:
-        few = rows[:32]
-        sizes = [size for size in MICRO_BATCHES if size <= small_enough(way.recipe, few).batch_rows]
-        best, tried = fastest(sizes, few, lambda size: run(way, loaded, few, 1, micro_batch=size))
-        found |= {"micro_batch": best, "micro_batches_rows_per_second": tried}
-    return found
 
 
 def operations(way: Way, loaded: LoadedModel, rows: list[dict], **how: Any) -> int:
@@ -305,16 +304,16 @@ def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]
         }
         order = files.write_json(Path(folder) / "order.json", work)
         result = _last_line([python, str(Path(__file__).with_name("litgpt_lora.py")), str(order)])
-    return result | {"known": {"loss_before": result.pop("loss_before")}}
+    return result
 
 
-def summary(name: str, rounds: dict[str, list[dict]], rows: int, tokens: int) -> dict[str, Any]:
-    """Return what all rounds measured of a side: rates, memory, the share of the matrix-product rate, and the ratio to
-    the side of ours that is like it, round by round."""
+def summary(name: str, known: dict, rounds: dict[str, list[dict]], rows: int, tokens: int) -> dict[str, Any]:
+    """Return what is known of a side and what all rounds measured: rates, memory, the share of the matrix-product rate,
+    and the ratio to the side of ours that is like it, round by round."""
     runs, epochs = rounds[name], WAYS[name].epochs if name in WAYS else 1
     seconds = [one["seconds"] for one in runs]
     result = {
-        **runs[0]["known"],
+        **known,
         "epochs": epochs,
         "seconds": seconds,
         "rows_per_second": spread([rows * epochs / value for value in seconds]),
@@ -330,6 +329,14 @@ def summary(name: str, rounds: dict[str, list[dict]], rows: int, tokens: int) ->
         ratios = [value / ours["seconds"] for value, ours in zip(seconds, rounds[LIKE[name]], strict=True)]
         result |= {"against": LIKE[name], "times_slower": spread(ratios)}
     return result
+
+
+def check_losses(known: dict[str, dict]) -> dict[str, float]:
+    """Return the losses before training of the sides that learn the label only. Raises CourseError if they differ."""
+    losses = {name: found["loss_before"] for name, found in known.items() if name != "TRL as in the talk"}
+    if max(losses.values()) - min(losses.values()) > LOSS_TOLERANCE:
+        raise CourseError(f"The sides do not start with the same loss, so they do different work: {losses}")
+    return losses
 
 
 def _last_line(command: Sequence[str]) -> dict[str, Any]:
@@ -348,34 +355,38 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
         rounds=(3, 1, "times that each side trains"),
         litgpt=(str, "the Python of an environment that has litgpt"),
         side=(str, "train this side once, in this process"),
-        known=(str, "what its first round found out, as JSON"),
+        size=(str, "its rows at once, if it is one of TRL at its best"),
+        about=(str, "find out about this side what has nothing to do with time, in this process"),
     )
     if chosen.side:
-        print(json.dumps(side(chosen.side, chosen.rows, json.loads(chosen.known) if chosen.known else None)))
+        print(json.dumps(side(chosen.side, chosen.rows, chosen.size and int(chosen.size))))
+        return None
+    if chosen.about:
+        print(json.dumps(find_out(chosen.about, chosen.rows)))
         return None
     loaded = models.load()
     rows = list(data.load(SARCASM).train)[: chosen.rows]
-    names = [*WAYS, *([LITGPT] if chosen.litgpt else [])]
-    rounds: dict[str, list[dict]] = {name: [] for name in names}
+    this = [sys.executable, __file__, "--rows", str(chosen.rows)]
+    known = {name: _last_line([*this, "--about", name]) for name in WAYS}
+    check_losses(known)
+    rounds: dict[str, list[dict]] = {name: [] for name in [*WAYS, *([LITGPT] if chosen.litgpt else [])]}
     for number in range(chosen.rounds):
-        for turn in range(len(names)):
-            name = names[(number + turn) % len(names)]
+        for turn in range(len(rounds)):
+            name = list(rounds)[(number + turn) % len(rounds)]
             if name == LITGPT:
                 rounds[name].append(litgpt(chosen.litgpt, loaded, rows))
+                known[name] = {"loss_before": rounds[name][-1]["loss_before"]}
+                check_losses(known)
             else:
-                command = [sys.executable, __file__, "--side", name, "--rows", str(chosen.rows)]
-                known = ["--known", json.dumps(rounds[name][0]["known"])] if rounds[name] else []
-                rounds[name].append(_last_line([*command, *known]))
+                size = ["--size", str(known[name]["micro_batch"])] if WAYS[name].tuned else []
+                rounds[name].append(_last_line([*this, "--side", name, *size]))
             print(f"round {number + 1}, {name}: {rounds[name][-1]['seconds']:.1f} s", flush=True)
-    losses = {name: runs[0]["known"]["loss_before"] for name, runs in rounds.items() if name != "TRL as in the talk"}
-    if max(losses.values()) - min(losses.values()) > LOSS_TOLERANCE:
-        raise CourseError(f"The sides do not start with the same loss, so they do different work: {losses}")
     lengths = token_counts(loaded, rows)
     results = {
         **about(loaded),
         "work": {"rows": len(rows), "tokens_per_row": round(sum(lengths) / len(lengths), 1)},
-        "agree": {"rows": len(one_label(rows)), "loss_before": losses},
-        "sides": {name: summary(name, rounds, len(rows), sum(lengths)) for name in names},
+        "agree": {"rows": len(one_label(rows)), "loss_before": check_losses(known)},
+        "sides": {name: summary(name, known[name], rounds, len(rows), sum(lengths)) for name in rounds},
     }
     return finish("finetuning", results, chosen)
 

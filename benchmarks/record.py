@@ -126,18 +126,20 @@ def every_task(curves: dict) -> list[str]:
 def sarc_block(name: str) -> str:
     """Return what a results file measured on real rows, in Markdown."""
     results = read_json(RESULTS.with_name(f"{name}.json"))
-    finetuned, _ = finetuned_and_best(results)
-    words = bag_of_words(results)
-    p = p_values(results)[frozenset((finetuned["name"], words["name"]))]
-    recipe, data, (low, high) = results["recipe"], results["data"], finetuned["accuracy_ci95"]
-    layers = "all layers" if recipe["upper_layers"] is None else f"the upper {recipe['upper_layers']} layers"
+    data, words, p = results["data"], bag_of_words(results), p_values(results)
+    sentences = []
+    for arm in results["arms"]:
+        if arm["kind"] == "finetuned":
+            low, high = arm["accuracy_ci95"]
+            sentences.append(
+                f"{arm['name']} reaches {arm['accuracy']:.1%} ({low:.1%} to {high:.1%}), and {words['name']}"
+                f" {words['accuracy']:.1%} on the same rows ({p[frozenset((arm['name'], words['name']))]}, exact paired"
+                " test)."
+            )
     return f"""{report.table(results)}
 
-{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} training rows. \
-LoRA r={recipe["r"]} on {layers}, learning rate {recipe["learning_rate"]:g}, {recipe["epochs"]:g} epochs.
-The finetuned model reaches {finetuned["accuracy"]:.1%} ({low:.1%} to {high:.1%}), \
-and {words["name"]} {words["accuracy"]:.1%} on the same rows ({p}, exact paired test). \
-Measured on {results["date"]}."""
+{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} training rows. {results["date"]}.
+{chr(10).join(sentences)}"""
 
 
 def second_model_block() -> str:

@@ -298,9 +298,11 @@ DEMO = {
     "frozen": "frozen features",
     "LoRA": "LoRA",
 }
-SARC = {"4-shot, scored": "four examples, scored"} | {
-    start: DEMO[start] for start in ("4-shot, cal", "TF-IDF", "sentence", "frozen", "LoRA")
-}
+SARC = (
+    {"4-shot, scored": "four examples, scored"}
+    | {start: DEMO[start] for start in ("4-shot, cal", "TF-IDF", "sentence", "frozen")}
+    | {"LoRA r=32": "LoRA, upper layers", "LoRA r=16": "LoRA, all layers"}
+)
 SUPPORT = {"majority": "majority", "8-shot": "eight examples, calibrated", "TF-IDF": "bag of words", "LoRA": "LoRA"}
 
 FIGURES: dict[str, Callable] = {
