@@ -231,13 +231,17 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - clock
 
 
+def first_rows(count: int) -> list[dict]:
+    """Return so many training rows of the bundled corpus."""
+    return list(data.load(SARCASM).train)[:count]
+
+
 def find_out(name: str, count: int) -> dict[str, Any]:
     """Return what is needed of a side besides its time: its loss before training, the fastest micro-batch if it is
     looked for, and its floating-point operations. In a process of its own, it leaves no trace in the peak memory."""
-    way, loaded = WAYS[name], models.load()
-    rows = list(data.load(SARCASM).train)[:count]
+    way, loaded, rows = WAYS[name], models.load(), first_rows(count)
     found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
-    how = {}
+    how: dict[str, int] = {}
     if way.tuned:
         few = rows[:32]
         sizes = [size for size in MICRO_BATCHES if size <= small_enough(way.recipe, few).batch_rows]
@@ -257,8 +261,7 @@ def side(name: str, count: int, micro_batch: int | None) -> dict[str, Any]:
     import llmcourse.training.trainer  # import now, so that it is not timed
 
     del trl_library, llmcourse
-    way, loaded = WAYS[name], models.load()
-    rows = list(data.load(SARCASM).train)[:count]
+    way, loaded, rows = WAYS[name], models.load(), first_rows(count)
     seconds = run(way, loaded, rows, way.epochs, **({"micro_batch": micro_batch} if way.tuned else {}))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     with as_it_comes(loaded) if way.plain else nullcontext():
@@ -303,8 +306,7 @@ def litgpt(python: str, loaded: LoadedModel, rows: list[dict]) -> dict[str, Any]
             "seed": TALKS_ADAPTER.seed,
         }
         order = files.write_json(Path(folder) / "order.json", work)
-        result = _last_line([python, str(Path(__file__).with_name("litgpt_lora.py")), str(order)])
-    return result
+        return _last_line([python, str(Path(__file__).with_name("litgpt_lora.py")), str(order)])
 
 
 def summary(name: str, known: dict, rounds: dict[str, list[dict]], rows: int, tokens: int) -> dict[str, Any]:
@@ -364,8 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> dict | None:
     if chosen.about:
         print(json.dumps(find_out(chosen.about, chosen.rows)))
         return None
-    loaded = models.load()
-    rows = list(data.load(SARCASM).train)[: chosen.rows]
+    loaded, rows = models.load(), first_rows(chosen.rows)
     this = [sys.executable, __file__, "--rows", str(chosen.rows)]
     known = {name: _last_line([*this, "--about", name]) for name in WAYS}
     check_losses(known)

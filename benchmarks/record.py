@@ -136,10 +136,8 @@ def sarc_block(name: str) -> str:
                 f" {words['accuracy']:.1%} on the same rows ({p[frozenset((arm['name'], words['name']))]}, exact paired"
                 " test)."
             )
-    return f"""{report.table(results)}
-
-{data["test"]:,} test rows of SARC (id `{data["test_id"]}`), {data["train"]:,} training rows. {results["date"]}.
-{chr(10).join(sentences)}"""
+    rows = f"{data['test']:,} test rows of SARC (id `{data['test_id']}`), {data['train']:,} training rows."
+    return "\n".join([report.table(results), "", f"{rows} {results['date']}.", *sentences])
 
 
 def second_model_block() -> str:
