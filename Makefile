@@ -167,9 +167,12 @@ $(VENV)/ready-dev: $(VENV)/ready
 	$(PIP) $(PINS) --no-deps $(WHEELS)
 	@touch $@
 
-# Beside the course: the libraries that the benchmarks compare with, and a fuzzer.
+# Beside the course: the libraries that the benchmarks compare with, and a fuzzer. llama.cpp 0.3.36 crashes with the AMX
+# instructions of recent Intel processors, so it is compiled without them.
+WITHOUT_AMX = $(if $(filter x86_64,$(shell uname -m)),-mno-amx-int8)
 .venv-bench/ready-peers: .venv-bench/ready benchmarks/peers.txt
-	$(PIP) --constraint constraints.txt --requirement benchmarks/peers.txt
+	CFLAGS='$(WITHOUT_AMX)' CXXFLAGS='$(WITHOUT_AMX)' \
+		$(PIP) --no-cache-dir --constraint constraints.txt --requirement benchmarks/peers.txt
 	@touch $@
 
 .venv-fuzz/ready-atheris: .venv-fuzz/ready

@@ -25,6 +25,7 @@ from measure import RESULTS, about
 
 from llmcourse import data, models, predict
 from llmcourse._base import files
+from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import SARCASM, TASKS, Task
 from llmcourse.experiment import baselines, metrics
 from llmcourse.lessons import recorded
@@ -38,8 +39,8 @@ SEEDS = (0, 1, 2)
 FOLDS = 5
 SIZES = (25, 50, 100, 200, 400, 800)
 
-LORA = "LoRA"
-"""The method that the others are tested against."""
+LORA, BAG = "LoRA", "bag of words"
+"""The two methods that the others are tested against."""
 
 SCORED = "LoRA, scored"
 """LoRA whose labels are scored. With few training rows, the free answers of the others are often no label yet."""
@@ -96,7 +97,7 @@ PROMPTS: dict[str, Method] = {
 }
 METHODS: dict[str, Method] = {
     **PROMPTS,
-    "bag of words": _fitted(baselines.bag_of_words),
+    BAG: _fitted(baselines.bag_of_words),
     "sentence embeddings": _on_vectors(lambda loaded, task, rows: features.embeddings(task, rows)),
     "frozen features": _on_vectors(features.hidden_states),
     **{name: _lora(recipe, predict.score if name == SCORED else predict.generate) for name, recipe in LORAS.items()},
@@ -177,10 +178,11 @@ def groups_of(task: Task, rows: Sequence[Mapping]) -> list[Any]:
 
 
 def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict[str, Any]]:
-    """Return accuracy, 95 % interval and invalid answers of each method over all seeds, and p of its test against LoRA.
+    """Return accuracy, 95 % interval and invalid answers of each method over all seeds, and p of two tests.
 
-    `figures.waterfall` draws such entries. A group's rows are one toss in all seeds, so three seeds do not count as
-    three times the rows. A method is tested on the rows and seeds that LoRA answered too.
+    The tests are against LoRA and against the bag of words, on the rows and seeds that both answered. A group's rows
+    are one toss in all seeds, so three seeds do not count as three times the rows. `n` counts rows, `answers` counts
+    each row once for each seed. `figures.waterfall` draws such entries.
     """
     groups = groups_of(task, rows)
     answers: dict[str, dict[tuple[int, int], int | None]] = {}
@@ -195,15 +197,17 @@ def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping
             "kind": "finetuned" if method in LORAS else "prompted" if method in PROMPTS else "baseline",
             "seeds": sorted({seed for seed, _ in labels}),
             "n": len({place for _, place in labels}),
+            "answers": len(labels),
             "accuracy": round(sum(right) / len(right), 4),
             "accuracy_ci95": _rounded(metrics.accuracy_interval(right, [groups[place] for _, place in labels])),
             "invalid": sum(label is None for label in labels.values()),
         }
-        both = sorted(labels.keys() & answers.get(LORA, {}).keys()) if method != LORA else []
-        if both:
-            gold, shared = [rows[place]["label"] for _, place in both], [groups[place] for _, place in both]
-            mine, theirs = ([answers[name][key] for key in both] for name in (method, LORA))
-            entry["p_against_lora"] = metrics.paired_test(gold, mine, theirs, shared)
+        for name, other in {"p_against_lora": LORA, "p_against_bag": BAG}.items():
+            both = sorted(labels.keys() & answers.get(other, {}).keys()) if method != other else []
+            if both:
+                gold, shared = [rows[place]["label"] for _, place in both], [groups[place] for _, place in both]
+                mine, theirs = ([given[key] for key in both] for given in (labels, answers[other]))
+                entry[name] = metrics.paired_test(gold, mine, theirs, shared)
         summary.append(entry)
     return summary
 
@@ -241,10 +245,15 @@ def summarise(out: Path | None = None, folder: Path = RESULTS) -> dict[str, Any]
         source = data.load(task)
         test = data.in_order(task, source.test)
         rows = data.in_order(task, [*source.train, *source.test])
-        sets = {"crossval": (crossval_summary, rows), "curves": (curves_summary, test)}
-        for what, (summary, subjects) in sets.items():
-            key = {"task": task.name, "rows": data.rows_id(task, subjects)}
+        sets = {
+            "crossval": (crossval_summary, rows, {}),
+            "curves": (curves_summary, test, {"train": source.train_id}),
+        }
+        for what, (summary, subjects, learned) in sets.items():
+            key = {"task": task.name, "rows": data.rows_id(task, subjects), **learned}
             runs = [run for name in METHODS for run in _known(folder / f"{what}.json", {**key, **_method(name)})]
+            if len({json.dumps(run["model"]) for run in runs}) > 1:
+                raise CourseError(f"{what}.json has runs of several models on {task.name}. Keep those of one.")
             if runs:
                 whole[what][task.name] = {"rows": len(subjects), "points": summary(task, subjects, runs)}
     files.write_json(out or recorded.path("evidence"), whole)

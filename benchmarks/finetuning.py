@@ -1,19 +1,20 @@
 """Measure finetuning with LoRA on short rows: the course's `quick` recipe, TRL in two ways, and litgpt.
 
     llmcourse, quick            the recipe `quick`: attention of the upper 12 layers; the frozen ones run once per row
+    llmcourse, quick, one epoch the same for one epoch, as long as the talk trains
     llmcourse, talk's adapter   the same trainer with the talk's adapter: all seven matrices of all layers, r = 8
     TRL as in the talk          one row at a time, eight per step, loss on all tokens, dropout, TRL's defaults
     TRL, best                   loss on the label, rows grouped by length, no recomputing, the fastest batch size
     litgpt                      its own `finetune_lora`, in its own environment (--litgpt PYTHON); left out without one
 
-Sides with the adapter of `quick` train as many epochs as it does, the others one. In each round all sides train once,
-in turn, and ratios are taken within a round, because a machine's speed changes with its other work. Each training runs
-in a process of its own, so that its peak memory is its own, on the same texts and with the same learning rate. The
-clock runs from the rows to the trained adapter, including the first step and its preparation, without imports and
-loading. Ours trains with the label loss. Before timing, it is set to TRL's, and all sides must compute the same loss on
-rows of one label (except the talk's way, whose loss is over all tokens). The share of the matrix-product rate is the
-counted floating-point operations per second over the rate of the model's own matrix products in the same process. About
-35 minutes on 2 cores.
+The other sides with the adapter of `quick` train its six epochs, those with the talk's adapter one. In each round all
+sides train once, in turn, and ratios are taken within a round, because a machine's speed changes with its other work.
+Each training runs in a process of its own, so that its peak memory is its own, on the same texts and with the same
+learning rate. The clock runs from the rows to the trained adapter, including the first step and its preparation,
+without imports and loading. Ours trains with the label loss. Before timing, it is set to TRL's, and all sides must
+compute the same loss on rows of one label (except the talk's way, whose loss is over all tokens). The share of the
+matrix-product rate is the counted floating-point operations per second over the rate of the model's own matrix products
+in the same process. About 35 minutes on 2 cores.
 """
 
 import json
@@ -240,7 +241,8 @@ def find_out(name: str, count: int) -> dict[str, Any]:
     """Return what is needed of a side besides its time: its loss before training, the fastest micro-batch if it is
     looked for, and its floating-point operations. In a process of its own, it leaves no trace in the peak memory."""
     way, loaded, rows = WAYS[name], models.load(), first_rows(count)
-    found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
+    with as_it_comes(loaded) if way.plain else nullcontext():
+        found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
     how: dict[str, int] = {}
     if way.tuned:
         few = rows[:32]

@@ -127,6 +127,7 @@ def summary(task: Task, rows: Sequence[Mapping], kinds: Sequence[str], answers: 
         return {name: counted(chosen["plain"], chosen[name], asked) for name in VARIANTS} if places else {}
 
     gold = [row["label"] for row in rows]
+    groups = [row[task.group_column] for row in rows] if task.group_column else None
     return {
         "plain": {
             **{word: list(plain).count(label) for label, word in enumerate(task.labels)},
@@ -134,8 +135,8 @@ def summary(task: Task, rows: Sequence[Mapping], kinds: Sequence[str], answers: 
         },
         "accuracy": {name: metrics.evaluate(gold, labels, task.labels).accuracy for name, labels in answers.items()},
         **part(lambda place: True),
-        # McNemar: does the order get the ordered label more often than the control does?
-        "p": {name: metrics.paired_test(wanted, answers["order"], answers[name]) for name in VARIANTS[1:]},
+        # does the order get the ordered label more often than the control does?
+        "p": {name: metrics.paired_test(wanted, answers["order"], answers[name], groups) for name in VARIANTS[1:]},
         "by_wanted": {
             word: part(lambda place, label=label: wanted[place] == label) for label, word in enumerate(task.labels)
         },

@@ -1,10 +1,10 @@
 """What the scripts of this folder share: sides that do the same work in turn, machine and versions, results files.
 
-Every comparison follows the same rules. All sides run in one go on the same rows, in blocks: each side does one block,
-then each the next, so that other work of the machine disturbs all of them alike. Their results are compared before
-anything is timed, and a side that computes something else is not timed. A results file has date, machine, versions, the
-seconds of each block, and for each side minimum, median and maximum of its rows per second and of its ratio to ours,
-block by block.
+In a comparison (`compare`), all sides run in one go on the same rows, in blocks: each side does one block, then each
+the next, so that other work of the machine disturbs all of them alike. Trainings do the same in rounds of processes.
+The sides' results are compared before anything is timed, and a side that computes something else is not timed. A
+results file has date, machine, versions, the seconds of each block, and for each side minimum, median and maximum of
+its rows per second and of its ratio to ours, block by block.
 """
 
 import argparse
@@ -182,7 +182,8 @@ def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Ma
     """Score rows, and return accuracy and mean log-probability of the right label."""
     answers = predict.score(loaded, configs.training_prompt(task, recipe), rows)
     gold = [row["label"] for row in rows]
-    score = metrics.evaluate(gold, answers.labels, task.labels)
+    groups = [row[task.group_column] for row in rows] if task.group_column else None
+    score = metrics.evaluate(gold, answers.labels, task.labels, groups)
     right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]
     return {
         "accuracy": score.accuracy,

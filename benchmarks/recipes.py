@@ -32,7 +32,6 @@ VARIANTS = (
     "lm_weight=1.0",
     "lm_weight=0.01",
     "epochs=3",
-    "epochs=6",
     "learning_rate=5e-4",
     "upper_layers=18",
     "target_modules=('q_proj','k_proj','v_proj','o_proj','gate_proj','up_proj','down_proj') r=16",

@@ -106,12 +106,17 @@ def support(start: str) -> dict:
     }
 
 
+def talk_interval(way: str) -> tuple[float, float]:
+    """Return Wilson's interval of one of the talk's two accuracies."""
+    return metrics.wilson(round(TALK[way]["accuracy"] * TALK["test_rows"]), TALK["test_rows"])
+
+
 def counted() -> dict:
     """Return numbers that follow from shapes and formulas."""
     mistral = catalogue.base("mistral-7b")
     shapes = [*mistral.shape.matrices.values()] * mistral.shape.layers
     head = (mistral.shape.vocabulary, mistral.shape.hidden)
-    wilson = {way: metrics.wilson(round(TALK[way]["accuracy"] * 100), 100) for way in ("few_shot", "finetuned")}
+    wilson = {way: talk_interval(way) for way in ("few_shot", "finetuned")}
     # How many answers the talk's report counts as a label: right ones / precision.
     right = [r * n for r, n in zip(TALK["few_shot"]["recall"], TALK["few_shot"]["support"], strict=True)]
     read = sum(n / p for n, p in zip(right, TALK["few_shot"]["precision"], strict=True))
@@ -237,11 +242,8 @@ def _talk():
         ("few_shot", "few-shot, Mistral-7B", "prompted"),
         ("finetuned", "finetuned, Mistral-7B", "finetuned"),
     ):
-        accuracy, n = TALK[way]["accuracy"], TALK["test_rows"]
-        interval = metrics.wilson(round(accuracy * n), n)
-        methods.append(
-            {"name": name, "kind": kind, "accuracy": accuracy, "accuracy_ci95": interval, "invalid": 0, "n": n}
-        )
+        known = {"accuracy": TALK[way]["accuracy"], "accuracy_ci95": talk_interval(way), "n": TALK["test_rows"]}
+        methods.append({"name": name, "kind": kind, "invalid": 0, **known})
     return figures.waterfall(methods)
 
 
@@ -303,7 +305,13 @@ SARC = (
     | {start: DEMO[start] for start in ("4-shot, cal", "TF-IDF", "sentence", "frozen")}
     | {"LoRA r=32": "LoRA, upper layers", "LoRA r=16": "LoRA, all layers"}
 )
-SUPPORT = {"majority": "majority", "8-shot": "eight examples, calibrated", "TF-IDF": "bag of words", "LoRA": "LoRA"}
+SUPPORT = {
+    "majority": "majority",
+    "8-shot": "eight examples, calibrated",
+    "TF-IDF": "bag of words",
+    "frozen": "frozen features",
+    "LoRA": "LoRA",
+}
 
 FIGURES: dict[str, Callable] = {
     "ai_map": lambda: figures.ai_map(described=False),

@@ -8,6 +8,7 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import llmcourse
 from llmcourse import cli, data, models, predict
@@ -15,7 +16,7 @@ from llmcourse._base import files
 from llmcourse._base.errors import CourseError
 from llmcourse.data import tasks
 from llmcourse.data.tasks import Task
-from llmcourse.experiment import Experiment, adapter_readme, metrics, training_spec
+from llmcourse.experiment import Experiment, adapter_readme, training_spec
 from llmcourse.models import adapters
 from llmcourse.training import configs, recipes, training_rows
 from llmcourse.training.recipes import Recipe
@@ -39,26 +40,29 @@ def ship(task: Task, recipe: Recipe, runs: Path = Path("runs")) -> Path:
         if "lora_" in name:
             parameter.data = parameter.data.half().float()
 
-    # 3. Measure
-    answers = predict.generate(experiment.loaded, configs.training_prompt(task, recipe), experiment.test_rows())
-    score = metrics.evaluate(experiment.gold(), answers.labels, task.labels)
-
-    # 4. Store
-    card["results"] = {"test": rows.test_id, **score.as_dict()}
+    # 3. Measure and store
+    card["results"] = measured(experiment, recipe)
     card.pop("base")
     target = FOLDER / task.name
     models.save_adapter(experiment.loaded, target, card, adapter_readme(card), dtype="float16")
     (FOLDER / f".{task.name}.lock").unlink(missing_ok=True)
     weights = target / "adapter_model.safetensors"
     size, digest = weights.stat().st_size / 1e6, files.sha256_of_file(weights)[:12]
-    print(f"{target.name}: accuracy {score.accuracy:.1%}, {score.invalid} invalid, {size:.1f} MB, {digest}")
+    print(f"{target.name}: {size:.1f} MB, {digest}, {card['results']}")
     return target
+
+
+def measured(experiment: Experiment, recipe: Recipe) -> dict[str, Any]:
+    """Return what the card says of the model's answers to the test rows, with its present adapter."""
+    prompt = configs.training_prompt(experiment.task, recipe)
+    answers = predict.generate(experiment.loaded, prompt, experiment.test_rows())
+    return {"test": experiment.rows.test_id, **experiment.store.score(answers).as_dict()}
 
 
 def write_card(task: Task, recipe: Recipe) -> Path:
     """Write the card and the README of a shipped adapter again, for its weights as they are.
 
-    What the card says of the training rows is counted again. Raises CourseError if the adapter was trained on other
+    What the card says of the training rows is counted again, and the test rows are answered again. Raises CourseError if the adapter was trained on other
     rows, or by another recipe or prompt, than it would be now.
     """
     folder, rows = FOLDER / task.name, data.load(task)
@@ -68,7 +72,10 @@ def write_card(task: Task, recipe: Recipe) -> Path:
     defaults = {name: value for name, value in Recipe("any").as_dict().items() if name in spec["recipe"]}
     if {**card["spec"], "recipe": {**defaults, **card["spec"]["recipe"]}} != spec:
         raise CourseError(f"{folder} was trained in another way. Train it: python -m tools.ship_adapters {task.name}")
-    _, cut = training_rows(models.load(), task, list(rows.train), recipe)
+    loaded = models.load()
+    _, cut = training_rows(loaded, task, list(rows.train), recipe)
+    models.put_adapter(loaded, folder)
+    card["results"] = measured(Experiment(rows, loaded), recipe)
     card["spec"], card["recipe"] = spec, recipe.as_dict()
     card["training"] |= {"cut_rows": cut, "max_length": recipe.max_length}
     with files.folder_aside(folder) as aside:

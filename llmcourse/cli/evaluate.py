@@ -65,9 +65,8 @@ def run(options: argparse.Namespace) -> None:
         return
     print(f"{arm.name}, {arm.score.n} rows (test set {experiment.rows.test_id})\n")
     print(experiment.report(arm))
-    low, high = arm.score.accuracy_ci95
     print(
-        f"accuracy {arm.score.accuracy:.1%}, 95 % interval {low:.1%} to {high:.1%}, macro-F1 {arm.score.macro_f1:.2f};"
+        f"accuracy {arm.score.accuracy:.1%}, {arm.score.interval}, macro-F1 {arm.score.macro_f1:.2f};"
         f" {arm.score.invalid} invalid; {arm.seconds_per_row:.3f} s per row"
     )
     shared.print_notes([*(shared.notes_on(adapter) if adapter else ()), *arm.notes])

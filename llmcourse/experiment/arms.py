@@ -31,11 +31,9 @@ class Arm:
     """When, on which machine and with which versions the answers were given."""
 
     def __str__(self) -> str:
-        low, high = self.score.accuracy_ci95
         invalid = f", {self.score.invalid} invalid" if self.score.invalid else ""
         macro = f", macro-F1 {self.score.macro_f1:.2f}" if self.score.uneven else ""
-        interval = "one answer for all rows" if low == high else f"95 % interval {low:.1%} to {high:.1%}"
-        return f"{self.name:<32} {self.score.accuracy:6.1%}   {interval}{macro}{invalid}"
+        return f"{self.name:<32} {self.score.accuracy:6.1%}   {self.score.interval}{macro}{invalid}"
 
     @property
     def notes(self) -> list[str]:

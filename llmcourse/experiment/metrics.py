@@ -21,10 +21,16 @@ class Score:
     accuracy_ci95: tuple[float, float]
     """What other test rows of the same kind might give. Both ends are the accuracy if all answers are the same."""
     macro_f1: float
-    """Unweighted mean of the labels' F1. Invalid answers are no label of their own, but they lower recall."""
+    """Unweighted mean of the F1 of the labels that occur. Invalid answers are no label, but they lower recall."""
     invalid: int
     uneven: bool = False
     """Whether the rows have more of some labels than of others. Accuracy then says little without macro-F1."""
+
+    @property
+    def interval(self) -> str:
+        """The interval in words."""
+        low, high = self.accuracy_ci95
+        return "one answer for all rows" if low == high else f"95 % interval {low:.1%} to {high:.1%}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the score as JSON stores it."""
@@ -46,11 +52,11 @@ def evaluate(
     from sklearn.metrics import f1_score
 
     correct = sum(a == b for a, b in zip(gold, predicted, strict=True))
-    f1 = f1_score(gold, _numbered(predicted, labels), labels=range(len(labels)), average="macro", zero_division=0)
+    occur = sorted({*gold, *predicted} - {None})
+    f1 = f1_score(gold, _numbered(predicted, labels), labels=occur, average="macro", zero_division=0)
     interval = accuracy_interval([a == b for a, b in zip(gold, predicted, strict=True)], groups)
-    if (
-        len(set(predicted)) == 1
-    ):  # the same answer for every row was not lucky: it is right as often as its label occurs
+    if len(set(predicted)) == 1:
+        # the same answer for every row was not lucky: it is right as often as its label occurs
         interval = (correct / len(gold), correct / len(gold))
     counts = Counter(gold)
     uneven = are_uneven([counts[label] for label in range(len(labels))])
@@ -95,7 +101,8 @@ def accuracy_interval(right: Sequence[bool], groups: Sequence[Hashable] | None =
 
     Rows of one group are right or wrong together more often than others, so they are worth fewer rows. The bootstrap
     draws whole groups, 9,999 times with a fixed seed, and takes the 2.5th and 97.5th percentile (Efron and Tibshirani
-    1993, chapter 8).
+    1993, chapter 8). If every group has the same share right, its draws are all alike, and it is Wilson's with a row
+    for each group.
     """
     totals = _by_group([int(value) for value in right], groups)
     if len(totals) == len(right):
@@ -105,6 +112,8 @@ def accuracy_interval(right: Sequence[bool], groups: Sequence[Hashable] | None =
     if len(totals) == 1:  # a single group says nothing about others
         return 0.0, 1.0
     sums, sizes = zip(*totals.values(), strict=True)
+    if len({right / rows for right, rows in totals.values()}) == 1:
+        return wilson(round(len(totals) * sum(sums) / sum(sizes)), len(totals))
     drawn = bootstrap(
         (sums, sizes),
         lambda right, rows, axis: right.sum(axis=axis) / rows.sum(axis=axis),

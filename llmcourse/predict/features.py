@@ -41,7 +41,7 @@ def hidden_states(loaded: LoadedModel, task: Task, rows: Sequence[Mapping], max_
     prompt = Prompt(task, instruction=False, max_length=max_length)
     texts, _ = fit(loaded.tokenizer, prompt, rows)
     tokens = encode_text(loaded.tokenizer, prompt, texts)
-    spans = [_last_text(loaded, text, task, row) for text, row in zip(texts, rows, strict=True)]
+    spans = [_last_text(loaded, text, task) for text in texts]
     count = len(decoder_layers(loaded.model))
     first, last = (min(round(share * count), count - 1) for share in LAYERS)
     means: list[np.ndarray] = [np.empty(0)] * len(rows)
@@ -72,12 +72,12 @@ def embeddings(task: Task, rows: Sequence[Mapping]) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
-def _last_text(loaded: LoadedModel, text: str, task: Task, row: Mapping) -> tuple[int, int]:
+def _last_text(loaded: LoadedModel, text: str, task: Task) -> tuple[int, int]:
     """Return at which token the last text column's text begins in a rendered prompt, and after which it ends."""
-    name = task.fields[task.columns[-1]]
-    lines = text.split("\n")
-    at = len("\n".join(lines[:-1]))  # the last line asks for the answer
-    begin = text.rindex(f"{name}:", 0, at) + len(name) + 1
+    # each text is one line, after its name, and the last line asks for the answer
+    *_, line, question = text.split("\n")
+    at = len(text) - len(question) - 1
+    begin = at - len(line) + len(f"{task.fields[task.columns[-1]]}:")
     offsets = loaded.tokenizer(text, return_offsets_mapping=True).offset_mapping
     inside = [place for place, (start, end) in enumerate(offsets) if end > begin and start < at and end > start]
     return (inside[0], inside[-1] + 1) if inside else (0, len(offsets))

@@ -29,7 +29,8 @@ def training_rows(
 def hold_out(task: Task, rows: Sequence[Mapping], recipe: Recipe) -> tuple[list[Mapping], list[Mapping]]:
     """Return the rows to train on and the held-out ones: about the recipe's share, whole groups, labels in proportion.
 
-    Raises CourseError if there are too few rows to hold some out.
+    A share is one of so many folds: 0.5, 0.33, 0.25, 0.2, or the nearest of them. Raises CourseError if there are too
+    few rows or groups to hold some out.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -37,10 +38,10 @@ def hold_out(task: Task, rows: Sequence[Mapping], recipe: Recipe) -> tuple[list[
         return list(rows), []
     folds, labels = round(1 / recipe.validation), [row["label"] for row in rows]
     names = [str(row[task.group_column]) if task.group_column else number for number, row in enumerate(rows)]
-    if min(len(set(names)), *Counter(labels).values()) < folds:
+    if min(Counter(label for label, _ in set(zip(labels, names, strict=True))).values()) < folds:
         raise CourseError(
-            f"validation={recipe.validation} needs {folds} rows of each label, and {len(rows)} rows have fewer. Train"
-            " on all of them: --set validation=0."
+            f"validation={recipe.validation} needs {folds} rows of each label (with groups: rows in {folds} groups), and"
+            f" {len(rows)} rows have fewer. Train on all of them: --set validation=0."
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed)
     train, held_out = next(iter(splitter.split(rows, labels, names)))

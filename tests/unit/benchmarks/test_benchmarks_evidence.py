@@ -7,6 +7,7 @@ import evidence
 import pytest
 
 from llmcourse import data
+from llmcourse._base.errors import CourseError
 from llmcourse.data.tasks import SARCASM
 from llmcourse.experiment import metrics
 
@@ -23,7 +24,7 @@ def methods(monkeypatch):
     def guessing(loaded, task, train, rows, seed):
         return [None if len(row["comment"]) % 7 == seed else len(row["comment"]) % 2 for row in rows]
 
-    monkeypatch.setattr(evidence, "METHODS", {"constant": constant, evidence.LORA: guessing})
+    monkeypatch.setattr(evidence, "METHODS", {evidence.BAG: constant, evidence.LORA: guessing})
     return runs
 
 
@@ -41,7 +42,7 @@ def test_a_cross_validation_tests_every_row_once_a_seed(tiny, methods, corpus, t
         places = [
             place
             for run in runs
-            if run["seed"] == seed and run["method"] == "constant"
+            if run["seed"] == seed and run["method"] == evidence.BAG
             for place in run["places"].split()
         ]
         assert sorted(map(int, places)) == list(range(len(corpus)))
@@ -68,6 +69,8 @@ def test_a_cross_validation_tests_every_row_once_a_seed(tiny, methods, corpus, t
     p = metrics.paired_test(gold, [1] * len(keys), [answers[key] for key in keys], groups)
     assert constant["n"] == lora["n"] == len(corpus) and (constant["kind"], lora["kind"]) == ("baseline", "finetuned")
     assert constant["p_against_lora"] == pytest.approx(p) and "p_against_lora" not in lora
+    assert lora["p_against_bag"] == constant["p_against_lora"] and "p_against_bag" not in constant
+    assert lora["answers"] == len(keys) == 2 * len(corpus)
 
 
 def test_learning_curves_draw_rows_by_seed(tiny, methods, tmp_path):
@@ -88,9 +91,29 @@ def test_the_summary_is_of_the_present_rows_and_recipe(tiny, methods, tmp_path):
     out = tmp_path / "crossval.json"
     evidence.crossval(tiny, SARCASM, out, list(evidence.METHODS), seeds=(0,))
     whole = evidence.summarise(tmp_path / "evidence.json", tmp_path)
-    assert [point["name"] for point in whole["crossval"]["sarcasm"]["points"]] == ["constant", evidence.LORA]
+    assert [point["name"] for point in whole["crossval"]["sarcasm"]["points"]] == [evidence.BAG, evidence.LORA]
+    kept = out.read_text()
+
+    def after(change) -> dict:
+        runs = json.loads(kept)
+        for run in runs["runs"]:
+            change(run)
+        out.write_text(json.dumps(runs))
+        return evidence.summarise(tmp_path / "evidence.json", tmp_path)["crossval"]
+
+    assert after(lambda run: run.update(rows="others")) == {}
+    others = after(lambda run: run["recipe"].update(epochs=99) if "recipe" in run else None)
+    assert [point["name"] for point in others["sarcasm"]["points"]] == [evidence.BAG]
+    with pytest.raises(CourseError, match="several models"):
+        after(lambda run: run.update(model={"name": run["method"]}))
+
+
+def test_the_summary_of_curves_is_of_the_present_training_rows(tiny, methods, tmp_path):
+    out = tmp_path / "curves.json"
+    evidence.curves(tiny, SARCASM, out, list(evidence.METHODS), seeds=(0,), sizes=(25,))
+    assert evidence.summarise(tmp_path / "evidence.json", tmp_path)["curves"]["sarcasm"]["points"]
     kept = json.loads(out.read_text())
     for run in kept["runs"]:
-        run["rows"] = "others"
+        run["train"] = "others"
     out.write_text(json.dumps(kept))
-    assert evidence.summarise(tmp_path / "evidence.json", tmp_path)["crossval"] == {}
+    assert evidence.summarise(tmp_path / "evidence.json", tmp_path)["curves"] == {}

@@ -1,5 +1,4 @@
-"""Orders in comments: the script on arms whose obedience is known, its results file, and the numbers that prose takes
-from it."""
+"""Orders in comments: the script on arms whose obedience is known, and its results file."""
 
 import json
 from collections import Counter
@@ -153,6 +152,3 @@ def test_the_arm_that_reads_no_orders_answers_today_as_recorded(results, rows, b
     assert script.written(plain) == arm["answers"]["plain"]
     for way, changed in script.variants(SARCASM, rows, TEXTS, plain).items():
         assert script.written(ask(changed)) == arm["answers"][way]
-
-
-# -- what notebook 02 says of it ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The two baselines: always the commonest label, and a bag of words and characters."""
+"""Two baselines: always the commonest label, and a bag of words and characters. The others are in test_features."""
 
 import pytest
 

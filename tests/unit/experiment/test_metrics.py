@@ -68,9 +68,22 @@ def test_intervals_of_groups_are_wider_when_their_rows_agree():
     assert metrics.accuracy_interval(right[:2], [0, 0]) == (0, 1)
 
 
+@pytest.mark.parametrize(("pair", "right"), [((True, True), 10), ((False, False), 0), ((True, False), 5)])
+def test_groups_that_are_all_alike_are_as_uncertain_as_single_rows(pair, right):
+    """A bootstrap would draw the same share each time, and claim that the accuracy is known exactly."""
+    interval = metrics.accuracy_interval(pair * 10, [place // 2 for place in range(20)])
+    assert interval == metrics.wilson(right, 10)
+
+
+def test_a_label_that_does_not_occur_has_no_f1():
+    score = metrics.evaluate([0, 1, 0, 1], [0, 1, 0, 1], ("a", "b", "c"))
+    assert score.macro_f1 == 1
+    assert metrics.evaluate([0, 1, 0, 1], [0, 1, 0, 2], ("a", "b", "c")).macro_f1 == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
 def test_the_same_answer_for_all_rows_has_no_interval():
     score = metrics.evaluate([0, 1, 1, 1], [1, 1, 1, 1], LABELS)
-    assert score.accuracy_ci95 == (0.75, 0.75)
+    assert score.accuracy_ci95 == (0.75, 0.75) and score.interval == "one answer for all rows"
 
 
 def test_what_makes_no_sense_is_refused():

@@ -24,9 +24,10 @@ ROWS = [
 
 def test_a_rows_vector_is_the_mean_over_layers_and_over_the_replys_tokens(make_tiny):
     loaded = make_tiny(num_hidden_layers=4)
-    found = features.hidden_states(loaded, SARCASM, ROWS)
-    assert found.shape == (7, 32) and found.dtype == np.float32
-    for row, vector in zip(ROWS, found, strict=True):
+    rows = [*ROWS, {**ROWS[0], "comment": "my reply: no, reply:"}]  # the text may contain its own name
+    found = features.hidden_states(loaded, SARCASM, rows)
+    assert found.shape == (8, 32) and found.dtype == np.float32
+    for row, vector in zip(rows, found, strict=True):
         text = Prompt(SARCASM, instruction=False).text(row)
         before = text[: text.index("reply:") + len("reply:")]
         start = len(loaded.tokenizer(before).input_ids)

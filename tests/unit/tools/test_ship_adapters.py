@@ -27,6 +27,8 @@ def test_the_shipped_adapter_is_what_make_adapter_would_make(name):
 def test_the_card_is_what_the_rows_give(name, tmp_path, monkeypatch, embedded_model):
     """Written again without training, card and README are the same, byte by byte; so are the weights."""
     folder = models.shipped_adapter(name)
+    kept = models.read_card(folder)["results"]
+    monkeypatch.setattr(ship_adapters, "measured", lambda experiment, recipe: kept)
     monkeypatch.setattr(ship_adapters, "FOLDER", tmp_path)
     shutil.copytree(folder, tmp_path / name)
     ship_adapters.main(["--cards", name])
@@ -38,6 +40,17 @@ def test_the_card_is_what_the_rows_give(name, tmp_path, monkeypatch, embedded_mo
     task = tasks.TASKS[name]
     prompt = Prompt.from_card(models.read_card(folder))
     assert predict.fit(embedded_model.tokenizer, prompt, list(data.load(task).test))[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ship_adapters.SHIPPED)
+def test_the_card_says_how_good_the_adapter_is(name):
+    folder, rows, loaded = models.shipped_adapter(name), data.load(tasks.TASKS[name]), models.load()
+    kept = models.put_adapter(loaded, folder)["results"]
+    found = ship_adapters.measured(experiment.Experiment(rows, loaded), ship_adapters.SHIPPED[name])
+    # another processor may decide a tie in another way
+    assert found["test"] == kept["test"] and found["accuracy"] == pytest.approx(kept["accuracy"], abs=0.011)
+    assert found["accuracy_ci95"] == pytest.approx(kept["accuracy_ci95"], abs=0.011)
 
 
 def test_a_card_is_not_written_for_other_weights(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import small
 import torch
 from small import ONE_EPOCH, TRAINING_ROWS, TWO_EPOCHS, adapter_of
+from trl import SFTTrainer
 
 from llmcourse import CourseError, predict
 from llmcourse.data.tasks import SARCASM
@@ -206,6 +208,10 @@ def test_held_out_rows_are_whole_groups_and_in_proportion():
     assert hold_out(SARCASM, rows, TWO_EPOCHS) == (rows, [])
     with pytest.raises(CourseError, match=r"validation=0.25 needs 4 rows of each label.*--set validation=0"):
         hold_out(SARCASM, rows[:6], HELD_OUT)
+    # a label in few groups could be held out as a whole
+    rare = [{"parent_comment": "p0" if i < 20 else f"p{i}", "comment": f"c{i}", "label": int(i < 20)} for i in range(40)]
+    with pytest.raises(CourseError, match="rows in 4 groups"):
+        hold_out(SARCASM, rare, HELD_OUT)
 
 
 def test_the_adapter_of_the_best_epoch_is_kept(make_tiny, tmp_path, monkeypatch):
@@ -235,6 +241,19 @@ def test_the_adapter_of_the_best_epoch_is_kept(make_tiny, tmp_path, monkeypatch)
     finetuning.finetune(once, SARCASM, rows, HELD_OUT.changed(epochs=1, validation=0.0), tmp_path / "one")
     alone = adapter_of(once)
     assert all(torch.equal(kept[name], alone[name]) for name in kept)
+
+
+def test_an_adapter_of_another_than_the_best_epoch_is_refused(make_tiny, tmp_path, monkeypatch):
+    """TRL only logs that the best checkpoint is missing, and goes on with the last epoch."""
+    save = SFTTrainer._load_best_model
+
+    def lose(trainer):
+        shutil.rmtree(trainer.state.best_model_checkpoint)
+        save(trainer)
+
+    monkeypatch.setattr(SFTTrainer, "_load_best_model", lose)
+    with pytest.raises(CourseError, match=r"checkpoint of the best epoch is missing in .*train again"):
+        finetuning.finetune(make_tiny(1), SARCASM, TRAINING_ROWS, HELD_OUT, tmp_path)
 
 
 def test_a_resumed_run_keeps_the_same_best_epoch(make_tiny, tmp_path):
