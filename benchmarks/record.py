@@ -57,9 +57,9 @@ def message() -> str:
     millions = catalogue.base(catalogue.EMBEDDED).shape.parameters / 1e6
     right = {name: f"{100 * share:.0f} %" for name, share in (accuracy | {"prompt": prompt}).items()}
     return f"""A model with {millions:.0f} million parameters judges whether {points[0]["n"]:,} replies are sarcastic. \
-With the better of two prompts it is right on {right["prompt"]}, no better than a coin. Finetuned on other replies, it \
-is right on {right["LoRA"]}. A bag of words is right on {right["bag of words"]}, and a simple classifier on the vectors \
-of the frozen model on {right["frozen features"]} (cross-validation)."""
+With the better of two prompts it is right on {right["prompt"]}, no better than a coin. Finetuned on other replies, \
+it is right on {right["LoRA"]}. A bag of words is right on {right["bag of words"]}, and a simple classifier on the \
+vectors of the frozen model on {right["frozen features"]} (cross-validation)."""
 
 
 def demo_block(results: dict) -> str:
@@ -125,7 +125,8 @@ def every_task(curves: dict) -> list[str]:
     return [
         *lines,
         "",
-        f"Accuracy on the test rows after training on all training rows (training + test rows), mean over {seeds} seeds.",
+        "Accuracy on the test rows after training on all training rows (training + test rows), mean over"
+        f" {seeds} seeds.",
     ]
 
 
@@ -384,7 +385,8 @@ def recipe_table(results: dict) -> str:
         drawn = "the same fifth" if "held_out_id" in run else "by seed"
         variants.setdefault((run["task"], drawn, run["variant"]), []).append(run["validation"])
     lines = [
-        "| task | held out | change to `quick` | accuracy after each epoch | after the last, by seed | log-probability |",
+        "| task | held out | change to `quick` | accuracy after each epoch | after the last, by seed"
+        " | log-probability |",
         "|---|---|---|---|---|---:|",
     ]
     for (task, drawn, variant), curves in sorted(variants.items(), key=lambda item: item[0][:2]):

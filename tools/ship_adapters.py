@@ -62,8 +62,8 @@ def measured(experiment: Experiment, recipe: Recipe) -> dict[str, Any]:
 def write_card(task: Task, recipe: Recipe) -> Path:
     """Write the card and the README of a shipped adapter again, for its weights as they are.
 
-    What the card says of the training rows is counted again, and the test rows are answered again. Raises CourseError if the adapter was trained on other
-    rows, or by another recipe or prompt, than it would be now.
+    What the card says of the training rows is counted again, and the test rows are answered again. Raises CourseError
+    if the adapter was trained on other rows, or by another recipe or prompt, than it would be now.
     """
     folder, rows = FOLDER / task.name, data.load(task)
     card = models.read_card(folder)

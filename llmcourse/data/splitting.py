@@ -19,8 +19,8 @@ def split(
     """Return the places in the table of the rows of "train" and "test", and count in `report` the rows of neither.
 
     Each label gets its share of `n_train` and `n_test`, or the same number with `balance`. Test rows that come from a
-    file of their own are all taken, unless `n_test` says fewer. Raises CourseError if splitting would leave a side without a
-    label. A test file of its own may lack some.
+    file of their own are all taken, unless `n_test` says fewer. Raises CourseError if splitting would leave a side
+    without a label. A test file of its own may lack some.
     """
     given = table.given_test[table.kept]
     if given.any():

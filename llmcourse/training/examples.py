@@ -40,8 +40,8 @@ def hold_out(task: Task, rows: Sequence[Mapping], recipe: Recipe) -> tuple[list[
     names = [str(row[task.group_column]) if task.group_column else number for number, row in enumerate(rows)]
     if min(Counter(label for label, _ in set(zip(labels, names, strict=True))).values()) < folds:
         raise CourseError(
-            f"validation={recipe.validation} needs {folds} rows of each label (with groups: rows in {folds} groups), and"
-            f" {len(rows)} rows have fewer. Train on all of them: --set validation=0."
+            f"validation={recipe.validation} needs {folds} rows of each label (with groups: rows in {folds} groups),"
+            f" and {len(rows)} rows have fewer. Train on all of them: --set validation=0."
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed)
     train, held_out = next(iter(splitter.split(rows, labels, names)))

@@ -90,8 +90,8 @@ class Recipe:
     arXiv:2001.07676, sections 3.1 and 3.2)."""
     validation: Annotated[Number, Field(ge=0, le=0.5)] = 0.0
     """Share of the training rows that is held out, whole groups together: 0.5, 0.33, 0.25, 0.2, or the nearest of them.
-    They are scored after each epoch, and the adapter of the epoch with the smallest loss of the choice is kept. 0 trains
-    on all rows and keeps the last one."""
+    They are scored after each epoch, and the adapter of the epoch with the smallest loss of the choice is kept. 0
+    trains on all rows and keeps the last one."""
     batch_rows: Count = 16
     """Rows in an optimiser step, however they are spread over micro-batches."""
     micro_batch_tokens: Count | None = None

@@ -209,7 +209,9 @@ def test_held_out_rows_are_whole_groups_and_in_proportion():
     with pytest.raises(CourseError, match=r"validation=0.25 needs 4 rows of each label.*--set validation=0"):
         hold_out(SARCASM, rows[:6], HELD_OUT)
     # a label in few groups could be held out as a whole
-    rare = [{"parent_comment": "p0" if i < 20 else f"p{i}", "comment": f"c{i}", "label": int(i < 20)} for i in range(40)]
+    rare = [
+        {"parent_comment": "p0" if i < 20 else f"p{i}", "comment": f"c{i}", "label": int(i < 20)} for i in range(40)
+    ]
     with pytest.raises(CourseError, match="rows in 4 groups"):
         hold_out(SARCASM, rare, HELD_OUT)
 
