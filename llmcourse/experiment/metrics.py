@@ -52,7 +52,7 @@ def evaluate(
     from sklearn.metrics import f1_score
 
     correct = sum(a == b for a, b in zip(gold, predicted, strict=True))
-    occur = sorted({*gold, *predicted} - {None})
+    occur = sorted({label for label in (*gold, *predicted) if label is not None})
     f1 = f1_score(gold, _numbered(predicted, labels), labels=occur, average="macro", zero_division=0)
     interval = accuracy_interval([a == b for a, b in zip(gold, predicted, strict=True)], groups)
     if len(set(predicted)) == 1:
