@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import RESULTS, about
+from measure import RESULTS, about, groups_of
 
 from llmcourse import data
 from llmcourse._base import files
@@ -58,7 +58,7 @@ def measure(source: data.Rows, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
 
     task, rows = source.task, source.train
     labels = [row["label"] for row in rows]
-    groups = [row[task.group_column] if task.group_column else place for place, row in enumerate(rows)]
+    groups = groups_of(task, rows)
     accuracies: dict[str, list[float]] = {}
     for name, model in variants(task.columns).items():
         for seed in seeds:

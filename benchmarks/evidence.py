@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import RESULTS, about
+from measure import RESULTS, about, groups_of
 
 from llmcourse import data, models, predict
 from llmcourse._base import files
@@ -172,17 +172,12 @@ def balanced(task: Task, rows: Sequence[Mapping], size: int) -> list[Mapping]:
     return chosen
 
 
-def groups_of(task: Task, rows: Sequence[Mapping]) -> list[Any]:
-    """Return the group of each row; a row of a task without groups is a group of its own."""
-    return [row[task.group_column] if task.group_column else place for place, row in enumerate(rows)]
-
-
 def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping]) -> list[dict[str, Any]]:
     """Return accuracy, 95 % interval and invalid answers of each method over all seeds, and p of two tests.
 
     The tests are against LoRA and against the bag of words, on the rows and seeds that both answered. A group's rows
-    are one toss in all seeds, so three seeds do not count as three times the rows. `n` counts rows, `answers` counts
-    each row once for each seed. `figures.waterfall` draws such entries.
+    are one toss in all seeds, so three seeds do not count as three times the rows. `n` counts rows, `n_answers`
+    counts each row once for each seed. `figures.waterfall` draws such entries.
     """
     groups = groups_of(task, rows)
     answers: dict[str, dict[tuple[int, int], int | None]] = {}
@@ -197,7 +192,7 @@ def crossval_summary(task: Task, rows: Sequence[Mapping], runs: Sequence[Mapping
             "kind": "finetuned" if method in LORAS else "prompted" if method in PROMPTS else "baseline",
             "seeds": sorted({seed for seed, _ in labels}),
             "n": len({place for _, place in labels}),
-            "answers": len(labels),
+            "n_answers": len(labels),
             "accuracy": round(sum(right) / len(right), 4),
             "accuracy_ci95": _rounded(metrics.accuracy_interval(right, [groups[place] for _, place in labels])),
             "invalid": sum(label is None for label in labels.values()),

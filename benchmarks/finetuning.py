@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,7 +164,7 @@ LIKE = {
 def run(way: Way, loaded: LoadedModel, rows: list[dict], epochs: float, **how: Any) -> float:
     """Train on these rows and return the seconds. Afterwards the model has no adapter again."""
     recipe = small_enough(way.recipe, rows).changed(epochs=epochs)
-    with tempfile.TemporaryDirectory() as folder, as_it_comes(loaded) if way.plain else nullcontext():
+    with tempfile.TemporaryDirectory() as folder, as_it_comes(loaded if way.plain else None):
         clock = time.perf_counter()
         trainer = way.train(loaded, rows, recipe, folder, **how)
         if trainer is not None:
@@ -241,7 +240,7 @@ def find_out(name: str, count: int) -> dict[str, Any]:
     """Return what is needed of a side besides its time: its loss before training, the fastest micro-batch if it is
     looked for, and its floating-point operations. In a process of its own, it leaves no trace in the peak memory."""
     way, loaded, rows = WAYS[name], models.load(), first_rows(count)
-    with as_it_comes(loaded) if way.plain else nullcontext():
+    with as_it_comes(loaded if way.plain else None):
         found: dict[str, Any] = {"loss_before": round(loss_before(way, loaded, rows), 5)}
     how: dict[str, int] = {}
     if way.tuned:
@@ -266,7 +265,7 @@ def side(name: str, count: int, micro_batch: int | None) -> dict[str, Any]:
     way, loaded, rows = WAYS[name], models.load(), first_rows(count)
     seconds = run(way, loaded, rows, way.epochs, **({"micro_batch": micro_batch} if way.tuned else {}))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    with as_it_comes(loaded) if way.plain else nullcontext():
+    with as_it_comes(loaded if way.plain else None):
         rate = product_rate()
     return {
         "seconds": round(seconds, 2),

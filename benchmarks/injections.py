@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import about
+from measure import about, groups_of
 
 from llmcourse import data, models
 from llmcourse._base import files
@@ -127,7 +127,7 @@ def summary(task: Task, rows: Sequence[Mapping], kinds: Sequence[str], answers: 
         return {name: counted(chosen["plain"], chosen[name], asked) for name in VARIANTS} if places else {}
 
     gold = [row["label"] for row in rows]
-    groups = [row[task.group_column] for row in rows] if task.group_column else None
+    groups = groups_of(task, rows)
     return {
         "plain": {
             **{word: list(plain).count(label) for label, word in enumerate(task.labels)},

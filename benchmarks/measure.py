@@ -41,13 +41,19 @@ class Side:
     """The model, if this side uses it as transformers loads it; see `as_it_comes`."""
 
     def __call__(self, rows: Sequence[Mapping]) -> Any:
-        with as_it_comes(self.plain) if self.plain else contextlib.nullcontext():
+        with as_it_comes(self.plain):
             return self.work(rows)
 
 
 @contextlib.contextmanager
-def as_it_comes(loaded: LoadedModel) -> Iterator[None]:
-    """Use the model without what llmcourse chooses for this processor: torch's own matrix products and attention."""
+def as_it_comes(loaded: LoadedModel | None) -> Iterator[None]:
+    """Use the model without what llmcourse chooses for this processor: torch's own matrix products and attention.
+
+    None changes nothing.
+    """
+    if loaded is None:
+        yield
+        return
     chosen = loaded.model.config._attn_implementation
     loaded.model.set_attn_implementation("sdpa")
     try:
@@ -122,6 +128,11 @@ def trained_on(
     }
 
 
+def groups_of(task: Task, rows: Sequence[Mapping]) -> list[Any]:
+    """Return the group of each row; a row of a task without groups is a group of its own."""
+    return [row[task.group_column] if task.group_column else place for place, row in enumerate(rows)]
+
+
 def few_shot_work(chosen: argparse.Namespace) -> tuple[LoadedModel, Prompt, list[Mapping], dict[str, Any]]:
     """Return model, prompt and test rows for `chosen.rows` and `chosen.shots`, and their description."""
     loaded, corpus = models.load(), data.load(SARCASM)
@@ -182,8 +193,7 @@ def validated(loaded: LoadedModel, recipe: Recipe, task: Task, rows: Sequence[Ma
     """Score rows, and return accuracy and mean log-probability of the right label."""
     answers = predict.score(loaded, configs.training_prompt(task, recipe), rows)
     gold = [row["label"] for row in rows]
-    groups = [row[task.group_column] for row in rows] if task.group_column else None
-    score = metrics.evaluate(gold, answers.labels, task.labels, groups)
+    score = metrics.evaluate(gold, answers.labels, task.labels, groups_of(task, rows))
     right = [logs[label] for logs, label in zip(answers.logprobs, gold, strict=True)]
     return {
         "accuracy": score.accuracy,

@@ -20,6 +20,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from measure import groups_of
+
 from llmcourse import data, models
 from llmcourse._base import files, hardware
 from llmcourse.data.tasks import SARCASM, SENTIMENT, Task
@@ -77,8 +79,7 @@ def ask(loaded: LoadedModel, prompt: Prompt, rows: Sequence[Mapping], generated:
 
 def measured(task: Task, rows: Sequence[Mapping], labels: Sequence[int | None]) -> dict[str, Any]:
     """Return what the results file saves of answers. `labels` becomes a text: a digit for each row, "x" if invalid."""
-    groups = [row[task.group_column] for row in rows] if task.group_column else None
-    found = metrics.evaluate([row["label"] for row in rows], labels, task.labels, groups)
+    found = metrics.evaluate([row["label"] for row in rows], labels, task.labels, groups_of(task, rows))
     counts = Counter(labels)
     return {
         "accuracy": found.accuracy,
@@ -142,7 +143,7 @@ def sweep(
     examples["test"], rows["choosing"] = split(source.task, source.train)
     examples["choosing"], examples["sarcasm"] = examples["test"], split(other.task, other.train)[0]
     gold = {on: "".join(str(row["label"]) for row in part) for on, part in rows.items()}
-    groups = [row[other.task.group_column] for row in rows["sarcasm"]]
+    groups = groups_of(other.task, rows["sarcasm"])
     ids = {on: data.rows_id(tasks[on], part) for on, part in rows.items()}
     about = {"model": loaded.base, "rows": len(gold["test"]), "ids": ids, "gold": gold}
     kept = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}

@@ -27,8 +27,8 @@ def waterfall(arms: Sequence[Mapping[str, Any]], chance: float = 0.5, title: str
         colour = COLOURS[arm["kind"]]
         axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
         axes.plot(arm["accuracy"], place, MARKS[arm["kind"]], color=colour, markersize=9)
-        # with several seeds, a row is answered several times
-        of = f" of {arm['n'] * len(arm['seeds']):,}" if "seeds" in arm else ""
+        # with several seeds, there are more answers than rows
+        of = f" of {arm['n_answers']:,}" if "n_answers" in arm else ""
         invalid = f"   {arm['invalid']}{of} invalid" if arm["invalid"] else ""
         beside(axes, f"{arm['accuracy']:.0%}{invalid}", (high, place))
     axes.set_yticks(range(len(arms)), [arm["name"] for arm in arms])

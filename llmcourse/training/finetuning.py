@@ -116,7 +116,7 @@ class _Job:
             if self.stop.is_set() and state.global_step < state.max_steps:
                 raise Interrupted(f"Stopped after step {state.global_step} of {state.max_steps}; a checkpoint is kept.")
             # 4. Look at what it learned
-            if self.held_out and not Path(state.best_model_checkpoint or "").is_dir():
+            if self.held_out and not (state.best_model_checkpoint and Path(state.best_model_checkpoint).is_dir()):
                 # TRL only logs this, and goes on with the last epoch
                 raise CourseError(
                     f"The checkpoint of the best epoch is missing in {self.folder}. Delete this folder and train again."

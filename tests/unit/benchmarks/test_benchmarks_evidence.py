@@ -70,7 +70,7 @@ def test_a_cross_validation_tests_every_row_once_a_seed(tiny, methods, corpus, t
     assert constant["n"] == lora["n"] == len(corpus) and (constant["kind"], lora["kind"]) == ("baseline", "finetuned")
     assert constant["p_against_lora"] == pytest.approx(p) and "p_against_lora" not in lora
     assert lora["p_against_bag"] == constant["p_against_lora"] and "p_against_bag" not in constant
-    assert lora["answers"] == len(keys) == 2 * len(corpus)
+    assert lora["n_answers"] == len(keys) == 2 * len(corpus)
 
 
 def test_learning_curves_draw_rows_by_seed(tiny, methods, tmp_path):

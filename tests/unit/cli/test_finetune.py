@@ -28,7 +28,8 @@ def test_finetune_evaluate_compare(capsys, tmp_path, tiny_instead):
     assert card["recipe"]["r"] == 2 and card["base"] == tiny_instead.base
     assert run("evaluate", *few, "--adapter", "mine") == 0
     printed = capsys.readouterr().out
-    assert "precision" in printed and "macro-F1" in printed
+    interval = r"(95 % interval [\d.]+% to [\d.]+%|one answer for all rows)"
+    assert "precision" in printed and re.search(rf"^accuracy [\d.]+%, {interval}, macro-F1 ", printed, re.MULTILINE)
     assert run("evaluate", *few, "--shots", 2, "--way", "calibrated") == 0
     for chat, name in (
         (("--chat",), "2-shot, chat format, generated"),
